@@ -1,0 +1,141 @@
+"""What travels between the stages: Sample -> Batch -> Outputs -> Assignment / Detections.
+
+Letters used in shapes everywhere: B images, G ground-truth slots, A anchors of all levels, C classes,
+K = 5 keypoints. Boxes are xyxy in pixels unless the name says otherwise (`bbox_ltrb`: distances from
+the anchor centre to left, top, right, bottom).
+"""
+
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Sample:
+    """One image and its faces, on the host; what a dataset yields and transforms change.
+
+    Attributes:
+        image: (H, W, 3) BGR; uint8, or float32 once a transform made it so.
+        gt_bboxes: (n, 4) float32 xyxy.
+        gt_labels: (n,) int64, class index.
+        gt_kps: (n, K, 3) float32: x, y, weight (0 = not annotated).
+        gt_bboxes_ignore: (m, 4) float32 xyxy, regions that are neither face nor background.
+        name: path as the label file writes it.
+        size_hw: height and width of the image file.
+        scale_xy: factors from file pixels to `image` pixels (test time only).
+    """
+
+    image: np.ndarray
+    gt_bboxes: np.ndarray
+    gt_labels: np.ndarray
+    gt_kps: np.ndarray
+    gt_bboxes_ignore: np.ndarray
+    name: str
+    size_hw: tuple[int, int]
+    scale_xy: tuple[float, float] = (1.0, 1.0)
+
+    def replace(self, **changes: object) -> "Sample":
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+@dataclass
+class Batch:
+    """B samples with fixed shapes; G is one of a few slot sizes (`data.gt_slots`).
+
+    Attributes:
+        images: (B, 3, H, W), RGB, normalised, float32.
+        gt_bboxes: (B, G, 4) float32 xyxy, pixels of `images`; zeros on padding.
+        gt_labels: (B, G) int64.
+        gt_kps: (B, G, K, 3) float32: x, y, weight.
+        gt_valid: (B, G) bool, a face to learn.
+        gt_ignore: (B, G) bool, an ignore region; never true together with gt_valid.
+        valid_hw: (B, 2) int64, height and width of the padded sample inside `images`; anchors whose
+            cell starts beyond it take no part. Equal to (H, W) when all samples have one size.
+        names: B image names, for messages; stays on the host.
+    """
+
+    images: Tensor
+    gt_bboxes: Tensor
+    gt_labels: Tensor
+    gt_kps: Tensor
+    gt_valid: Tensor
+    gt_ignore: Tensor
+    valid_hw: Tensor
+    names: tuple[str, ...] = field(default=())
+
+    def _map(self, change) -> "Batch":  # noqa: ANN001
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{k: change(v) if isinstance(v, Tensor) else v for k, v in values.items()})
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """Return the batch with all its tensors on `device`."""
+        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory (torch's DataLoader calls this)."""
+        return self._map(lambda t: t.pin_memory())
+
+
+@dataclass
+class Outputs:
+    """What a dense detector says for each anchor, levels concatenated in stride order.
+
+    Inside a level the order is row-major over cells, then anchors of a cell.
+
+    Attributes:
+        cls_logits: (B, A, C).
+        bbox_ltrb: (B, A, 4) distances in strides (with DFL: the expectation).
+        kps: (B, A, 2K) offsets from the anchor centre in strides, x0, y0, x1, ...; None without keypoints.
+        bbox_dfl_logits: (B, A, 4, reg_max + 1) with DFL, else None.
+        level_sizes_hw: feature-map height and width per level.
+    """
+
+    cls_logits: Tensor
+    bbox_ltrb: Tensor
+    kps: Tensor | None
+    bbox_dfl_logits: Tensor | None
+    level_sizes_hw: tuple[tuple[int, int], ...]
+
+    def float(self) -> "Outputs":
+        """Return the outputs in fp32 (losses and decoding are computed in fp32)."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Outputs(**{k: v.float() if isinstance(v, Tensor) else v for k, v in values.items()})
+
+
+@dataclass
+class Assignment:
+    """Which face each anchor learns, and the same as a fixed-size list of candidates.
+
+    Attributes:
+        gt_index: (B, A) int64 in [0, G), meaningful where is_positive.
+        is_positive: (B, A) bool.
+        is_ignored: (B, A) bool, anchors that take no part in any loss (inside an ignore region, or
+            beyond `Batch.valid_hw`).
+        candidate_anchor: (B, G, M) int64, the M candidate anchors of each face.
+        candidate_wins: (B, G, M) bool; true for exactly one (face, candidate) per positive anchor, so
+            losses on positives cost G x M instead of A.
+    """
+
+    gt_index: Tensor
+    is_positive: Tensor
+    is_ignored: Tensor
+    candidate_anchor: Tensor
+    candidate_wins: Tensor
+
+
+@dataclass
+class Detections:
+    """Faces of one image after NMS, best score first; lengths vary here only.
+
+    Attributes:
+        bboxes: (n, 4) float32 xyxy; scores: (n,) float32; labels: (n,) int64.
+        kps: (n, K, 2) float32 or None when the model has no keypoints.
+    """
+
+    bboxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    kps: Tensor | None
