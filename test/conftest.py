@@ -26,7 +26,7 @@ def repo() -> Path:
 def shared() -> Path:
     """Return the folder of shared data and golden numbers; skip where it is absent."""
     if not SHARED.is_dir():
-        pytest.skip(f"no shared data at {SHARED}; set SCRFD_SHARED to the folder that holds golden/ and data/")
+        pytest.skip(f"no shared data at {SHARED}; point SCRFD_SHARED to the folder with golden/ and data/")
     return SHARED
 
 
