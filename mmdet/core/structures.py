@@ -6,10 +6,27 @@ the anchor centre to left, top, right, bottom).
 """
 
 from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Note(NamedTuple):
+    """Something the user should hear about one image; made in a worker, told by the main process.
+
+    Attributes:
+        kind: "unreadable", "wrong size" or "too many faces".
+        name: path as the label file writes it.
+        detail: the rest of the message.
+        count: how many things it concerns (faces dropped; else 1).
+    """
+
+    kind: str
+    name: str
+    detail: str
+    count: int = 1
 
 
 @dataclass
@@ -25,6 +42,7 @@ class Sample:
         name: path as the label file writes it.
         size_hw: height and width of the image file.
         scale_xy: factors from file pixels to `image` pixels (test time only).
+        notes: what went wrong on the way here (an unreadable file replaced by another, ...).
     """
 
     image: np.ndarray
@@ -35,6 +53,7 @@ class Sample:
     name: str
     size_hw: tuple[int, int]
     scale_xy: tuple[float, float] = (1.0, 1.0)
+    notes: tuple[Note, ...] = ()
 
     def replace(self, **changes: object) -> "Sample":
         """Return a copy with some fields changed."""
@@ -55,6 +74,7 @@ class Batch:
         valid_hw: (B, 2) int64, height and width of the padded sample inside `images`; anchors whose
             cell starts beyond it take no part. Equal to (H, W) when all samples have one size.
         names: B image names, for messages; stays on the host.
+        notes: what the loader tells the user about these images; stays on the host.
     """
 
     images: Tensor
@@ -65,6 +85,7 @@ class Batch:
     gt_ignore: Tensor
     valid_hw: Tensor
     names: tuple[str, ...] = field(default=())
+    notes: tuple[Note, ...] = field(default=())
 
     def _map(self, change) -> "Batch":  # noqa: ANN001
         values = {f.name: getattr(self, f.name) for f in fields(self)}
