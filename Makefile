@@ -1,0 +1,76 @@
+# `make help` lists the targets. Every target may be repeated: what is done is not done again.
+#
+# PYTHON            the interpreter the virtual environment is made from          (python3)
+# VENV              where it is made                                              (.venv)
+# USE_CURRENT_ENV=1 no virtual environment: use PYTHON as it is and install only what it lacks.
+#                   For images that bring their own torch, such as Ascend's.
+# TORCH             what to install where torch is missing; pinned, because an unpinned torch
+#                   may pull gigabytes of another build                           (torch==2.13.0)
+# JOBS              parallel test processes                                       (2)
+# TOY               folder of the drawn data set                                  (data/toy)
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+JOBS ?= 2
+TOY ?= data/toy
+TOY_CONFIG := configs/toy/scrfd_500m_bnkps_toy.py
+TOY_WORK_DIR := work_dirs/toy
+
+ifeq ($(USE_CURRENT_ENV),1)
+  PY := $(PYTHON)
+  STAMPS := build/current_env
+else
+  PY := $(VENV)/bin/python
+  STAMPS := $(VENV)/stamps
+endif
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv train test check
+
+help:
+	@echo "make train   install, draw a toy data set, train scrfd_500m_bnkps on it, evaluate (CPU is enough)"
+	@echo "make test    install, run every test"
+	@echo "make check   format, lint, types and the fast tests (under 2 minutes)"
+	@echo "make venv    only make the virtual environment and install"
+	@echo "Variables: PYTHON VENV USE_CURRENT_ENV=1 TORCH JOBS TOY; see the head of the Makefile."
+
+venv: $(STAMPS)/runtime
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	    || { echo "$(PYTHON) is older than Python 3.10; choose another: make PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) \
+	    || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment: install the package" \
+	         "python3-venv, or use the current environment: make USE_CURRENT_ENV=1" >&2; exit 2; }
+
+$(STAMPS)/runtime: setup.py requirements.txt $(if $(filter 1,$(USE_CURRENT_ENV)),,$(VENV)/bin/python)
+	@mkdir -p $(STAMPS)
+	@$(PY) -c 'import torch' 2>/dev/null || { echo "installing $(TORCH)"; $(PY) -m pip install -q "$(TORCH)"; }
+	@echo "installing scrfd-trainer"
+	@$(PY) -m pip install -q -e .
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/runtime
+	@echo "installing the test tools"
+	@$(PY) -m pip install -q -e '.[test]'
+	@touch $@
+
+$(TOY)/done: tools/make_toy_faces.py | $(STAMPS)/runtime
+	$(PY) tools/make_toy_faces.py --out $(TOY) --train 400 --val 60 --seed 0
+	@touch $@
+
+train: $(STAMPS)/runtime $(TOY)/done
+	bash test/train_full_1p.sh --data_path=$(TOY) --config=$(TOY_CONFIG) --work_dir=$(TOY_WORK_DIR)
+
+test: $(STAMPS)/test
+	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+check: $(STAMPS)/test
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"

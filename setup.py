@@ -1,0 +1,42 @@
+"""Packaging: `pip install -e .`; nothing is compiled.
+
+The distribution is not called mmdet, because PyPI has one; the package it installs is.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def read_requirements() -> list[str]:
+    """Return the lines of requirements.txt that are not comments."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def read_version() -> str:
+    """Return mmdet.__version__ without importing the package."""
+    match = re.search(r'^__version__ = "(.+)"', (ROOT / "mmdet/__init__.py").read_text(), re.MULTILINE)
+    assert match, "mmdet/__init__.py has no __version__"
+    return match[1]
+
+
+setup(
+    name="scrfd-trainer",
+    version=read_version(),
+    description="SCRFD face detector training on Ascend NPU, CUDA and CPU",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["mmdet", "mmdet.*"]),
+    install_requires=read_requirements(),
+    extras_require={
+        "npu": ["torch-npu"],
+        "tensorboard": ["tensorboard"],
+        "test": ["pytest>=8", "pytest-xdist", "ruff", "mypy"],
+    },
+)
