@@ -1,0 +1,147 @@
+"""Anchors: boxes of fixed sizes centred on the corners of the feature-map cells.
+
+The cell in row i and column j of a level has its anchors at (j * stride, i * stride), without a
+half-cell offset. Order everywhere: levels by stride, cells row by row, then the anchors of a cell
+(ratios outer, scales inner).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from mmdet.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Level:
+    """One feature map.
+
+    Attributes:
+        stride: pixels per cell.
+        height, width: cells.
+        offset: index of the level's first anchor.
+        anchor_whs: width and height of each anchor of a cell, pixels.
+    """
+
+    stride: int
+    height: int
+    width: int
+    offset: int
+    anchor_whs: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class AnchorGrid:
+    """The A anchors of L levels for one input size, on one device. Shared through a cache: do not change.
+
+    Attributes:
+        bboxes: (A, 4) float32 xyxy.
+        centers: (A, 2) float32 x, y.
+        strides: (A,) float32.
+        levels: what each level looks like, as plain numbers.
+        level_strides: (L,) int64; level_hw: (L, 2) int64; level_offsets: (L,) int64. The same as tensors.
+    """
+
+    bboxes: Tensor
+    centers: Tensor
+    strides: Tensor
+    levels: tuple[Level, ...]
+    level_strides: Tensor
+    level_hw: Tensor
+    level_offsets: Tensor
+
+    @property
+    def num_anchors(self) -> int:
+        """Return A."""
+        return self.bboxes.shape[0]
+
+    @property
+    def num_anchors_per_cell(self) -> int:
+        """Return how many anchors share a centre."""
+        return len(self.levels[0].anchor_whs)
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """Return the number of anchors of each level; sums to A."""
+        return tuple(v.height * v.width * len(v.anchor_whs) for v in self.levels)
+
+
+class AnchorGenerator:
+    """Makes the anchors for feature maps of any size.
+
+    Args:
+        strides: pixels per cell, one per level.
+        ratios: height / width.
+        scales: multiples of the base size.
+        base_sizes: one per level; default the strides.
+    """
+
+    def __init__(
+        self,
+        *,
+        strides: Sequence[int],
+        ratios: Sequence[float],
+        scales: Sequence[float],
+        base_sizes: Sequence[float] | None = None,
+    ):
+        self.strides = tuple(strides)
+        self.ratios = tuple(ratios)
+        self.scales = tuple(scales)
+        self.base_sizes = tuple(base_sizes if base_sizes is not None else strides)
+        if len(self.base_sizes) != len(self.strides):
+            raise ConfigError(
+                f"anchor_generator.base_sizes={self.base_sizes} must have one entry for each of "
+                f"strides={self.strides}."
+            )
+        if not self.strides or not self.ratios or not self.scales:
+            raise ConfigError("anchor_generator needs at least one stride, one ratio and one scale.")
+
+    @property
+    def num_anchors_per_cell(self) -> int:
+        """Return how many anchors share a centre."""
+        return len(self.ratios) * len(self.scales)
+
+    def grid(self, level_sizes_hw: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> AnchorGrid:
+        """Return the anchors for feature maps of these (height, width), one per stride."""
+        if len(level_sizes_hw) != len(self.strides):
+            raise ValueError(f"{len(level_sizes_hw)} feature maps for strides {self.strides}")
+        sizes = tuple((int(h), int(w)) for h, w in level_sizes_hw)
+        whs = tuple(self._anchor_whs(base_size) for base_size in self.base_sizes)
+        return _make_grid(self.strides, sizes, whs, str(device))
+
+    def _anchor_whs(self, base_size: float) -> tuple[tuple[float, float], ...]:
+        """Return width and height of each anchor of a cell, computed in fp32 as the reference does."""
+        root = torch.tensor(self.ratios, dtype=torch.float32).sqrt()
+        scales = torch.tensor(self.scales, dtype=torch.float32)
+        widths = (base_size * (1 / root)[:, None] * scales).flatten().tolist()
+        heights = (base_size * root[:, None] * scales).flatten().tolist()
+        return tuple(zip(widths, heights, strict=True))
+
+
+@lru_cache(maxsize=32)
+def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  # noqa: ANN001
+    # A grid first made while evaluating may serve training next, so it must not be an inference tensor.
+    with torch.inference_mode(False):
+        levels, centers, bboxes, anchor_strides, offset = [], [], [], [], 0
+        for stride, (height, width), whs in zip(strides, level_sizes_hw, level_whs, strict=True):
+            levels.append(Level(stride, height, width, offset, whs))
+            offset += height * width * len(whs)
+            anchor_strides.append(torch.full((height * width * len(whs),), float(stride)))
+            rows, columns = torch.arange(height) * stride, torch.arange(width) * stride
+            y, x = torch.meshgrid(rows, columns, indexing="ij")
+            center = torch.stack((x, y), dim=-1).reshape(-1, 1, 2).float()  # (cells, 1, 2)
+            half = torch.tensor(whs) * 0.5
+            bboxes.append((center.repeat(1, 1, 2) + torch.cat((-half, half), dim=-1)).reshape(-1, 4))
+            centers.append(center.expand(-1, len(whs), -1).reshape(-1, 2))
+        return AnchorGrid(
+            bboxes=torch.cat(bboxes).to(device),
+            centers=torch.cat(centers).to(device),
+            strides=torch.cat(anchor_strides).to(device),
+            levels=tuple(levels),
+            level_strides=torch.tensor(strides).to(device),
+            level_hw=torch.tensor(level_sizes_hw).to(device),
+            level_offsets=torch.tensor([level.offset for level in levels]).to(device),
+        )

@@ -1,0 +1,97 @@
+"""Boxes and keypoints as distances from an anchor centre, and how much boxes overlap.
+
+Every function broadcasts over leading dimensions, allocates nothing larger than its result and works
+in whatever unit its arguments share (pixels at test time, strides in the losses).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def distance2bbox(centers: Tensor, ltrb: Tensor, max_hw: Sequence[float] | None = None) -> Tensor:
+    """Return the xyxy boxes that lie `ltrb` around the centres.
+
+    Args:
+        centers: (..., 2) x, y.
+        ltrb: (..., 4) distances to left, top, right, bottom. Negative ones are taken as they are, so a
+            box may come out inverted.
+        max_hw: clamp x to [0, w] and y to [0, h].
+    """
+    lt, rb = ltrb[..., :2], ltrb[..., 2:]
+    return _clamp_xy(torch.cat((centers - lt, centers + rb), dim=-1), max_hw)
+
+
+def bbox2distance(centers: Tensor, bboxes: Tensor, max_dis: float | None = None, eps: float = 0.1) -> Tensor:
+    """Return (..., 4) distances from the centres to the sides of xyxy boxes.
+
+    Args:
+        centers: (..., 2) x, y.
+        bboxes: (..., 4) xyxy.
+        max_dis: clamp to [0, max_dis - eps], which the bins of the distribution focal loss need.
+        eps: see max_dis.
+    """
+    ltrb = torch.cat((centers - bboxes[..., :2], bboxes[..., 2:] - centers), dim=-1)
+    return ltrb if max_dis is None else ltrb.clamp(min=0, max=max_dis - eps)
+
+
+def distance2kps(centers: Tensor, offsets: Tensor, max_hw: Sequence[float] | None = None) -> Tensor:
+    """Return the (..., 2K) points x0, y0, x1, ... that lie `offsets` (..., 2K) from the centres (..., 2)."""
+    points = offsets.unflatten(-1, (-1, 2)) + centers[..., None, :]
+    return _clamp_xy(points.flatten(-2), max_hw)
+
+
+def kps2distance(centers: Tensor, kps: Tensor, max_dis: float | None = None, eps: float = 0.1) -> Tensor:
+    """Return (..., 2K) offsets of points x0, y0, x1, ... (..., 2K) from the centres (..., 2).
+
+    `max_dis` clamps to [0, max_dis - eps], as in `bbox2distance`.
+    """
+    offsets = (kps.unflatten(-1, (-1, 2)) - centers[..., None, :]).flatten(-2)
+    return offsets if max_dis is None else offsets.clamp(min=0, max=max_dis - eps)
+
+
+def bbox_overlaps(a: Tensor, b: Tensor, mode: str = "iou", eps: float = 1e-6) -> Tensor:
+    """Return the overlap of boxes `a` with boxes `b`, element by element.
+
+    Args:
+        a: (..., 4) xyxy.
+        b: (..., 4) xyxy, broadcast against `a`.
+        mode: "iou"; "iof", intersection over the area of `a`; or "giou" (arXiv:1902.09630).
+        eps: smallest denominator. An inverted or zero-size box therefore has IoU 0.
+    """
+    area_a, area_b = _area(a), _area(b)
+    inter = (torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])).clamp(min=0) * (
+        torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])
+    ).clamp(min=0)
+    if mode == "iof":
+        return inter / area_a.clamp(min=eps)
+    union = (area_a + area_b - inter).clamp(min=eps)
+    iou = inter / union
+    if mode == "iou":
+        return iou
+    if mode == "giou":
+        hull_w = (torch.maximum(a[..., 2], b[..., 2]) - torch.minimum(a[..., 0], b[..., 0])).clamp(min=0)
+        hull_h = (torch.maximum(a[..., 3], b[..., 3]) - torch.minimum(a[..., 1], b[..., 1])).clamp(min=0)
+        hull = (hull_w * hull_h).clamp(min=eps)
+        return iou - (hull - union) / hull
+    raise ValueError(f"mode {mode!r} is not one of iou, iof, giou")
+
+
+def pairwise_overlaps(a: Tensor, b: Tensor, mode: str = "iou", eps: float = 1e-6) -> Tensor:
+    """Return the (..., n, m) overlaps of all boxes a (..., n, 4) with all boxes b (..., m, 4)."""
+    return bbox_overlaps(a[..., :, None, :], b[..., None, :, :], mode, eps)
+
+
+def _area(bboxes: Tensor) -> Tensor:
+    return (bboxes[..., 2] - bboxes[..., 0]) * (bboxes[..., 3] - bboxes[..., 1])
+
+
+def _clamp_xy(xy: Tensor, max_hw: Sequence[float] | None) -> Tensor:
+    """Clamp (..., 2n) interleaved x, y to the image."""
+    if max_hw is None:
+        return xy
+    height, width = max_hw
+    pairs = xy.unflatten(-1, (-1, 2))
+    clamped = (pairs[..., 0].clamp(0, width), pairs[..., 1].clamp(0, height))
+    return torch.stack(clamped, dim=-1).flatten(-2)
