@@ -28,7 +28,7 @@ setup(
     name="scrfd-trainer",
     version=read_version(),
     description="SCRFD face detector training on Ascend NPU, CUDA and CPU",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else "",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
