@@ -1,0 +1,128 @@
+"""Config files as text: from a file and its bases to a plain nested dict, and back."""
+
+import ast
+import difflib
+import keyword
+import math
+import os
+import traceback
+from pathlib import Path
+
+from mmdet.errors import ConfigError
+
+
+def read_file(path: str | Path) -> dict:
+    """Execute a config file with its `_base_` files and return its values as builtin types.
+
+    mmengine merges the bases. Names that begin with an underscore are the file's own helpers and are
+    left out. Environment variables are not substituted.
+
+    Raises:
+        ConfigError: a file is missing or does not execute (file and line), or a value is not plain.
+    """
+    path = str(path)
+    _check_files(path, "config file")
+    from mmengine.config import Config  # here: tools answer --help without it
+
+    try:
+        values = Config.fromfile(
+            path, import_custom_modules=False, use_environment_variables=False, lazy_import=False
+        ).to_dict()
+    except Exception as error:  # the file is the user's code and may raise anything
+        reason = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+        raise ConfigError(f"{_line_of(error) or path}: {type(error).__name__}: {reason}") from error
+    values = {key: value for key, value in values.items() if not key.startswith("_")}
+    _check_plain(values, "")
+    return values
+
+
+def _check_files(path: str, what: str, chain: tuple[str, ...] = ()) -> None:
+    """Check that a file and its bases exist and parse; mmengine's own messages name neither well."""
+    if not os.path.isfile(path):
+        folder, name = os.path.split(path)
+        siblings = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+        near = difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)
+        hint = f"; did you mean {os.path.join(folder, near[0])}?" if near else ""
+        raise ConfigError(f"{what} {path} does not exist{hint}")
+    if path in chain:
+        raise ConfigError(f"{path}: is a base of itself")
+    if not path.endswith(".py"):
+        return
+    try:
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}:{getattr(error, 'lineno', 0)}: {error}") from error
+    for base in _bases(tree):
+        if "::" not in base:
+            base_path = os.path.normpath(os.path.join(os.path.dirname(path), base))
+            _check_files(base_path, f"{path}: base file", (*chain, path))
+
+
+def _bases(tree: ast.Module) -> list[str]:
+    for node in tree.body:
+        names = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
+        if names == ["_base_"]:
+            try:
+                bases = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+            except ValueError:  # computed while the file executes; mmengine judges it
+                return []
+            return [bases] if isinstance(bases, str) else [b for b in bases if isinstance(b, str)]
+    return []
+
+
+def _line_of(error: Exception) -> str | None:
+    """Return "file:line" of the config file's statement that raised, if it was one."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.name == "<module>" and frame.filename.endswith(".py"):
+            return f"{os.path.relpath(frame.filename)}:{frame.lineno}"
+    return None
+
+
+def _check_plain(value: object, path: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_plain(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _check_plain(item, f"{path}.{index}")
+    elif value is not None and type(value) not in (bool, int, float, str):
+        raise ConfigError(
+            f"{path} is of type {type(value).__name__}; a config holds only dict, list, tuple, str, numbers, "
+            "True, False and None (names that begin with _ are free)"
+        )
+
+
+def format_python(values: dict, width: int = 100) -> str:
+    """Return python text with one assignment per top-level key, which reads back as `values`."""
+    return "".join(f"{key} = {_format(value, '', len(key) + 3, width)}\n" for key, value in values.items())
+
+
+def _format(value: object, indent: str, used: int, width: int) -> str:
+    """Return `value` on one line if it fits in `width` after `used` columns, else one item per line."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    if not isinstance(value, (dict, list, tuple)):
+        return repr(value)
+    as_keywords = isinstance(value, dict) and all(_is_keyword(key) for key in value)
+    if isinstance(value, dict):
+        opening, closing = ("dict(", ")") if as_keywords else ("{", "}")
+        heads = [f"{key}=" if as_keywords else f"{key!r}: " for key in value]
+        items = list(value.values())
+    else:
+        opening, closing = "[]" if isinstance(value, list) else "()"
+        heads, items = [""] * len(value), list(value)
+    line = ", ".join(head + _format(item, "", 0, 1 << 30) for head, item in zip(heads, items, strict=True))
+    if isinstance(value, tuple) and len(value) == 1:
+        line += ","
+    if used + len(opening) + len(line) + len(closing) <= width:
+        return opening + line + closing
+    inner = indent + "    "
+    lines = [
+        f"{inner}{head}{_format(item, inner, len(inner) + len(head) + 1, width)},\n"
+        for head, item in zip(heads, items, strict=True)
+    ]
+    return f"{opening}\n{''.join(lines)}{indent}{closing}"
+
+
+def _is_keyword(key: object) -> bool:
+    return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
