@@ -1,0 +1,174 @@
+"""Batches for a whole training or test run, read ahead by worker processes.
+
+Training asks for one long stream of iterations, so workers start once, epochs follow each other without a
+pause, and any iteration can be the first. What workers have to say reaches the main process with the
+batches: notes are logged once, an error keeps its one-line message.
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+
+import cv2
+import torch
+from torch.utils.data import DataLoader
+
+from mmdet.core.structures import Batch, Sample
+from mmdet.datasets.collate import Collate, TestBatch, collate_test
+from mmdet.datasets.notes import NoteKeeper
+from mmdet.datasets.sampler import GroupBatchSampler
+from mmdet.datasets.widerface import MAX_UNREADABLE_FRACTION, RetinaFaceDataset
+from mmdet.errors import MMDetError, TrainError
+
+
+class TrainLoader:
+    """Iterator over the batches of iterations [start_iter, total_iters) of one rank.
+
+    Attributes:
+        notes: `NoteKeeper` with everything told about images so far.
+    """
+
+    def __init__(self, loader: DataLoader, sampler: GroupBatchSampler, start_iter: int) -> None:
+        share = sampler.iters_per_epoch * sampler.batch_size
+        self.notes = NoteKeeper(max_unreadable=int(MAX_UNREADABLE_FRACTION * share))
+        self._iters_per_epoch = sampler.iters_per_epoch
+        self._iter = start_iter
+        self._batches = iter(loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Return itself: a stream is read once."""
+        return self
+
+    def __next__(self) -> Batch:
+        """Return the next batch.
+
+        Raises:
+            DataError: as the data set raised it in a worker, or too many unreadable images.
+            TrainError: a worker process died.
+        """
+        batch = _unwrap(_next(self._batches))
+        self.notes.add(batch.notes, epoch=self._iter // self._iters_per_epoch)
+        self._iter += 1
+        return batch
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._batches = iter(())
+
+
+def build_loader(
+    dataset: RetinaFaceDataset,
+    sampler: GroupBatchSampler,
+    *,
+    workers: int,
+    collate: Collate,
+    total_iters: int,
+    start_iter: int = 0,
+    pin: bool = False,
+) -> TrainLoader:
+    """Return the stream of training batches.
+
+    Args:
+        dataset: where the samples come from.
+        sampler: decides which; its rank is the rank of this process.
+        workers: processes that read ahead; 0 reads in this process.
+        collate: makes batches.
+        total_iters: iterations of the whole run.
+        start_iter: iterations already done; the stream continues exactly there.
+        pin: page-locked memory, for a faster copy to the device.
+    """
+    stream = _Stream(sampler, start_iter, total_iters)
+    loader = _data_loader(dataset, stream, collate, workers, pin)
+    return TrainLoader(loader, sampler, start_iter)
+
+
+def build_test_loader(
+    dataset: RetinaFaceDataset,
+    batch_size: int = 1,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin: bool = False,
+) -> Iterator[TestBatch]:
+    """Yield the images rank, rank + world_size, ... in order: no image twice, none left out."""
+    mine = range(rank, len(dataset), world_size)
+    batches = [list(mine[i : i + batch_size]) for i in range(0, len(mine), batch_size)]
+    loader = iter(_data_loader(dataset, batches, collate_test, workers, pin))
+    for _ in batches:
+        yield _unwrap(_next(loader))
+
+
+class _Stream:
+    """A batch sampler for torch: iterable once, with a length."""
+
+    def __init__(self, sampler: GroupBatchSampler, start_iter: int, total_iters: int) -> None:
+        self.sampler, self.start_iter, self.total_iters = sampler, start_iter, total_iters
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return self.sampler.from_iter(self.start_iter, self.total_iters)
+
+    def __len__(self) -> int:
+        return max(self.total_iters - self.start_iter, 0)
+
+
+class _Failure:
+    """An error of ours on its way from a worker; torch would wrap it in a page of traceback."""
+
+    def __init__(self, error: MMDetError) -> None:
+        self.error = error
+
+
+class _Guarded:
+    """The data set, with our errors returned instead of raised."""
+
+    def __init__(self, dataset: RetinaFaceDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, sample_id: int | tuple[int, int]) -> Sample | _Failure:
+        try:
+            return self.dataset[sample_id]
+        except MMDetError as error:
+            return _Failure(error)
+
+
+class _GuardedCollate:
+    def __init__(self, collate: Callable[[Sequence[Sample]], object]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: Sequence[Sample | _Failure]) -> object:
+        failures = [sample for sample in samples if isinstance(sample, _Failure)]
+        return failures[0] if failures else self.collate(samples)
+
+
+def _unwrap(batch: Batch | TestBatch | _Failure):  # noqa: ANN202
+    if isinstance(batch, _Failure):
+        raise batch.error
+    return batch
+
+
+def _next(batches: Iterator) -> Batch | TestBatch | _Failure:
+    try:
+        return next(batches)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise TrainError(f"{reason}. Check memory and /dev/shm, or lower data.workers_per_gpu.") from error
+
+
+def _data_loader(dataset, batch_sampler, collate, workers: int, pin: bool) -> DataLoader:  # noqa: ANN001
+    return DataLoader(
+        _Guarded(dataset),
+        batch_sampler=batch_sampler,
+        num_workers=workers,
+        collate_fn=_GuardedCollate(collate),
+        pin_memory=pin,
+        worker_init_fn=_init_worker if workers else None,
+    )
+
+
+def _init_worker(worker_id: int) -> None:
+    """One thread per worker; signals are the main process's business, workers end with it."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,35 @@
+"""One small class per mmdet transform, with its names, arguments and order of random draws.
+
+Read base, then crop, geometric, color, formatting, test_time. Own transforms are added by a module named
+in `custom_imports` that says `TRANSFORMS["Mine"] = Mine`.
+"""
+
+from mmdet.datasets.transforms.base import Compose, Transform, make_sample
+from mmdet.datasets.transforms.color import Normalize, PhotoMetricDistortion
+from mmdet.datasets.transforms.crop import RandomSquareCrop
+from mmdet.datasets.transforms.formatting import (
+    Collect,
+    DefaultFormatBundle,
+    ImageToTensor,
+    LoadAnnotations,
+    LoadImageFromFile,
+)
+from mmdet.datasets.transforms.geometric import Pad, RandomFlip, Resize
+from mmdet.datasets.transforms.test_time import MultiScaleFlipAug
+
+TRANSFORMS: dict[str, type[Transform]] = {
+    "Collect": Collect,
+    "DefaultFormatBundle": DefaultFormatBundle,
+    "ImageToTensor": ImageToTensor,
+    "LoadAnnotations": LoadAnnotations,
+    "LoadImageFromFile": LoadImageFromFile,
+    "MultiScaleFlipAug": MultiScaleFlipAug,
+    "Normalize": Normalize,
+    "Pad": Pad,
+    "PhotoMetricDistortion": PhotoMetricDistortion,
+    "RandomFlip": RandomFlip,
+    "RandomSquareCrop": RandomSquareCrop,
+    "Resize": Resize,
+}
+
+__all__ = ["TRANSFORMS", "Compose", "Transform", "make_sample"]
