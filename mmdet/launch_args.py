@@ -1,4 +1,4 @@
-"""Arguments of the four launchers in test/: named as in the Ascend ModelZoo, checked before anything starts."""
+"""Arguments of the four launchers in test/: named as in the Ascend ModelZoo, checked before any work."""
 
 import argparse
 import os

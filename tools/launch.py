@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import run_cli  # noqa: E402
-from mmdet.launch import launch  # noqa: E402
-from mmdet.launch_args import parse_args  # noqa: E402
+from mmdet.errors import run_cli
+from mmdet.launch import launch
+from mmdet.launch_args import parse_args
 
 if __name__ == "__main__":
     run_cli(lambda: launch(parse_args(sys.argv[1:])))

@@ -1,0 +1,73 @@
+"""Rules of the tree that a review would otherwise have to remember."""
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import time
+import tokenize
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+PACKAGE = sorted((REPO / "mmdet").rglob("*.py"))
+TOOLS = sorted((REPO / "tools").glob("*.py"))
+DEVICE_WORD = re.compile(r"\b(torch_npu|npu|cuda|hccl|nccl)\b")
+MAX_LINES = 400
+
+
+def docstring_lines(source: str) -> set[int]:
+    """Return the first lines of all docstrings."""
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = [node.body for node in ast.walk(ast.parse(source)) if isinstance(node, owners) and node.body]
+    firsts = [body[0] for body in bodies if isinstance(body[0], ast.Expr)]
+    return {first.lineno for first in firsts if isinstance(first.value, ast.Constant)}
+
+
+def device_words(source: str) -> list[str]:
+    """Return "line: token" for each name or string of the code, not of its prose, that names a device."""
+    prose = docstring_lines(source)
+    kinds = (tokenize.NAME, tokenize.STRING)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return [
+        f"{token.start[0]}: {token.string}"
+        for token in tokens
+        if token.type in kinds and token.start[0] not in prose and DEVICE_WORD.search(token.string)
+    ]
+
+
+def test_device_words_sees_code_and_not_prose():
+    source = '"""cuda here."""\nx = torch.cuda  # cuda\ny = "npu:0"\nz = "npuid"\n'
+    assert device_words(source) == ["2: cuda", '3: "npu:0"']
+
+
+def test_only_device_py_names_a_device():
+    named = {str(path.relative_to(REPO)): device_words(path.read_text()) for path in PACKAGE}
+    named.pop("mmdet/device.py", None)
+    assert {path: words for path, words in named.items() if words} == {}
+
+
+@pytest.mark.parametrize("path", [*PACKAGE, *TOOLS], ids=lambda path: str(path.relative_to(REPO)))
+def test_files_are_short_and_say_what_they_are(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_LINES
+    assert ast.get_docstring(ast.parse(text)), "no module docstring"
+
+
+def test_test_folder_is_no_package():
+    assert list((REPO / "test").rglob("__init__.py")) == []
+
+
+@pytest.mark.parametrize("path", TOOLS, ids=lambda path: path.name)
+def test_tools_answer_help_without_loading_torch(path):
+    started = time.perf_counter()
+    code = (
+        f"import runpy, sys\nsys.argv = [{path.name!r}, '--help']\n"
+        f"try:\n    runpy.run_path({str(path)!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1:] == ["0 False"], done.stderr
+    assert "usage" in done.stdout and time.perf_counter() - started < 20
