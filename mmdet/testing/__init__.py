@@ -1,0 +1,1 @@
+"""Tools for tests and developers; training never imports this package."""

@@ -1,0 +1,169 @@
+"""Run torch_npu's aten operators on the CPU, on tensors that alias the simulated device memory.
+
+Every operator that torch_npu implements (has a kernel for the dispatch key PrivateUse1) is registered again
+with a function that calls the CPU operator. An operator torch_npu does not implement is left alone, so
+that it meets torch_npu's own fallback: copy to the host, warn, or raise under
+TORCH_NPU_FALLBACK_CPU_DISABLE=1.
+
+    ASCEND_SIM_SATURATE=1   imitate a 910A: an fp16 result of Inf becomes 65504 and NaN becomes 0, and the
+                            card's overflow flag is raised
+"""
+
+import ctypes
+import os
+import warnings
+
+import numpy as np
+import torch
+from torch.utils._pytree import tree_map
+
+# Metadata-only operators and those that build storage: torch_npu's own code does the right thing.
+_KEEP = frozenset(
+    """empty empty_strided empty_like new_empty new_empty_strided _local_scalar_dense view as_strided resize_ set_
+    record_stream is_pinned _pin_memory pin_memory _reshape_alias detach alias slice select transpose t permute
+    expand unsqueeze squeeze unfold view_as_real view_as_complex diagonal split split_with_sizes unbind set_data
+    data item _has_compatible_shallow_copy_type _copy_from _copy_from_and_resize to _to_copy _unsafe_view""".split()
+)
+_FP16_MAX = 65504.0
+_FORMAT_CASTS = ("npu_format_cast", "npu_format_cast_.acl_format", "_npu_format_cast", "npu_format_cast.Tensor")
+
+counts: dict[str, int] = {}
+overflow = False  # the card's sticky flag in saturating mode
+_libraries: list[torch.library.Library] = []  # registrations live as long as these
+
+
+def alias(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a CPU tensor over the same memory, shape and strides as a simulated-NPU tensor."""
+    if tensor.numel() == 0:
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+    storage = tensor.untyped_storage()
+    memory = (ctypes.c_byte * storage.nbytes()).from_address(storage.data_ptr())
+    flat = torch.from_numpy(np.frombuffer(memory, dtype=np.uint8)).view(tensor.dtype)
+    host = flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+    host._ascend_sim_owner = tensor  # keeps the memory alive
+    if tensor.is_conj():
+        host = host.conj()
+    return host
+
+
+def to_npu(host: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """Return a simulated-NPU tensor with the values, shape and strides of a CPU tensor."""
+    result = torch.empty_strided(host.shape, host.stride(), dtype=host.dtype, device=device)
+    if host.numel():
+        alias(result).copy_(host)
+    return result
+
+
+def _saturate_(host: torch.Tensor) -> None:
+    """Do to an fp16 result what a 910A does: Inf -> +-65504, NaN -> 0, and raise the overflow flag."""
+    global overflow
+    if host.dtype is not torch.float16 or host.numel() == 0 or bool(torch.isfinite(host).all()):
+        return
+    overflow = True
+    host.nan_to_num_(nan=0.0, posinf=_FP16_MAX, neginf=-_FP16_MAX)
+
+
+def _on_cpu(operator, name: str, saturating: bool):  # noqa: ANN001, ANN202
+    """Return a PrivateUse1 kernel for `operator` that computes on aliased CPU tensors."""
+    schema = operator._schema
+    written = [(i, a.name) for i, a in enumerate(schema.arguments) if a.alias_info and a.alias_info.is_write]
+    in_place = bool(schema.returns) and all(r.alias_info is not None for r in schema.returns)
+
+    def kernel(*args, **kwargs):  # noqa: ANN002, ANN003, ANN202
+        counts[name] = counts.get(name, 0) + 1
+        device: torch.device | None = None
+
+        def to_host(value):  # noqa: ANN001, ANN202
+            nonlocal device
+            if isinstance(value, torch.Tensor) and value.device.type == "npu":
+                device = value.device
+                return alias(value)
+            if isinstance(value, torch.device) and value.type == "npu":
+                device = value
+                return torch.device("cpu")
+            return value
+
+        host_args, host_kwargs = tree_map(to_host, args), tree_map(to_host, kwargs)
+        result = operator(*host_args, **host_kwargs)
+        if saturating:
+            results = [result] if isinstance(result, torch.Tensor) else result
+            for value in results if isinstance(results, (tuple, list)) else ():
+                if isinstance(value, torch.Tensor):
+                    _saturate_(value)
+        if written and not schema.returns:
+            return None
+        if written and in_place:
+            outs = tuple(kwargs[n] if n in kwargs else args[i] for i, n in written)
+            return outs[0] if len(outs) == 1 else outs
+        home = device or torch.device("npu", torch.npu.current_device())
+        return tree_map(lambda v: to_npu(v, home) if isinstance(v, torch.Tensor) and v.device.type == "cpu" else v, result)
+
+    return kernel
+
+
+def _copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    hosts = (alias(t) if t.device.type == "npu" else t for t in (target, source))
+    torch.ops.aten.copy_.default(*hosts)
+    return target
+
+
+def _contiguous(tensor: torch.Tensor, *, memory_format=torch.contiguous_format) -> torch.Tensor:  # noqa: ANN001
+    if tensor.is_contiguous(memory_format=memory_format):
+        return tensor
+    return to_npu(alias(tensor).contiguous(memory_format=memory_format), tensor.device)
+
+
+def _clone(tensor: torch.Tensor, *, memory_format=None) -> torch.Tensor:  # noqa: ANN001
+    keep = torch.preserve_format if memory_format is None else memory_format
+    return to_npu(alias(tensor).clone(memory_format=keep), tensor.device)
+
+
+def _register(namespace: str, kernels: dict) -> None:
+    library = torch.library.Library(namespace, "IMPL")
+    _libraries.append(library)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "overriding a previously registered kernel": that is the point
+        for name, kernel in kernels.items():
+            library.impl(name, kernel, "PrivateUse1", allow_override=True)
+
+
+def _aten_kernels(saturating: bool) -> dict:
+    """Return a kernel for each aten operator that the installed torch_npu implements."""
+    kernels = {}
+    for full in torch._C._dispatch_get_all_op_names():
+        name = full.removeprefix("aten::")
+        base, _, overload = name.partition(".")
+        if not full.startswith("aten::") or base in _KEEP:
+            continue
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(full, "PrivateUse1"):
+            continue
+        operator = getattr(getattr(torch.ops.aten, base, None), overload or "default", None)
+        if operator is not None and not operator.is_view:
+            kernels[name] = _on_cpu(operator, full, saturating)
+    return kernels
+
+
+def _overflow_kernels() -> dict:
+    """Return the three operators a saturating card keeps its overflow flag with."""
+
+    def get_status(status: torch.Tensor) -> torch.Tensor:
+        alias(status)[0] = float(overflow)
+        return status
+
+    def clear_status(status: torch.Tensor) -> torch.Tensor:
+        global overflow
+        overflow = False
+        return status
+
+    return {"npu_get_float_status": get_status, "npu_clear_float_status": clear_status}
+
+
+def install(torch_npu) -> None:  # noqa: ANN001
+    """Replace the operators of an imported torch_npu; called once per process."""
+    torch_npu.npu.config.allow_internal_format = False  # private formats exist only on a card
+    saturating = os.environ.get("ASCEND_SIM_SATURATE") == "1"
+    _register("aten", _aten_kernels(saturating))
+    _register("aten", {"copy_": _copy_, "contiguous": _contiguous, "clone": _clone})
+    available = set(torch._C._dispatch_get_all_op_names())
+    casts = {n: (lambda tensor, *rest, **named: tensor) for n in _FORMAT_CASTS if f"npu::{n}" in available}
+    _register("npu", casts | {n: k for n, k in _overflow_kernels().items() if f"npu::{n}" in available})
