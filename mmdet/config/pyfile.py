@@ -74,7 +74,7 @@ def _line_of(error: Exception) -> str | None:
     """Return "file:line" of the config file's statement that raised, if it was one."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.name == "<module>" and frame.filename.endswith(".py"):
-            return f"{os.path.relpath(frame.filename)}:{frame.lineno}"
+            return f"{min(frame.filename, os.path.relpath(frame.filename), key=len)}:{frame.lineno}"
     return None
 
 
