@@ -1,0 +1,243 @@
+"""The only file that knows which accelerators exist; everything else uses `tensor.device`.
+
+`pick_device` chooses and prepares the device of this process. The other functions answer questions
+about a device: how to wait for it, how much memory it used, which loss scaler it has. The accelerator
+modules come from a `Backends` object, so that a stand-in can drive the NPU branches on a CPU.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+import random
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmdet.errors import ConfigError, DeviceError, unknown_name
+
+logger = logging.getLogger(__name__)
+
+DEVICE_CHOICES = ("auto", "npu", "cuda", "cpu")
+DIST_BACKEND = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
+
+
+def import_torch_npu() -> ModuleType:
+    """Return torch_npu; DeviceError with the reason if it cannot be imported."""
+    try:
+        return importlib.import_module("torch_npu")
+    except ModuleNotFoundError as error:
+        if error.name != "torch_npu":
+            raise _import_failed(error) from error
+        hint = "pip install torch-npu (the release that matches torch), or pass --device cpu"
+        raise DeviceError(f"device npu: torch_npu is not installed. {hint}.") from error
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise _import_failed(error) from error
+
+
+def _import_failed(error: Exception) -> DeviceError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = reason.replace("cannot open shared object file: No such file or directory", "not found")
+    hint = "Source CANN's set_env.sh, or pass --device cpu."
+    return DeviceError(f"device npu: torch_npu failed to import ({reason}). {hint}")
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Where the accelerator modules come from; a test passes functions that return stand-ins."""
+
+    torch_npu: Callable[[], Any] = import_torch_npu
+    cuda: Callable[[], Any] = lambda: torch.cuda
+
+    def api(self, device_type: str) -> Any | None:
+        """Return the module with set_device, synchronize, ... of a device type; None for the CPU."""
+        if device_type == "npu":
+            return self.torch_npu().npu
+        return self.cuda() if device_type == "cuda" else None
+
+
+BACKENDS = Backends()
+
+
+def pick_device(
+    requested: str = "auto", local_rank: int = 0, *, first_npu: int = 0, backends: Backends = BACKENDS
+) -> torch.device:
+    """Return this process's device and make it current.
+
+    Args:
+        requested: "npu", "cuda", "cpu", "auto" (the first present, in that order), or a device with
+            its index such as "cuda:1", which then does not depend on local_rank.
+        local_rank: this process's number on this machine; its card, counted from the first visible.
+        first_npu: added to local_rank on an NPU (the Ascend scripts' ASCEND_DEVICE_ID).
+        backends: where the accelerator modules come from.
+
+    Raises:
+        DeviceError: a device asked for by name is absent (why is in the message), or there are more
+            processes than cards. Only "auto" may choose the CPU.
+    """
+    kind, _, index_text = requested.partition(":")
+    if kind not in DEVICE_CHOICES or (index_text and not index_text.isdigit()):
+        raise ConfigError(unknown_name("device", requested, DEVICE_CHOICES))
+    if kind == "auto":
+        kind = _first_present(backends)
+    if kind == "cpu":
+        return torch.device("cpu")
+    api = backends.api(kind)
+    count = _device_count(kind, api)
+    index = int(index_text) if index_text else local_rank + (first_npu if kind == "npu" else 0)
+    if index >= count:
+        raise DeviceError(
+            f"device {kind}:{index} (local rank {local_rank}) does not exist: this machine shows {count}. Start "
+            f"at most {count} processes per machine, or make more cards visible."
+        )
+    device = torch.device(kind, index)
+    api.set_device(device)
+    if kind == "npu":
+        _prepare_npu(api)
+    return device
+
+
+def _first_present(backends: Backends) -> str:
+    # After torch_npu's transfer_to_npu the CUDA questions are answered for the NPU: ask for npu first.
+    try:
+        if backends.api("npu").is_available():  # type: ignore[union-attr]
+            return "npu"
+        logger.warning("device auto: torch_npu is installed but finds no NPU")
+    except DeviceError as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError):  # installed, but broken: say so
+            logger.warning("device auto: no NPU. %s", error)
+    return "cuda" if backends.cuda().is_available() else "cpu"
+
+
+def _device_count(kind: str, api: Any) -> int:
+    count = int(api.device_count()) if api.is_available() else 0
+    if count:
+        return count
+    if kind == "npu":
+        why = "torch_npu finds no NPU. Does npu-smi info list one? Is ASCEND_RT_VISIBLE_DEVICES right?"
+    elif not torch.version.cuda:
+        why = f"this torch ({torch.__version__}) was built without CUDA. Install a CUDA build,"
+    else:
+        why = "torch finds no GPU. Does nvidia-smi list one? Is CUDA_VISIBLE_DEVICES right?"
+    raise DeviceError(f"device {kind}: {why} Or pass --device cpu.")
+
+
+def _prepare_npu(api: Any) -> None:
+    # After set_device: earlier it would create a context on card 0 in every process. Both settings
+    # belong together: no compilation per shape, no private weight formats.
+    api.set_compile_mode(jit_compile=False)
+    api.config.allow_internal_format = False
+
+
+def synchronize(device: torch.device, backends: Backends = BACKENDS) -> None:
+    """Wait until the device has done all its work; nothing to wait for on a CPU."""
+    api = backends.api(device.type)
+    if api is not None:
+        api.synchronize(device)
+
+
+def peak_memory_mib(device: torch.device, backends: Backends = BACKENDS) -> float:
+    """Return the most memory tensors took on the device (CPU: the process's peak resident size)."""
+    api = backends.api(device.type)
+    if api is None:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return api.max_memory_allocated(device) / 2**20
+
+
+def autocast(
+    device: torch.device, dtype: torch.dtype, enabled: bool = True
+) -> contextlib.AbstractContextManager:
+    """Return the context in which operators choose between fp32 and `dtype` by themselves."""
+    return torch.autocast(device.type, dtype=dtype, enabled=enabled)
+
+
+def make_grad_scaler(device: torch.device, init_scale: float, backends: Backends = BACKENDS) -> Any:
+    """Return the device's own GradScaler.
+
+    On NPU that is torch_npu's: a 910A saturates instead of giving Inf, so only its overflow register
+    tells. It is made dynamic even for a static scale, because its static mode takes every step, also
+    an overflowed one; a static scale is kept by `scaler.update(new_scale=scale)`.
+    """
+    if device.type == "npu":
+        return backends.torch_npu().npu.amp.GradScaler(init_scale=init_scale, dynamic=True)
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler(device.type, init_scale=init_scale)
+    if device.type == "cuda":  # torch < 2.3
+        return torch.cuda.amp.GradScaler(init_scale=init_scale)
+    raise DeviceError(f"device {device.type}: loss scaling needs torch >= 2.3, this is {torch.__version__}.")
+
+
+def supports_bf16(device: torch.device, backends: Backends = BACKENDS) -> bool:
+    """Say whether the device computes in bfloat16."""
+    api = backends.api(device.type)
+    return True if api is None else bool(api.is_bf16_supported())
+
+
+def can_pin(device: torch.device) -> bool:
+    """Say whether batches in page-locked memory reach the device faster."""
+    return device.type != "cpu"
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python, numpy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def rng_state(device: torch.device, backends: Backends = BACKENDS) -> dict[str, Any]:
+    """Return the state of all random generators, as tensors and plain values only (for a checkpoint)."""
+    kind, keys, *rest = np.random.get_state()  # type: ignore[misc]
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+    }
+    api = backends.api(device.type)
+    if api is not None:
+        state["device"] = api.get_rng_state(device)
+    return state
+
+
+def set_rng_state(device: torch.device, state: dict[str, Any], backends: Backends = BACKENDS) -> None:
+    """Restore what `rng_state` returned; the device's own part only if both were the same kind."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    api = backends.api(device.type)
+    if api is not None and "device" in state:
+        api.set_rng_state(state["device"], device)
+
+
+def set_deterministic(is_on: bool) -> None:
+    """Choose repeatable kernels where there are any; an operator that has none warns.
+
+    Call before the device is used: the matrix library and the collectives read their setting once.
+    """
+    if is_on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ.setdefault("HCCL_DETERMINISTIC", "true")
+    torch.use_deterministic_algorithms(is_on, warn_only=True)
+    torch.backends.cudnn.deterministic = is_on
+    if is_on:
+        torch.backends.cudnn.benchmark = False
+
+
+def device_summary(device: torch.device, backends: Backends = BACKENDS) -> str:
+    """Return one line for the log: the device's name and the versions that matter."""
+    versions = f"torch {torch.__version__}"
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads), {versions}"
+    api = backends.api(device.type)
+    if device.type == "npu":
+        versions += f", torch_npu {getattr(backends.torch_npu(), '__version__', '?')}"
+    else:
+        versions += f", CUDA {torch.version.cuda}"
+    return f"{device} ({api.get_device_name(device)}), {versions}"  # type: ignore[union-attr]
