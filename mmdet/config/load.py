@@ -112,6 +112,7 @@ def _read_model(top: Section) -> tuple[dict, dict, dict]:
     """Return model, train_cfg and test_cfg; the top-level ones win over those inside model."""
     model = dict(top.take("model", dict))
     inner = {name: model.pop(name, None) for name in ("train_cfg", "test_cfg")}
+    top.unused.extend(f"model.{name}" for name, cfg in inner.items() if cfg is not None and top.has(name))
     head = model.get("bbox_head")
     if isinstance(head, dict):
         top.unused.extend(f"model.bbox_head.{name}" for name in inner if name in head)

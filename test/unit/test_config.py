@@ -260,7 +260,9 @@ def test_ema_set_twice_is_refused(load):
 
 def test_train_cfg_at_the_top_wins_over_the_one_inside_model(load):
     extra = "model['train_cfg'] = dict(assigner=dict(type='Inner'))\n"
-    assert load(extra).train_cfg == {"assigner": {"type": "ATSSAssigner", "topk": 9}}
+    config = load(extra)
+    assert config.train_cfg == {"assigner": {"type": "ATSSAssigner", "topk": 9}}
+    assert config.unused == ("model.train_cfg",)
     config = load(extra + "del train_cfg\n")
     assert config.train_cfg == {"assigner": {"type": "Inner"}}
     assert "train_cfg" not in config.model
