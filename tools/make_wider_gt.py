@@ -1,0 +1,30 @@
+#!/usr/bin/env python
+"""Write the ground-truth .mat files of the WIDER protocol for one's own labelv2 file."""
+
+import argparse
+
+from mmdet.errors import run_cli
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--label", required=True, metavar="FILE", help="labelv2 file of the validation images"
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="folder for wider_face_val.mat and wider_{easy,medium,hard}_val.mat "
+        "(faces of at least 50, 30, 10 px height count; lower ones are ignored)",
+    )
+    args = parser.parse_args()
+
+    from mmdet.evaluation.wider_mat import write_wider_gt
+
+    write_wider_gt(args.label, args.out)
+    print(f"wrote 4 files to {args.out}")
+
+
+if __name__ == "__main__":
+    run_cli(main)
