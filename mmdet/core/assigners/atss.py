@@ -68,7 +68,7 @@ class ATSSAssigner:
         is_ignored = (y >= valid_hw[:, :1]) | (x >= valid_hw[:, 1:])  # (B, A)
 
         flat = candidate.flatten()
-        iou = bbox_overlaps(grid.bboxes[flat].view(*candidate.shape, 4), faces[:, :, None])  # (B, G, M)
+        iou = bbox_overlaps(grid.bboxes.index_select(0, flat).view(*candidate.shape, 4), faces[:, :, None])  # (B, G, M)
         eligible = exists & gt_valid[..., None]
         if self.ignore_iof_thr > 0:
             ignored = is_in_ignore_region(grid.bboxes, gt_bboxes, gt_ignore, self.ignore_iof_thr)
@@ -78,7 +78,7 @@ class ATSSAssigner:
             eligible = eligible & ~ignored
 
         enough = iou >= _mean_plus_std(iou, exists)
-        inside = _is_well_inside(grid.centers[flat].view(*candidate.shape, 2), faces[:, :, None])
+        inside = _is_well_inside(grid.centers.index_select(0, flat).view(*candidate.shape, 2), faces[:, :, None])
         return _settle_contests(candidate, iou, eligible & enough & inside, is_ignored)
 
 
@@ -198,17 +198,19 @@ def _settle_contests(candidate: Tensor, iou: Tensor, is_positive: Tensor, is_ign
         is_positive: (B, G, M), the face claims the anchor.
         is_ignored: (B, A), passed through.
     """
-    num_slots = candidate.shape[1]
-    slot = torch.arange(num_slots - 1, -1, -1, device=candidate.device)[:, None]  # the lowest slot wins a tie
-    bid = (iou.view(torch.int32).long() << 32) | slot  # IoU >= 0: its bits order as it does
+    slot = torch.arange(candidate.shape[1], device=candidate.device)[:, None]
+    # IoU >= 0: its bits order as it does. Complementing the slot lets the lowest one win a tie.
+    bid = (iou.view(torch.int32).long() << 32) | (_LOW_32_BITS - slot)
     bid = torch.where(is_positive, bid, -1)
+    where = candidate.flatten(1)
     best = torch.full_like(is_ignored, -1, dtype=torch.int64)
-    best = best.scatter_reduce(1, candidate.flatten(1), bid.flatten(1), "amax")  # (B, A)
-    taken = best >= 0
+    best = best.scatter_reduce(1, where, bid.flatten(1), "amax")  # (B, A)
+    wins = is_positive & (best.gather(1, where).view_as(bid) == bid)
+    gt_index = torch.zeros_like(best).scatter_add(1, where, (slot * wins).flatten(1))
     return Assignment(
-        gt_index=torch.where(taken, num_slots - 1 - (best & _LOW_32_BITS), 0),
-        is_positive=taken,
+        gt_index=gt_index,
+        is_positive=best >= 0,
         is_ignored=is_ignored,
         candidate_anchor=candidate,
-        candidate_wins=is_positive & (best.gather(1, candidate.flatten(1)).view_as(bid) == bid),
+        candidate_wins=wins,
     )

@@ -1,0 +1,162 @@
+"""From what the head says and where the faces are to the losses: assign, make targets, weigh, sum.
+
+Letters: B images, G face slots, A anchors, C classes, M candidate anchors per face. A positive anchor is
+one winning (face, candidate) pair, so everything about positives is computed on (B, G, M) pairs and
+multiplied by `candidate_wins`; only the class loss looks at all A anchors. Shapes never depend on how
+many positives there are.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdet.core.anchors import AnchorGenerator
+from mmdet.core.bbox import bbox2distance, bbox_overlaps, distance2bbox, kps2distance
+from mmdet.core.structures import Assignment, Batch, Outputs
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # aligned prediction and target -> one value per element
+
+
+def identity(tensor: Tensor) -> Tensor:
+    """Return the tensor: the mean over one rank."""
+    return tensor
+
+
+class SCRFDCriterion:
+    """The training loss of SCRFD.
+
+    With w = sigmoid(class score) of a positive anchor, not differentiated, and W = the sum of w over all
+    positives of all images:
+
+    * loss_cls = sum over all anchors of QFL / N. The target of a positive is the IoU of its decoded box
+      with its face. N = sum over images of max(positives, 1), averaged over ranks, at least 1.
+    * loss_bbox = sum of w * IoU loss / W.
+    * loss_kps = sum over 2K coordinates of w * v * SmoothL1 / W, v = mean weight of the face's keypoints.
+    * loss_dfl = sum over 4 sides of w * DFL / 4 / W.
+
+    W is averaged over ranks; it counts faces without keypoints too. Boxes and keypoints are in strides.
+
+    Args:
+        anchor_generator: the head's.
+        assigner: called as core/assigners/atss.py.
+        loss_cls: (logits, quality) -> elementwise loss; so are the others. Each carries its weight.
+        loss_bbox: (pred xyxy, target xyxy).
+        loss_kps: (pred, target), None for a model without keypoints.
+        loss_dfl: (logits, target), None for a head that regresses distances directly.
+        reg_max: largest distance in strides that DFL can express.
+        num_classes: C.
+        mean_across_ranks: averages a tensor of 2 over the ranks; called once per step.
+
+    Differs from the reference: without positives, or with all scores 0, the box and keypoint losses
+    are 0 instead of NaN or an error.
+    """
+
+    def __init__(
+        self,
+        *,
+        anchor_generator: AnchorGenerator,
+        assigner: Callable[..., Assignment],
+        loss_cls: Loss,
+        loss_bbox: Loss,
+        loss_kps: Loss | None = None,
+        loss_dfl: Loss | None = None,
+        reg_max: int = 8,
+        num_classes: int = 1,
+        mean_across_ranks: Callable[[Tensor], Tensor] = identity,
+    ):
+        self.anchor_generator = anchor_generator
+        self.assigner = assigner
+        self.loss_cls = loss_cls
+        self.loss_bbox = loss_bbox
+        self.loss_kps = loss_kps
+        self.loss_dfl = loss_dfl
+        self.reg_max = reg_max
+        self.num_classes = num_classes
+        self.mean_across_ranks = mean_across_ranks
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted losses, fp32 scalars on the device; their sum is the total loss.
+
+        Args:
+            outputs: fp32, of the network on `batch.images`.
+            batch: the faces. Slots that are not `gt_valid` may hold anything.
+        """
+        grid = self.anchor_generator.grid(outputs.level_sizes_hw, outputs.cls_logits.device)
+        assigned = self.assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
+        wins, anchor = assigned.candidate_wins, assigned.candidate_anchor  # (B, G, M)
+        take = _Taker(anchor, outputs.cls_logits.shape[1])
+
+        # What padding slots hold, and what the head says at losing anchors, must reach neither a loss nor
+        # a gradient (0 * inf is nan): both are replaced by zeros before any arithmetic.
+        faces = _keep(batch.gt_valid, batch.gt_bboxes)[:, :, None]  # (B, G, 1, 4)
+        stride = grid.strides.index_select(0, anchor.flatten()).view(*anchor.shape, 1)  # (B, G, M, 1)
+        center = (
+            (grid.centers / grid.strides[:, None]).index_select(0, anchor.flatten()).view(*anchor.shape, 2)
+        )
+        target = faces / stride  # (B, G, M, 4)
+        pred = distance2bbox(center, _keep(wins, take(outputs.bbox_ltrb)))
+
+        score = take(outputs.cls_logits.detach()).amax(dim=-1).sigmoid()
+        weight = score * wins  # (B, G, M)
+        quality = bbox_overlaps(pred.detach(), target) * wins
+        num_samples, weight_sum = self._normalisers(wins, weight)
+
+        losses = {
+            "loss_cls": self._class_loss(outputs.cls_logits, quality, assigned, batch) / num_samples,
+            "loss_bbox": (self.loss_bbox(pred, target) * weight).sum() / weight_sum,
+        }
+        if self.loss_kps is not None:
+            losses["loss_kps"] = self._kps_loss(take(outputs.kps), center, stride, weight, batch) / weight_sum
+        if self.loss_dfl is not None:
+            logits = _keep(wins, take(outputs.bbox_dfl_logits).flatten(-2)).unflatten(-1, (4, -1))
+            sides = bbox2distance(center, target, self.reg_max)
+            losses["loss_dfl"] = (self.loss_dfl(logits, sides).sum(-1) * weight).sum() / 4 / weight_sum
+        return losses
+
+    def _normalisers(self, wins: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return N and W, averaged over the ranks in one collective."""
+        num_samples = wins.sum(dim=(1, 2)).clamp(min=1).sum()
+        mean = self.mean_across_ranks(torch.stack((num_samples.float(), weight.sum())))
+        return mean[0].clamp(min=1), mean[1].clamp(min=1e-12)
+
+    def _class_loss(self, logits: Tensor, quality: Tensor, assigned: Assignment, batch: Batch) -> Tensor:
+        """Return the summed class loss of all anchors that are not ignored."""
+        num_classes = self.num_classes
+        label = torch.where(batch.gt_valid, batch.gt_labels, 0)[..., None]  # (B, G, 1)
+        slot = assigned.candidate_anchor * num_classes + label  # (B, G, M)
+        # Added, not written: losers share anchors with winners, and add 0.
+        dense = torch.zeros_like(logits).flatten(1)
+        dense = dense.scatter_add(1, slot.flatten(1), quality.flatten(1)).view_as(logits)  # (B, A, C)
+        return (self.loss_cls(logits, dense) * ~assigned.is_ignored[..., None]).sum()
+
+    def _kps_loss(self, pred: Tensor, center: Tensor, stride: Tensor, weight: Tensor, batch: Batch) -> Tensor:
+        """Return the summed keypoint loss; pred (B, G, M, 2K) in strides."""
+        assert self.loss_kps is not None
+        face_weight = batch.gt_kps[..., 2].mean(dim=-1)  # (B, G)
+        has_kps = batch.gt_valid & (face_weight > 0)
+        weight = weight * torch.where(has_kps, face_weight, 0)[..., None]  # (B, G, M)
+        points = _keep(has_kps, batch.gt_kps[..., :2].flatten(2))[:, :, None]  # (B, G, 1, 2K)
+        target = kps2distance(center, points / stride)
+        loss = self.loss_kps(_keep(weight > 0, pred), target)
+        return (loss.sum(dim=-1) * weight).sum()
+
+
+class _Taker:
+    """Reads rows of (B, A, ...) tensors at candidate anchors (B, G, M)."""
+
+    def __init__(self, anchor: Tensor, num_anchors: int):
+        first = torch.arange(anchor.shape[0], device=anchor.device)[:, None, None] * num_anchors
+        self.shape = anchor.shape
+        self.row = (anchor + first).flatten()
+
+    def __call__(self, values: Tensor | None) -> Any:
+        """Return (B, G, M, ...)."""
+        assert values is not None, "the head does not give what this loss needs"
+        return values.flatten(0, 1).index_select(0, self.row).unflatten(0, self.shape)
+
+
+def _keep(mask: Tensor, values: Tensor, other: Tensor | float = 0.0) -> Tensor:
+    """Return values (..., D) where mask (...), `other` elsewhere."""
+    return torch.where(mask[..., None], values, other)
