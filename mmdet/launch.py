@@ -12,12 +12,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmdet.errors import ConfigError
 from mmdet.launch_args import REPO, Job
 from mmdet.report import NETWORK, Case, read_metrics, write_report
+
+VISIBLE_CARDS = ("ASCEND_RT_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 
 
 def launch(job: Job) -> int:
@@ -33,12 +35,13 @@ def launch(job: Job) -> int:
     for folder in (job.output_dir, work_dir):
         _make_folder(folder)
     print(f"{NETWORK}: {case.name}, device id {job.device_id}, output in {job.output_dir}", flush=True)
+    env = child_env(job, os.environ)
     steps = [("train", train_command(job, work_dir))]
     if job.is_full:
         steps.append(("eval", eval_command(job, work_dir, eval_dir)))
     for name, command in steps:
         log_file = job.output_dir / f"{name}_{job.device_id}.log"
-        code = run_logged(command, log_file)
+        code = run_logged(command, log_file, env)
         if code:
             print(f"{name} ended with exit code {code}; log: {log_file}", file=sys.stderr, flush=True)
             return code
@@ -58,7 +61,7 @@ def train_command(job: Job, work_dir: Path) -> list[str]:
         launcher = ["--launcher", "pytorch"]
     command += [str(REPO / "tools/train.py"), str(job.config), "--work-dir", str(work_dir)]
     command += ["--device", job.device, *launcher, *job.train_args]
-    return [*command, *_device_args(job), "--cfg-options", *job.options]
+    return [*command, "--cfg-options", *job.options]
 
 
 def eval_command(job: Job, work_dir: Path, eval_dir: Path) -> list[str]:
@@ -73,19 +76,28 @@ def eval_command(job: Job, work_dir: Path, eval_dir: Path) -> list[str]:
     return [*command, "--cfg-options", *job.options]
 
 
-def _device_args(job: Job) -> list[str]:
-    index = device_index(job.device_id, os.environ.get("ASCEND_RT_VISIBLE_DEVICES", ""))
-    return ["--npuid", str(index)] if job.num_ranks == 1 and index else []
+def child_env(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of training and evaluation; one rank sees one card, the device_id-th.
 
-
-def device_index(device_id: int, visible: str) -> int:
-    """Return the index of a device among the visible ones, "2,3" for example.
-
-    ASCEND_DEVICE_ID names a card of the machine; where ASCEND_RT_VISIBLE_DEVICES lists that card,
-    its place in the list counts, since the process sees the listed cards renumbered from 0.
+    ASCEND_DEVICE_ID names a card of the machine. Where a variable lists visible cards and that card is
+    among them it is chosen, otherwise the device_id-th of the list. An empty list stays empty.
     """
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    return names.index(str(device_id)) if str(device_id) in names else device_id
+    env = {**environ, "PYTHONUNBUFFERED": "1"}
+    if job.num_ranks > 1:
+        return env
+    for name in VISIBLE_CARDS:
+        cards = [card.strip() for card in environ.get(name, str(job.device_id)).split(",") if card.strip()]
+        if cards:
+            env[name] = _choose_card(cards, job.device_id, name)
+    return env
+
+
+def _choose_card(cards: Sequence[str], device_id: int, variable: str) -> str:
+    if str(device_id) in cards:
+        return str(device_id)
+    if not 0 <= device_id < len(cards):
+        raise ConfigError(f"device id {device_id} is not among {variable}={','.join(cards)}")
+    return cards[device_id]
 
 
 def free_port() -> int:
@@ -95,12 +107,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def run_logged(command: Sequence[str], log_file: Path) -> int:
-    """Run a command from the repository's root, output to the screen and to log_file; return its exit code.
+def run_logged(command: Sequence[str], log_file: Path, env: Mapping[str, str]) -> int:
+    """Run a command, output to the screen and to log_file; return its exit code.
 
     SIGTERM, SIGINT and SIGHUP are passed on once, so that training can save and end by itself.
     """
-    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with open(log_file, "wb") as log:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, start_new_session=True

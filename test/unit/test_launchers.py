@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmdet import launch, launch_args, report
-from mmdet.errors import DataError, TrainError
+from mmdet.errors import ConfigError, DataError, TrainError
 
 LAUNCHERS = ("train_full_1p", "train_full_8p", "train_performance_1p", "train_performance_8p")
 
@@ -95,7 +95,7 @@ def test_every_argument_reaches_the_training_command(tmp_path):
     for part in (
         f"data_root={tmp_path}/data", "data.samples_per_gpu=4", "total_epochs=3", "optimizer.lr=0.02",
         "amp.level=O2", "--seed 7", f"--load-from {weights}", "--resume-from auto", "--max-iters 9", "--perf",
-        "--device cpu", "--launcher none", f"--work-dir {tmp_path}/w", "/setup.py", "a=1 b=x y", "--npuid 2",
+        "--device cpu", "--launcher none", f"--work-dir {tmp_path}/w", "/setup.py", "a=1 b=x y",
     ):  # fmt: skip
         assert part in text, part
     assert job.output_dir == launch.REPO / "test/output/2"
@@ -106,14 +106,26 @@ def test_eight_ranks_go_through_torchrun(tmp_path, monkeypatch):
     job = parse(make_data(tmp_path), "--ranks=8", "--config=setup.py")
     text = " ".join(launch.train_command(job, tmp_path))
     assert "torch.distributed.run --nproc_per_node 8 --master_addr 127.0.0.1 --master_port 29511" in text
-    assert "--launcher pytorch" in text and "--npuid" not in text and "--perf" not in text
+    assert "--launcher pytorch" in text and "--perf" not in text
 
 
 @pytest.mark.parametrize(
-    "device_id, visible, index", [(0, "", 0), (3, "", 3), (3, "3", 0), (7, "4, 7", 1), (1, "4,5", 1)]
+    "device_id, visible, chosen",
+    [(0, None, "0"), (3, None, "3"), (3, "3", "3"), (7, "4, 7", "7"), (1, "4,5", "5"), (0, "", "")],
 )
-def test_device_index_counts_among_the_visible_cards(device_id, visible, index):
-    assert launch.device_index(device_id, visible) == index
+def test_one_rank_sees_one_card(tmp_path, device_id, visible, chosen):
+    job = parse(make_data(tmp_path), f"--device_id={device_id}", "--config=setup.py")
+    environ = {} if visible is None else {"ASCEND_RT_VISIBLE_DEVICES": visible}
+    assert launch.child_env(job, environ)["ASCEND_RT_VISIBLE_DEVICES"] == chosen
+
+
+def test_eight_ranks_see_every_card_and_a_missing_card_is_named(tmp_path):
+    data = make_data(tmp_path)
+    job = parse(data, "--ranks=8", "--device_id=3", "--config=setup.py")
+    assert launch.child_env(job, {}) == {"PYTHONUNBUFFERED": "1"}
+    job = parse(data, "--device_id=3", "--config=setup.py")
+    with pytest.raises(ConfigError, match="3 is not among ASCEND_RT_VISIBLE_DEVICES=4,5"):
+        launch.child_env(job, {"ASCEND_RT_VISIBLE_DEVICES": "4,5"})
 
 
 def test_device_id_comes_from_the_environment(tmp_path, monkeypatch):
@@ -199,8 +211,9 @@ def test_a_signal_is_passed_to_the_training_once(tmp_path):
         "time.sleep(30)"
     )
     parent = (
-        f"import sys; from pathlib import Path; from mmdet.launch import run_logged;"
-        f"sys.exit(run_logged([sys.executable, '-c', {child!r}], Path({str(tmp_path / 'log')!r})))"
+        f"import os, sys; from pathlib import Path; from mmdet.launch import run_logged;"
+        f"log = Path({str(tmp_path / 'log')!r});"
+        f"sys.exit(run_logged([sys.executable, '-c', {child!r}], log, os.environ))"
     )
     process = subprocess.Popen([sys.executable, "-c", parent], cwd=launch.REPO, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"ready\n"

@@ -45,8 +45,8 @@ def test_device_words_sees_code_and_not_prose():
 
 def test_only_device_py_names_a_device():
     named = {str(path.relative_to(REPO)): device_words(path.read_text()) for path in PACKAGE}
-    named.pop("mmdet/device.py", None)
-    assert {path: words for path, words in named.items() if words} == {}
+    allowed = ("mmdet/device.py", "mmdet/testing/")  # training never imports testing
+    assert {path: words for path, words in named.items() if words and not path.startswith(allowed)} == {}
 
 
 @pytest.mark.parametrize("path", [*PACKAGE, *TOOLS], ids=lambda path: str(path.relative_to(REPO)))
@@ -68,6 +68,6 @@ def test_tools_answer_help_without_loading_torch(path):
         f"try:\n    runpy.run_path({str(path)!r}, run_name='__main__')\n"
         "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", timeout=60)
     assert done.stdout.splitlines()[-1:] == ["0 False"], done.stderr
     assert "usage" in done.stdout and time.perf_counter() - started < 20
