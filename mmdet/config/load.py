@@ -136,7 +136,7 @@ def _refuse_unsupported(top: Section) -> None:
     if top.has("momentum_config"):
         raise ConfigError("momentum_config is not supported (momentum stays optimizer.momentum); remove it")
     workflow = top.take("workflow", (list, tuple), [("train", 1)])
-    if [tuple(stage) for stage in workflow] != [("train", 1)]:
+    if len(workflow) != 1 or workflow[0] not in (("train", 1), ["train", 1]):
         raise ConfigError(f"workflow = {workflow!r} must be [('train', 1)]; evaluation validates")
 
 
