@@ -1,8 +1,9 @@
 """How good a detector is: the WIDER FACE protocol, mAP on one's own labels, and the files they leave.
 
 Read `wider_files` (ground truth and prediction files), then `widerface` (easy / medium / hard AP), `voc_map`
-(mAP through pycocotools), `curves` (the PNG of precision against recall), `predict` (a model over a data set,
-all ranks), `report` (what tools/test_widerface.py writes).
+(mAP through pycocotools), `predict` (a model over a data set, every rank its share), `report` (figures and
+their files), `curves` (the PNG), `run` (all of it, for tools/test_widerface.py). `wider_mat` makes ground
+truth from a label file.
 """
 
 from mmdet.evaluation.wider_files import read_predictions, read_wider_gt, write_predictions

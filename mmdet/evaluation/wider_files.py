@@ -77,6 +77,13 @@ def _load_mat(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     return content
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """Return the event ("images" if none) and the image name without suffix of "EVENT/NAME.jpg"."""
+    event, _, file = name.rpartition("/")
+    stem, dot, _ = file.rpartition(".")
+    return event or "images", stem if dot else file
+
+
 def read_predictions(folder: str | Path) -> dict[str, dict[str, np.ndarray]]:
     """Read EVENT/NAME.txt files: name, count, then a line "x y w h score" per face.
 

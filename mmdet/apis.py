@@ -1,0 +1,137 @@
+"""The three functions mmdet users know for single images, and `detect`, which also gives keypoints.
+
+model = init_detector("configs/scrfd/scrfd_500m_bnkps.py", "model.pth", device="cpu")
+bboxes, = inference_detector(model, "photo.jpg")        # (n, 5) x1 y1 x2 y2 score, original pixels
+found, = detect(model, ["photo.jpg"])                   # .bboxes .scores .labels .kps
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmdet.build import build_detector
+from mmdet.checkpoint import load as load_checkpoint
+from mmdet.checkpoint import load_weights
+from mmdet.config import RunConfig, load_config
+from mmdet.core.postprocess import Postprocess
+from mmdet.core.structures import Detections
+from mmdet.datasets.build import build_pipeline
+from mmdet.datasets.collate import collate_test
+from mmdet.datasets.images import read_image
+from mmdet.datasets.transforms.base import Compose, make_sample
+from mmdet.device import pick_device
+from mmdet.errors import ConfigError, DataError
+from mmdet.evaluation.predict import detect_batch
+from mmdet.models.detectors.scrfd import SCRFD
+
+Image = str | Path | np.ndarray
+
+logger = logging.getLogger(__name__)
+
+
+def init_detector(
+    config: str | Path | RunConfig,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device = "auto",
+    cfg_options: Mapping[str, object] | Sequence[str] | None = None,
+) -> SCRFD:
+    """Build a detector for inference.
+
+    Args:
+        config: config file, or one already loaded.
+        checkpoint: weights; None leaves the random initialisation.
+        device: "auto", "cpu", "cuda:0", "npu", ...
+        cfg_options: changes to the config file, {"model.test_cfg.score_thr": 0.3}.
+
+    Returns:
+        The model in eval mode, with `model.cfg` (RunConfig) and `model.CLASSES` (names, tuple).
+
+    Raises:
+        ConfigError, CheckpointError, DeviceError: see their messages.
+    """
+    if isinstance(config, RunConfig):
+        if cfg_options:
+            raise ConfigError("init_detector: cfg_options need the config file's path, not a loaded config.")
+    else:
+        config = load_config(config, cfg_options or ())
+    model = build_detector(config.model, config.train_cfg, config.test_cfg)
+    classes: Sequence[str] = ("face",)
+    if checkpoint is not None:
+        content = load_checkpoint(checkpoint)
+        load_weights(model, content)
+        classes = (content.get("meta") or {}).get("CLASSES") or classes
+    model.CLASSES = tuple([classes] if isinstance(classes, str) else classes)
+    model.cfg = config
+    return model.to(device if isinstance(device, torch.device) else pick_device(device)).eval()
+
+
+def inference_detector(
+    model: SCRFD, imgs: Image | Sequence[Image]
+) -> list[np.ndarray] | list[list[np.ndarray]]:
+    """Detect faces; the result has mmdet's shape.
+
+    Args:
+        model: from `init_detector`.
+        imgs: a path, an (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) gray array of 0..255, or a list of those.
+
+    Returns:
+        One image: a list over classes of (n, 5) float32 x1, y1, x2, y2, score in original pixels, best
+        first. A list of images: a list of such lists.
+    """
+    if isinstance(imgs, (str, Path, np.ndarray)):
+        return _by_class(detect(model, [imgs])[0], model.bbox_head.num_classes)
+    return [_by_class(found, model.bbox_head.num_classes) for found in detect(model, imgs)]
+
+
+def detect(model: SCRFD, imgs: Sequence[Image]) -> list[Detections]:
+    """Detect faces in several images, one forward pass each; keypoints where the model has them.
+
+    Raises:
+        DataError: a file cannot be read, or an array is no image.
+        ConfigError: the model was not made by `init_detector`, or its config has no test pipeline.
+    """
+    pipeline, postprocess = _test_parts(model)
+    device = next(model.parameters()).device
+    found = []
+    for number, image in enumerate(imgs):
+        sample = pipeline(make_sample(*_load(image, number)), np.random.RandomState(0))
+        found += detect_batch(model, collate_test([sample]), postprocess, device)
+    return found
+
+
+def _test_parts(model: SCRFD) -> tuple[Compose, Postprocess]:
+    config = getattr(model, "cfg", None)
+    if config is None:
+        raise ConfigError("the model has no cfg; make it with mmdet.apis.init_detector.")
+    test = config.data.test or config.data.val
+    if not test or "pipeline" not in test:
+        raise ConfigError(f"config {config.filename}: data.test.pipeline is missing; inference needs it.")
+    return build_pipeline(test["pipeline"], "data.test.pipeline"), Postprocess.from_test_cfg(config.test_cfg)
+
+
+def _load(image: Image, number: int) -> tuple[np.ndarray, str]:
+    """Return (H, W, 3) BGR pixels and a name for messages."""
+    if isinstance(image, (str, Path)):
+        return read_image(image), str(image)
+    name = f"image {number}"
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"{name}: expected a path or an array, got {type(image).__name__}.")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+        raise DataError(f"{name}: shape {image.shape}, expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).")
+    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
+        raise DataError(f"{name}: {image.dtype} pixels, expected uint8, or floats from 0 to 255.")
+    if image.shape[2] == 1:
+        image = np.repeat(image, 3, axis=2)
+    pixels = image[..., :3] if image.dtype == np.uint8 else image[..., :3].astype(np.float32)
+    return np.ascontiguousarray(pixels), name
+
+
+def _by_class(found: Detections, num_classes: int) -> list[np.ndarray]:
+    rows = torch.cat([found.bboxes, found.scores[:, None]], dim=1).float().cpu().numpy()
+    labels = found.labels.cpu().numpy()
+    return [rows[labels == label] for label in range(num_classes)]

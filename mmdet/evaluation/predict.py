@@ -1,0 +1,143 @@
+"""Run a detector over a data set: every rank its share, rank 0 gets all."""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from mmdet.core.structures import Detections, Outputs
+from mmdet.datasets.collate import TestBatch
+from mmdet.datasets.loader import build_test_loader
+from mmdet.datasets.widerface import RetinaFaceDataset
+from mmdet.errors import ConfigError
+from mmdet.evaluation.wider_files import split_name
+
+# (outputs, grid, img_hw, scale_xy) -> one Detections per image, in pixels of the image files
+Postprocess = Callable[..., list[Detections]]
+PredictionDict = dict[str, dict[str, np.ndarray]]
+
+
+def predict_dataset(
+    model: nn.Module,
+    dataset: RetinaFaceDataset,
+    postprocess: Postprocess,
+    device: torch.device,
+    batch_size: int = 1,
+    workers: int = 0,
+    half: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+    show_progress: bool = True,
+) -> PredictionDict:
+    """Detect faces in the images rank, rank + world_size, ... of a data set.
+
+    Args:
+        model: an SCRFD on `device`; its training mode is restored afterwards.
+        dataset: in test mode.
+        postprocess: turns outputs into detections.
+        device: where the model is.
+        batch_size: images per forward pass; unequal ones are padded right and below to the largest.
+        workers: processes that read images.
+        half: run a half-precision copy of the model (boxes and scores are still decoded in fp32).
+        rank: of this process.
+        world_size: number of processes that share the work.
+        show_progress: a progress line on stderr (rank 0 only).
+
+    Returns:
+        event -> image name without suffix -> (n, 5) float32 x, y, w, h, score of class 0, best first, in
+        pixels of the file; (0, 5) for an image without detections.
+    """
+    predictions: PredictionDict = {}
+    if half:
+        model = copy.deepcopy(model).half()
+    loader = build_test_loader(dataset, batch_size, workers, rank, world_size, pin=False)
+    total = len(range(rank, len(dataset), world_size))
+    was_training = model.training
+    model.eval()
+    try:
+        with tqdm(total=total, unit="img", desc="detect", disable=rank != 0 or not show_progress) as progress:
+            for batch in loader:
+                for name, found in zip(
+                    batch.names, detect_batch(model, batch, postprocess, device), strict=True
+                ):
+                    event, stem = split_name(name)
+                    predictions.setdefault(event, {})[stem] = to_xywh_rows(found)
+                progress.update(len(batch.names))
+    finally:
+        model.train(was_training)
+    return predictions
+
+
+@torch.inference_mode()
+def detect_batch(
+    model: nn.Module, batch: TestBatch, postprocess: Postprocess, device: torch.device
+) -> list[Detections]:
+    """Return the detections of B images, in pixels of the image files."""
+    dtype = next(model.parameters()).dtype
+    outputs: Outputs = model(batch.images.to(device=device, dtype=dtype))
+    grid = model.bbox_head.anchor_generator.grid(outputs.level_sizes_hw, device)
+    return postprocess(outputs.float(), grid, batch.img_hw, batch.scale_xy)
+
+
+def to_xywh_rows(found: Detections) -> np.ndarray:
+    """Return (n, 5) float32 x, y, w, h, score of class 0."""
+    rows = torch.cat([found.bboxes, found.scores[:, None]], dim=1)[found.labels == 0].float().cpu().numpy()
+    rows[:, 2:4] -= rows[:, :2]
+    return rows
+
+
+def merge_predictions(shards: Sequence[PredictionDict]) -> PredictionDict:
+    """Join the shares of all ranks (as `distributed.gather_objects` returns them)."""
+    merged: PredictionDict = {}
+    for shard in shards:
+        for event, images in shard.items():
+            merged.setdefault(event, {}).update(images)
+    return merged
+
+
+def at_mode(dataset_cfg: dict, mode: int) -> dict:
+    """Return a copy of a test dataset's config with the input size of a `--mode`.
+
+    Args:
+        dataset_cfg: data.test of a config; its pipeline holds MultiScaleFlipAug around Resize and Pad.
+        mode: 0: fit into 640x640; 1: fit into 1650x1100, either way up; 2: original size, padded to
+            multiples of 32; N > 30: fit into NxN; -1: as the config says.
+
+    Raises:
+        ConfigError: another number, or a pipeline without the two.
+    """
+    if mode == -1:
+        return dataset_cfg
+    if mode == 1:
+        scale, pad = {"img_scale": (1100, 1650)}, {"size": (1100, 1650)}
+    elif mode == 2:
+        scale, pad = {"scale_factor": 1.0}, {"size_divisor": 32}
+    elif mode == 0 or mode > 30:
+        side = mode or 640
+        scale, pad = {"img_scale": (side, side)}, {"size": (side, side)}
+    else:
+        raise ConfigError(
+            f"--mode {mode}: expected 0 (640x640), 1 (1100x1650), 2 (original size), a side above 30, "
+            "or -1 for the config's own size."
+        )
+    cfg = copy.deepcopy(dataset_cfg)
+    pads = 0
+    for step in cfg.get("pipeline", ()):
+        if step.get("type") != "MultiScaleFlipAug":
+            continue
+        for key in ("img_scale", "scale_factor"):
+            step.pop(key, None)
+        step.update(scale)
+        for inner in step["transforms"]:
+            if inner.get("type") == "Pad":
+                inner.pop("size", None), inner.pop("size_divisor", None)
+                inner.update(pad)
+                pads += 1
+    if pads != 1:
+        raise ConfigError(
+            f"--mode {mode}: data.test.pipeline needs one MultiScaleFlipAug with one Pad inside."
+        )
+    return cfg

@@ -1,0 +1,96 @@
+"""From predictions to figures, and the files they are left in: aps, metrics.json, pr_curves.png."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdet.datasets.widerface import RetinaFaceDataset
+from mmdet.errors import ConfigError, DataError, unknown_name
+from mmdet.evaluation.curves import write_curves
+from mmdet.evaluation.voc_map import evaluate_map
+from mmdet.evaluation.wider_files import SETTINGS, Predictions
+from mmdet.evaluation.widerface import WiderResult, evaluate_widerface
+
+METRICS = ("widerface", "mAP")
+
+
+def default_gt_dir(dataset: RetinaFaceDataset) -> Path:
+    """Return the gt folder beside the images folder, where a WIDER-shaped data set has its .mat files."""
+    return dataset.img_prefix.resolve().parent / "gt"
+
+
+def evaluate_predictions(
+    predictions: Predictions,
+    dataset: RetinaFaceDataset,
+    metrics: Sequence[str] = ("widerface",),
+    gt_dir: str | Path | None = None,
+) -> dict[str, float]:
+    """Return the figures of one or both metrics as one flat dict.
+
+    Args:
+        predictions: of the whole data set, see `predict_dataset`.
+        dataset: whose labels "mAP" uses.
+        metrics: "widerface" (AP_easy, AP_medium, AP_hard, ...) and "mAP" (AP50, AP50:95, ...).
+        gt_dir: folder of the .mat files; None: see `default_gt_dir`.
+
+    Raises:
+        ConfigError: an unknown metric.
+        DataError: ground truth or predictions are missing or malformed.
+    """
+    figures: dict[str, float] = {}
+    for metric in metrics:
+        if metric == "widerface":
+            figures |= wider_figures(evaluate_widerface(predictions, gt_dir or default_gt_dir(dataset)))
+        elif metric == "mAP":
+            figures |= evaluate_map(predictions, dataset.labels)
+        else:
+            raise ConfigError(unknown_name("evaluation.metric", metric, METRICS))
+    return figures
+
+
+def wider_figures(result: WiderResult) -> dict[str, float]:
+    """Return AP_easy, AP_medium, AP_hard and the counts of an evaluation."""
+    return {
+        **{f"AP_{setting}": result.ap[setting] for setting in SETTINGS},
+        "num_images": result.num_images,
+        "num_detections": result.num_detections,
+        "num_empty_images": result.num_empty_images,
+        "num_false_positives_on_empty_images": result.num_false_positives_on_empty,
+        "false_positive_score_thr": result.false_positive_thr,
+    }
+
+
+def describe(result: WiderResult) -> str:
+    """Return the lines for the screen; the first is `APS: [easy, medium, hard]`."""
+    lines = [f"APS: {[result.ap[setting] for setting in SETTINGS]}"]
+    lines += [
+        f"AP {setting:7s} {result.ap[setting]:.4f}  {result.num_faces[setting]} faces" for setting in SETTINGS
+    ]
+    lines.append(
+        f"{result.num_detections} detections on {result.num_images} images; {result.num_empty_images} images "
+        f"without a face have {result.num_false_positives_on_empty} detections of score >= "
+        f"{result.false_positive_thr:g} (not part of the AP)"
+    )
+    return "\n".join(lines)
+
+
+def write_report(folder: str | Path, result: WiderResult, title: str, extra: dict[str, object]) -> None:
+    """Write aps ("easy,medium,hard"), metrics.json (figures and `extra`) and pr_curves.png.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    out = Path(folder)
+    metrics = {**extra, **wider_figures(result)}
+    # nan is no JSON: a setting without faces is null
+    clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in metrics.items()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "aps").write_text(
+            ",".join(f"{result.ap[setting]:f}" for setting in SETTINGS), encoding="utf-8"
+        )
+        (out / "metrics.json").write_text(json.dumps(clean, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"--out {out}: cannot write there ({error}).") from error
+    write_curves(result, out / "pr_curves.png", title)

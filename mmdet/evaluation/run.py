@@ -1,0 +1,91 @@
+"""What tools/test_widerface.py does: checkpoint in, easy / medium / hard AP and their files out."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdet.config import load_config
+from mmdet.datasets.build import build_dataset
+from mmdet.errors import ConfigError, DataError
+from mmdet.evaluation.predict import at_mode, predict_dataset
+from mmdet.evaluation.report import default_gt_dir, describe, write_report
+from mmdet.evaluation.wider_files import read_wider_gt, write_predictions
+from mmdet.evaluation.widerface import WiderResult, evaluate_widerface
+
+
+def evaluate_checkpoint(
+    config: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    mode: int = 0,
+    score_thr: float = 0.02,
+    gt_dir: str | Path | None = None,
+    device: str = "auto",
+    batch_size: int = 1,
+    workers: int = 2,
+    half: bool = False,
+    save_preds: bool = False,
+    cfg_options: Sequence[str] = (),
+) -> WiderResult:
+    """Evaluate a checkpoint on data.test of a config; print the figures and write them to `out`.
+
+    Args:
+        config: config file.
+        checkpoint: weights, ours or mmdet's.
+        out: folder for aps, metrics.json, pr_curves.png and predictions.
+        mode: input size, see `at_mode`.
+        score_thr: lowest score of a detection, instead of the config's.
+        gt_dir: folder of the four .mat; None: evaluation.gt_dir of the config, else gt/ beside images/.
+        device: "auto", "npu", "cuda" or "cpu".
+        batch_size: images per forward pass.
+        workers: processes that read images.
+        half: half precision.
+        save_preds: write EVENT/NAME.txt.
+        cfg_options: changes to the config, "key=value".
+
+    Raises:
+        MMDetError: of the kind that fits; nothing is written before everything is known to be there.
+    """
+    from mmdet.apis import init_detector  # apis itself needs this package
+    from mmdet.core.postprocess import Postprocess
+
+    if batch_size < 1:
+        raise ConfigError(f"--batch-size {batch_size}: expected 1 or more.")
+    cfg = load_config(config, cfg_options)
+    if not cfg.data.test:
+        raise ConfigError(f"config {config}: data.test is missing; it says where the test images are.")
+    dataset = build_dataset(at_mode(cfg.data.test, mode), test_mode=True, path="data.test")
+    gt_dir = gt_dir or (cfg.evaluation and cfg.evaluation.gt_dir) or default_gt_dir(dataset)
+    gt = read_wider_gt(gt_dir)
+    model = init_detector(cfg, checkpoint, device)
+    torch_device = next(model.parameters()).device
+    postprocess = Postprocess.from_test_cfg({**cfg.test_cfg, "score_thr": score_thr})
+    _make_folder(Path(out))
+
+    start = time.perf_counter()
+    predictions = predict_dataset(model, dataset, postprocess, torch_device, batch_size, workers, half)
+    time_s = time.perf_counter() - start
+    if save_preds:
+        write_predictions(predictions, out)
+    result = evaluate_widerface(predictions, gt)
+    print(describe(result), flush=True)
+    extra = {
+        "config": str(config),
+        "checkpoint": str(checkpoint),
+        "mode": mode,
+        "score_thr": score_thr,
+        "half": half,
+        "batch_size": batch_size,
+        "device": str(torch_device),
+        "images_per_s": len(dataset) / max(time_s, 1e-9),
+    }
+    write_report(out, result, f"{Path(config).stem}, mode {mode}", extra)
+    return result
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--out {folder}: cannot make this folder ({error}).") from error
