@@ -47,9 +47,10 @@ def read_losses(work_dir: Path) -> list[float]:
     return [line["loss"] for line in lines if line.get("mode") == "train" and "loss" in line]
 
 
-def format_aps(metrics: Mapping[str, float]) -> str:
-    """Return "[easy, medium, hard]" as tools/test_widerface.py prints it after `APS: `."""
-    return str([round(metrics[f"AP_{name}"], 4) for name in ("easy", "medium", "hard")])
+def format_aps(metrics: Mapping[str, float | None]) -> str:
+    """Return "[easy, medium, hard]", four decimals; nan where the ground truth has no such face."""
+    aps = [metrics[f"AP_{name}"] for name in ("easy", "medium", "hard")]
+    return str([math.nan if ap is None else round(ap, 4) for ap in aps])
 
 
 def final_block(fps: float, accuracy: str | None, e2e_time_s: float) -> str:
@@ -86,7 +87,7 @@ def write_report(
     output_dir: Path,
     work_dir: Path,
     train_metrics: Mapping[str, float],
-    eval_metrics: Mapping[str, float],
+    eval_metrics: Mapping[str, float | None],
     e2e_time_s: float,
 ) -> None:
     """Print the final block; write ${CaseName}.log and train_${CaseName}_loss.txt into output_dir."""

@@ -156,6 +156,10 @@ def test_performance_case_says_perf_and_has_no_accuracy():
     assert "ActualFPS = nan\n" in report.case_log(case, math.nan, 1.0, None, 1)
 
 
+def test_a_setting_without_faces_reads_nan():
+    assert report.format_aps({"AP_easy": 0.123456, "AP_medium": None, "AP_hard": 1}) == "[0.1235, nan, 1]"
+
+
 def test_losses_come_from_the_newest_training_log(tmp_path):
     old, new = tmp_path / "a.log.json", tmp_path / "b.log.json"
     old.write_text('{"mode": "train", "loss": 9.0}\n')
