@@ -1,0 +1,1 @@
+"""Heads: the layers that predict per anchor; assigning, losses and decoding live elsewhere."""
