@@ -92,7 +92,7 @@ def pick_device(
     index = int(index_text) if index_text else local_rank + (first_npu if kind == "npu" else 0)
     if index >= count:
         raise DeviceError(
-            f"device {kind}:{index} (local rank {local_rank}) does not exist: this machine shows {count}. Start "
+            f"device {kind}:{index} (local rank {local_rank}) does not exist: {count} visible. Start "
             f"at most {count} processes per machine, or make more cards visible."
         )
     device = torch.device(kind, index)
