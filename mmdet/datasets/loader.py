@@ -45,8 +45,12 @@ class TrainLoader:
             DataError: as the data set raised it in a worker, or too many unreadable images.
             TrainError: a worker process died.
         """
-        batch = _unwrap(_next(self._batches))
-        self.notes.add(batch.notes, epoch=self._iter // self._iters_per_epoch)
+        try:
+            batch = _unwrap(_next(self._batches))
+            self.notes.add(batch.notes, epoch=self._iter // self._iters_per_epoch)
+        except MMDetError:
+            self.close()
+            raise
         self._iter += 1
         return batch
 
@@ -88,10 +92,15 @@ def build_test_loader(
     rank: int = 0,
     world_size: int = 1,
     pin: bool = False,
+    batches: Sequence[list[int]] | None = None,
 ) -> Iterator[TestBatch]:
-    """Yield the images rank, rank + world_size, ... in order: no image twice, none left out."""
-    mine = range(rank, len(dataset), world_size)
-    batches = [list(mine[i : i + batch_size]) for i in range(0, len(mine), batch_size)]
+    """Yield the images rank, rank + world_size, ... in order: no image twice, none left out.
+
+    `batches`, lists of indices, overrules batch_size, rank and world_size.
+    """
+    if batches is None:
+        mine = range(rank, len(dataset), world_size)
+        batches = [list(mine[i : i + batch_size]) for i in range(0, len(mine), batch_size)]
     loader = iter(_data_loader(dataset, batches, collate_test, workers, pin))
     for _ in batches:
         yield _unwrap(_next(loader))

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from mmdet.core.structures import Detections, Outputs
 from mmdet.datasets.collate import TestBatch
 from mmdet.datasets.loader import build_test_loader
+from mmdet.datasets.transforms.base import make_sample
 from mmdet.datasets.widerface import RetinaFaceDataset
 from mmdet.errors import ConfigError
 from mmdet.evaluation.wider_files import split_name
@@ -39,7 +40,8 @@ def predict_dataset(
         dataset: in test mode.
         postprocess: turns outputs into detections.
         device: where the model is.
-        batch_size: images per forward pass; unequal ones are padded right and below to the largest.
+        batch_size: most images per forward pass; only images of one input size go together, since more
+            padding would change the outputs a little.
         workers: processes that read images.
         half: run a half-precision copy of the model (boxes and scores are still decoded in fp32).
         rank: of this process.
@@ -53,12 +55,16 @@ def predict_dataset(
     predictions: PredictionDict = {}
     if half:
         model = copy.deepcopy(model).half()
-    loader = build_test_loader(dataset, batch_size, workers, rank, world_size, pin=False)
-    total = len(range(rank, len(dataset), world_size))
+    mine = range(rank, len(dataset), world_size)
+    loader = build_test_loader(
+        dataset, workers=workers, batches=group_by_input_size(dataset, mine, batch_size)
+    )
     was_training = model.training
     model.eval()
     try:
-        with tqdm(total=total, unit="img", desc="detect", disable=rank != 0 or not show_progress) as progress:
+        with tqdm(
+            total=len(mine), unit="img", desc="detect", disable=rank != 0 or not show_progress
+        ) as progress:
             for batch in loader:
                 for name, found in zip(
                     batch.names, detect_batch(model, batch, postprocess, device), strict=True
@@ -69,6 +75,27 @@ def predict_dataset(
     finally:
         model.train(was_training)
     return predictions
+
+
+def group_by_input_size(
+    dataset: RetinaFaceDataset, indices: Sequence[int], batch_size: int
+) -> list[list[int]]:
+    """Split `indices` into lists of at most `batch_size` images that the pipeline gives one size.
+
+    The size comes from the label file's, so no image is read; an image that is not as its label says ends
+    up in a padded batch.
+    """
+    if batch_size == 1:
+        return [[index] for index in indices]
+    input_hw: dict[tuple[int, int], tuple[int, int]] = {}
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index in indices:
+        height, width = (int(side) for side in dataset.labels.sizes_hw[index])
+        if (height, width) not in input_hw:
+            blank = make_sample(np.zeros((height, width, 3), np.uint8))
+            input_hw[height, width] = dataset.pipeline(blank, np.random.RandomState(0)).image.shape[:2]
+        groups.setdefault(input_hw[height, width], []).append(index)
+    return [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
 
 
 @torch.inference_mode()
