@@ -1,0 +1,61 @@
+"""The optimizer of a config file, and the linear rule for its learning rate."""
+
+import importlib
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import nn
+
+from mmdet.errors import ConfigError, unknown_name
+
+# Ascend's SGD over one flat gradient buffer. Level O2 gives torch's SGD such a buffer anyway.
+FUSED_SGD = "NpuFusedSGD"
+
+
+def build_optimizer(
+    params: Iterable[nn.Parameter], cfg: Mapping[str, object], backend: str = "native"
+) -> torch.optim.Optimizer:
+    """Return the optimizer that `cfg` describes.
+
+    Args:
+        params: what it updates (`Precision.optimizer_params()`).
+        cfg: {"type": name of a class of torch.optim, or "NpuFusedSGD", "lr": ..., ...}; not changed.
+        backend: "apex" takes NpuFusedSGD from apex; otherwise it is torch's SGD, the same formula.
+
+    Raises:
+        ConfigError: unknown type, or arguments its class refuses.
+    """
+    arguments = {key: value for key, value in cfg.items() if key != "type"}
+    name = str(cfg.get("type"))
+    optimizer_class = _find_class(name, backend)
+    try:
+        return optimizer_class(params, **arguments)
+    except (TypeError, ValueError) as error:
+        reason = str(error).split(") ", 1)[-1] if "__init__()" in str(error) else str(error)
+        raise ConfigError(f"optimizer: {name} refuses its arguments: {reason}") from error
+
+
+def _find_class(name: str, backend: str) -> type[torch.optim.Optimizer]:
+    if name == FUSED_SGD and backend == "apex":
+        try:
+            return importlib.import_module("apex.optimizers").NpuFusedSGD
+        except (ImportError, AttributeError, OSError) as error:
+            raise ConfigError(
+                f"optimizer.type = {name!r} with amp.backend = 'apex': {error}. Use optimizer.type=SGD, or "
+                "amp.backend=native."
+            ) from error
+    known = {key: value for key, value in vars(torch.optim).items() if _is_optimizer(value)}
+    known[FUSED_SGD] = torch.optim.SGD
+    if name not in known:
+        raise ConfigError(unknown_name("optimizer.type", name, known))
+    return known[name]
+
+
+def _is_optimizer(value: object) -> bool:
+    unfit = (torch.optim.Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)  # closure, sparse gradients
+    return isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value not in unfit
+
+
+def scale_lr(lr: float, batch_size: int, base_batch_size: int) -> float:
+    """Return the learning rate for another number of images per step (the linear rule)."""
+    return lr * batch_size / base_batch_size
