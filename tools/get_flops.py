@@ -1,6 +1,10 @@
 """Print parameters and FLOPs of a config's model."""
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet.errors import ConfigError, run_cli
 

@@ -2,6 +2,10 @@
 """Write the ground-truth .mat files of the WIDER protocol for one's own labelv2 file."""
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet.errors import run_cli
 

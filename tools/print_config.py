@@ -1,6 +1,10 @@
 """Print a config file with its bases and --cfg-options resolved, as python that can be loaded again."""
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet.config import dump, load_config
 from mmdet.errors import run_cli
