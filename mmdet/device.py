@@ -54,7 +54,7 @@ class Backends:
     torch_npu: Callable[[], Any] = import_torch_npu
     cuda: Callable[[], Any] = lambda: torch.cuda
 
-    def api(self, device_type: str) -> Any | None:
+    def api(self, device_type: str) -> Any:
         """Return the module with set_device, synchronize, ... of a device type; None for the CPU."""
         if device_type == "npu":
             return self.torch_npu().npu
@@ -105,7 +105,7 @@ def pick_device(
 def _first_present(backends: Backends) -> str:
     # After torch_npu's transfer_to_npu the CUDA questions are answered for the NPU: ask for npu first.
     try:
-        if backends.api("npu").is_available():  # type: ignore[union-attr]
+        if backends.api("npu").is_available():
             return "npu"
         logger.warning("device auto: torch_npu is installed but finds no NPU")
     except DeviceError as error:
@@ -240,4 +240,4 @@ def device_summary(device: torch.device, backends: Backends = BACKENDS) -> str:
         versions += f", torch_npu {getattr(backends.torch_npu(), '__version__', '?')}"
     else:
         versions += f", CUDA {torch.version.cuda}"
-    return f"{device} ({api.get_device_name(device)}), {versions}"  # type: ignore[union-attr]
+    return f"{device} ({api.get_device_name(device)}), {versions}"

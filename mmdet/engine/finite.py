@@ -116,7 +116,8 @@ class FiniteGuard:
                 f"{world_size()}). {self.describe()}".rstrip()
             )
         if in_a_row >= MAX_SKIPS_IN_A_ROW:
+            scale = f"loss_scale {self.precision.scale:g}"
             raise TrainError(
-                f"the last {in_a_row} steps overflowed and were skipped at loss_scale {self.precision.scale:g}. "
-                f"Set amp.loss_scale lower, or to 'dynamic'. {self.describe()}".rstrip()
+                f"the last {in_a_row} steps overflowed and were skipped ({scale}). Set amp.loss_scale lower, "
+                f"or to 'dynamic'. {self.describe()}".rstrip()
             )

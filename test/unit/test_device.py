@@ -1,0 +1,261 @@
+"""The device file, with stand-ins for the accelerators: which calls, in which order, and which errors."""
+
+import logging
+import random
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from mmdet import device as device_module
+from mmdet.device import (
+    BACKENDS,
+    Backends,
+    autocast,
+    can_pin,
+    device_summary,
+    make_grad_scaler,
+    peak_memory_mib,
+    pick_device,
+    rng_state,
+    seed_all,
+    set_deterministic,
+    set_rng_state,
+    supports_bf16,
+    synchronize,
+)
+from mmdet.errors import ConfigError, DeviceError
+
+CPU = torch.device("cpu")
+
+
+class RecordingApi:
+    """Stands for torch_npu.npu or torch.cuda."""
+
+    def __init__(self, cards):
+        self.cards = cards
+        self.calls = []
+        self.config = types.SimpleNamespace(allow_internal_format=True)
+        self.amp = types.SimpleNamespace(GradScaler=self._scaler)
+
+    def _scaler(self, **options):
+        return ("torch_npu scaler", options)
+
+    def is_available(self):
+        return self.cards > 0
+
+    def device_count(self):
+        return self.cards
+
+    def set_device(self, device):
+        self.calls.append(("set_device", str(device)))
+
+    def set_compile_mode(self, jit_compile):
+        self.calls.append(("set_compile_mode", jit_compile))
+
+    def synchronize(self, device):
+        self.calls.append(("synchronize", str(device)))
+
+    def max_memory_allocated(self, device):
+        return 3 * 2**20
+
+    def is_bf16_supported(self):
+        return False
+
+    def get_device_name(self, device):
+        return "Ascend910B1"
+
+    def get_rng_state(self, device):
+        return torch.tensor([1, 2, 3], dtype=torch.uint8)
+
+    def set_rng_state(self, state, device):
+        self.calls.append(("set_rng_state", state.tolist()))
+
+
+@pytest.fixture(autouse=True)
+def npu_is_a_device_name():
+    """Give torch's spare device type the name torch_npu gives it."""
+    if torch._C._get_privateuse1_backend_name() != "npu":
+        torch.utils.rename_privateuse1_backend("npu")
+
+
+def backends(npus=0, cudas=0):
+    npu = RecordingApi(npus)
+    cuda = RecordingApi(cudas)
+    return Backends(torch_npu=lambda: types.SimpleNamespace(npu=npu, __version__="2.13.0"), cuda=lambda: cuda)
+
+
+def test_npu_is_prepared_after_it_became_current():
+    stand_in = backends(npus=8)
+    assert pick_device("npu", local_rank=3, backends=stand_in) == torch.device("npu", 3)
+    api = stand_in.api("npu")
+    assert api.calls == [("set_device", "npu:3"), ("set_compile_mode", False)]
+    assert api.config.allow_internal_format is False
+
+
+def test_cuda_needs_no_preparation():
+    stand_in = backends(cudas=2)
+    assert pick_device("cuda", local_rank=1, backends=stand_in) == torch.device("cuda", 1)
+    assert stand_in.api("cuda").calls == [("set_device", "cuda:1")]
+
+
+@pytest.mark.parametrize(
+    "npus,cudas,expected", [(8, 2, "npu:0"), (0, 2, "cuda:0"), (8, 0, "npu:0"), (0, 0, "cpu")]
+)
+def test_auto_takes_the_first_present(npus, cudas, expected):
+    assert str(pick_device("auto", backends=backends(npus, cudas))) == expected
+
+
+def test_first_npu_moves_npus_only():
+    assert str(pick_device("npu", 1, first_npu=4, backends=backends(npus=8))) == "npu:5"
+    assert str(pick_device("cuda", 0, first_npu=4, backends=backends(cudas=1))) == "cuda:0"
+
+
+def test_an_explicit_index_wins_over_the_rank():
+    assert str(pick_device("cuda:1", local_rank=0, backends=backends(cudas=2))) == "cuda:1"
+
+
+def test_more_processes_than_cards_gives_both_numbers():
+    with pytest.raises(DeviceError, match=r"npu:8 \(local rank 8\) does not exist: 8 visible"):
+        pick_device("npu", local_rank=8, backends=backends(npus=8))
+    with pytest.raises(DeviceError, match="at most 2 processes per machine"):
+        pick_device("auto", local_rank=2, backends=backends(cudas=2))
+
+
+def test_an_absent_device_says_why_and_never_becomes_the_cpu():
+    with pytest.raises(
+        DeviceError, match="torch_npu finds no NPU. .*ASCEND_RT_VISIBLE_DEVICES.*--device cpu"
+    ):
+        pick_device("npu", backends=backends())
+    with pytest.raises(DeviceError, match="device cuda: .*Or pass --device cpu"):
+        pick_device("cuda", backends=backends())
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "tpu:0", ""])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(ConfigError, match="device = .* is unknown.*Known: auto, cpu, cuda, npu"):
+        pick_device(name, backends=backends(8, 8))
+
+
+def fail_with(monkeypatch, error):
+    def fail(name):
+        raise error
+
+    monkeypatch.setattr(device_module.importlib, "import_module", fail)
+
+
+def test_broken_torch_npu_keeps_its_reason(monkeypatch, caplog):
+    text = "libhccl.so: cannot open shared object file: No such file or directory\nand more lines"
+    fail_with(monkeypatch, ImportError(text))
+    expected = (
+        r"^device npu: torch_npu failed to import \(libhccl.so: not found\). "
+        r"Source CANN's set_env.sh, or pass --device cpu.$"
+    )
+    with pytest.raises(DeviceError, match=expected):
+        pick_device("npu")
+    with caplog.at_level(logging.WARNING):  # auto may go on, and says why
+        assert pick_device("auto", backends=Backends(cuda=lambda: RecordingApi(0))) == CPU
+    assert "libhccl.so: not found" in caplog.text
+
+
+def test_missing_torch_npu_is_quiet_in_auto_only(monkeypatch, caplog):
+    fail_with(monkeypatch, ModuleNotFoundError("No module named 'torch_npu'", name="torch_npu"))
+    with pytest.raises(DeviceError, match="torch_npu is not installed. pip install torch-npu"):
+        pick_device("npu")
+    assert pick_device("auto", backends=Backends(cuda=lambda: RecordingApi(0))) == CPU
+    assert caplog.text == ""
+
+
+def test_a_module_missing_inside_torch_npu_is_another_error(monkeypatch):
+    fail_with(monkeypatch, ModuleNotFoundError("No module named 'yaml'", name="yaml"))
+    with pytest.raises(DeviceError, match="failed to import .*yaml"):
+        pick_device("npu")
+
+
+def test_cpu_asks_no_accelerator():
+    def never():
+        raise AssertionError("imported")
+
+    none = Backends(torch_npu=never, cuda=never)
+    assert pick_device("cpu", local_rank=7, backends=none) == CPU
+    synchronize(CPU, none)
+    assert peak_memory_mib(CPU, none) > 10
+    assert supports_bf16(CPU, none) and not can_pin(CPU)
+    assert device_summary(CPU, none).startswith("cpu (")
+
+
+def test_questions_go_to_the_devices_module():
+    stand_in, npu = backends(npus=2), torch.device("npu", 1)
+    synchronize(npu, stand_in)
+    assert stand_in.api("npu").calls == [("synchronize", "npu:1")]
+    assert peak_memory_mib(npu, stand_in) == 3.0
+    assert not supports_bf16(npu, stand_in) and can_pin(npu)
+    assert "npu:1 (Ascend910B1)" in device_summary(npu, stand_in)
+    assert "torch_npu 2.13.0" in device_summary(npu, stand_in)
+
+
+def test_the_npu_scaler_is_torch_npus_and_always_checks():
+    made = make_grad_scaler(torch.device("npu", 0), 128.0, backends(npus=1))
+    assert made == ("torch_npu scaler", {"init_scale": 128.0, "dynamic": True})
+    assert isinstance(make_grad_scaler(CPU, 128.0), torch.amp.GradScaler)
+    assert make_grad_scaler(CPU, 128.0).get_scale() == 128.0
+
+
+def test_rng_state_survives_a_checkpoint(tmp_path):
+    seed_all(3)
+    torch.save(rng_state(CPU), tmp_path / "rng.pth")
+    drawn = (random.random(), np.random.rand(), torch.rand(1).item())
+    assert drawn != (random.random(), np.random.rand(), torch.rand(1).item())
+    set_rng_state(CPU, torch.load(tmp_path / "rng.pth", weights_only=True))
+    assert drawn == (random.random(), np.random.rand(), torch.rand(1).item())
+
+
+def test_rng_state_holds_the_devices_generator():
+    stand_in, npu = backends(npus=1), torch.device("npu", 0)
+    state = rng_state(npu, stand_in)
+    set_rng_state(npu, state, stand_in)
+    assert stand_in.api("npu").calls == [("set_rng_state", [1, 2, 3])]
+    set_rng_state(CPU, state)  # resumed elsewhere: the device's part has no use
+
+
+def test_seed_all_repeats():
+    seed_all(7)
+    first = (random.random(), np.random.rand(), torch.rand(1).item())
+    seed_all(7)
+    assert first == (random.random(), np.random.rand(), torch.rand(1).item())
+
+
+def test_set_deterministic_goes_both_ways(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # the user's choice stays
+    monkeypatch.setenv("HCCL_DETERMINISTIC", "true")
+    set_deterministic(True)
+    assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
+    assert device_module.os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+    set_deterministic(False)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_on_the_cpu(dtype):
+    conv, x = torch.nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 2, 2)
+    with autocast(CPU, dtype):
+        assert conv(x).dtype == dtype
+    with autocast(CPU, dtype, enabled=False):
+        assert conv(x).dtype == torch.float32
+
+
+@pytest.mark.cuda
+def test_a_real_gpu_is_picked():
+    device = pick_device("cuda")
+    torch.zeros(1000, 1000, device=device)
+    synchronize(device)
+    assert peak_memory_mib(device) >= 3.8 and "CUDA" in device_summary(device)
+
+
+@pytest.mark.npu
+def test_a_real_npu_is_picked():
+    device = pick_device("npu")
+    torch.zeros(1000, 1000, device=device)
+    synchronize(device)
+    assert peak_memory_mib(device) >= 3.8 and BACKENDS.api("npu").config.allow_internal_format is False
