@@ -6,7 +6,6 @@ assignment: `BACKBONES["Mine"] = Mine`.
 """
 
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,8 +49,6 @@ LOSSES: dict[str, Callable] = {
 
 MODEL_KEYS = ("type", "pretrained", "backbone", "neck", "bbox_head", "train_cfg", "test_cfg")
 DEFAULT_LOSS_KPS = dict(type="SmoothL1Loss", beta=1.0 / 9.0, loss_weight=0.1)
-
-logger = logging.getLogger("mmdet")
 
 
 def build_from(table: Mapping[str, Callable], cfg: Mapping, path: str) -> Any:
@@ -165,7 +162,7 @@ def check_keys(cfg: Mapping, known: tuple[str, ...], path: str) -> None:
 
 
 def _build_head(cfg: Any) -> nn.Module:
-    if isinstance(cfg, Mapping) and isinstance(cfg.get("anchor_generator"), Mapping):
+    if isinstance(cfg, Mapping) and "anchor_generator" in cfg:
         cfg = {**cfg, "anchor_generator": _build_anchors(cfg)}
     return build_from(HEADS, cfg, "model.bbox_head")
 

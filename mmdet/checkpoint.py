@@ -7,7 +7,6 @@ writes it; a bare state_dict is read too.
 import io
 import logging
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -77,18 +76,8 @@ def load(path: str | Path) -> dict:
     try:
         with _numpy_numbers_allowed():
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        culprit = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
-        if culprit is None:
-            raise CheckpointError(f"{path} is damaged or not a checkpoint: {_first_line(error)}") from error
-        raise CheckpointError(
-            f"{path} is refused: it holds pickled code ({culprit[1]}), which may do anything when loaded. "
-            "If you trust its author, re-save only its state_dict."
-        ) from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint: {_first_line(error)}") from error
+    except Exception as error:  # a damaged or hostile file may make the parser raise anything
+        raise CheckpointError(f"{path} {_why_unreadable(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict with a state_dict")
     return content
@@ -170,5 +159,15 @@ def _shorten(keys: tuple[str, ...]) -> str:
     return ", ".join(keys[:SHOWN]) + more
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _why_unreadable(error: Exception) -> str:
+    """Return the rest of a message "<file> ..." without torch's advice to load it unsafely."""
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    code = re.search(r"(?:GLOBAL|Unsupported class) ([\w.]+)", str(error))
+    if code:
+        return (
+            f"is refused: it holds pickled code ({code[1]}), which may do anything when it is loaded. "
+            "If you trust its author, re-save only its state_dict."
+        )
+    reason = str(error).rsplit("WeightsUnpickler error:", 1)[-1].strip().splitlines()[:1]
+    return f"is damaged or not a checkpoint: {type(error).__name__} {' '.join(reason)}"

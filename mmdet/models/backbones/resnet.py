@@ -1,6 +1,7 @@
 """ResNetV1e: residual network with a three-convolution stem and average-pooled shortcuts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -112,7 +113,8 @@ class Bottleneck(ResidualBlock):
         return self.bn3
 
 
-BLOCKS: dict[str, type[ResidualBlock]] = {"BasicBlock": BasicBlock, "Bottleneck": Bottleneck}
+BlockClass = type[BasicBlock] | type[Bottleneck]
+BLOCKS: dict[str, BlockClass] = {"BasicBlock": BasicBlock, "Bottleneck": Bottleneck}
 
 
 class ResNetV1e(nn.Module):
@@ -161,6 +163,8 @@ class ResNetV1e(nn.Module):
         super().__init__()
         check_supported("style", style, "pytorch", "caffe")
         check_supported("conv_cfg", conv_cfg, None, {"type": "Conv2d"}, {"type": "Conv"})
+        check_supported("num_stages", num_stages, 1, 2, 3, 4)
+        check_supported("frozen_stages", frozen_stages, *range(-1, num_stages + 1))
         check_supported("dcn", dcn, None)
         check_supported("plugins", plugins, None)
         check_supported("any of stage_with_dcn", any(stage_with_dcn), False)
@@ -176,10 +180,15 @@ class ResNetV1e(nn.Module):
         self.maxpool = nn.MaxPool2d(kernel_size=2, stride=2)
         for index in range(num_stages):
             planes = stage_planes[index]
-            options = (dilations[index], style, norm_cfg, with_cp)
-            stage = _make_stage(block, channels, planes, stage_blocks[index], strides[index], options)
+            make_block = partial(
+                block, dilation=dilations[index], style=style, norm_cfg=norm_cfg, with_cp=with_cp
+            )
+            widened = planes * block.expansion
+            stage = _make_stage(
+                make_block, channels, planes, widened, stage_blocks[index], strides[index], norm_cfg
+            )
             self.add_module(f"layer{index + 1}", stage)
-            channels = planes * block.expansion
+            channels = widened
         self._freeze()
 
     def init_weights(self) -> None:
@@ -220,7 +229,7 @@ class ResNetV1e(nn.Module):
 
 def _stages(
     depth: int, block_cfg: dict | None, base_channels: int, num_stages: int
-) -> tuple[type[ResidualBlock], Sequence[int], Sequence[int]]:
+) -> tuple[BlockClass, Sequence[int], Sequence[int]]:
     """Return block class, blocks per stage and planes per stage."""
     depths = {**BASIC_DEPTHS, **BOTTLENECK_DEPTHS}
     if depth not in depths:
@@ -251,20 +260,19 @@ def _make_stem(in_channels: int, channels: int, norm_cfg: dict) -> nn.Sequential
 
 
 def _make_stage(
-    block: type[ResidualBlock], in_channels: int, planes: int, num_blocks: int, stride: int, options: tuple
-) -> nn.Sequential:
-    """Return one stage; `options` are dilation, style, norm_cfg and with_cp, handed to each block."""
-    channels = planes * block.expansion
+    make_block: Callable[..., ResidualBlock], in_channels: int, planes: int, channels: int, num_blocks: int,
+    stride: int, norm_cfg: dict,
+) -> nn.Sequential:  # fmt: skip
+    """Return one stage, from in_channels to channels; only its first block strides."""
     shortcut = None
     if stride != 1 or in_channels != channels:
-        norm_cfg = options[2]
         shortcut = nn.Sequential(
             nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False),
             nn.Conv2d(in_channels, channels, 1, bias=False),
             build_norm(norm_cfg, channels)[1],
         )
-    first = block(in_channels, planes, stride, *options, shortcut)  # type: ignore[call-arg]
-    rest = [block(channels, planes, 1, *options, None) for _ in range(num_blocks - 1)]  # type: ignore[call-arg]
+    first = make_block(in_channels, planes, stride, downsample=shortcut)
+    rest = [make_block(channels, planes, 1, downsample=None) for _ in range(num_blocks - 1)]
     return nn.Sequential(first, *rest)
 
 

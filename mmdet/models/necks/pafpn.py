@@ -65,9 +65,10 @@ class PAFPN(nn.Module):
         def conv3x3(channels: int, stride: int = 1) -> ConvModule:
             return ConvModule(channels, out_channels, 3, stride, norm_cfg=norm_cfg, with_relu=bool(act_cfg))
 
-        lateral = dict(norm_cfg=None if no_norm_on_lateral else norm_cfg, with_relu=bool(act_cfg))
+        lateral_norm = None if no_norm_on_lateral else norm_cfg
         self.lateral_convs = nn.ModuleList(
-            ConvModule(channels, out_channels, 1, **lateral) for channels in in_channels[self.used]
+            ConvModule(channels, out_channels, 1, norm_cfg=lateral_norm, with_relu=bool(act_cfg))
+            for channels in in_channels[self.used]
         )
         self.fpn_convs = nn.ModuleList(conv3x3(out_channels) for _ in range(num_used))
         if add_extra_convs:
