@@ -49,7 +49,9 @@ def build_pipeline(cfgs: Sequence[dict], path: str = "pipeline") -> Compose:
 
 def _build_transform(cfg: dict, path: str) -> Transform:
     if isinstance(cfg, dict) and "transforms" in cfg:
-        inner = [_build_transform(step, f"{path}.transforms[{i}]") for i, step in enumerate(cfg["transforms"])]
+        inner = [
+            _build_transform(step, f"{path}.transforms[{i}]") for i, step in enumerate(cfg["transforms"])
+        ]
         cfg = {**cfg, "transforms": inner}
     return build_from(TRANSFORMS, cfg, path)
 

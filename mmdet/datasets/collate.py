@@ -64,7 +64,7 @@ class Collate:
         )
 
     def _fit(self, sample: Sample, notes: list[Note]) -> Sample:
-        """Return the sample with at most gt_slots[-1] faces and ignore boxes; append a note if it lost any."""
+        """Return the sample with at most gt_slots[-1] boxes; append a note if it lost any."""
         limit = self.gt_slots[-1]
         num_faces, num_ignore = len(sample.gt_bboxes), len(sample.gt_bboxes_ignore)
         if num_faces + num_ignore <= limit:
@@ -73,8 +73,9 @@ class Collate:
         ignore = _largest(sample.gt_bboxes_ignore, limit - len(faces))
         lost = num_faces - len(faces)
         detail = (
-            f"{num_faces} faces and {num_ignore} ignore boxes exceed data.gt_slots={self.gt_slots}; the smallest "
-            f"{lost} faces and {num_ignore - len(ignore)} ignore boxes are left out. Add a larger slot to keep them"
+            f"{num_faces} faces and {num_ignore} ignore boxes exceed data.gt_slots={self.gt_slots}; "
+            f"the smallest {lost} faces and {num_ignore - len(ignore)} ignore boxes are left out; "
+            "add a larger slot to keep them"
         )
         notes.append(Note("too many faces", sample.name, detail, count=lost))
         return sample.replace(

@@ -186,7 +186,7 @@ def _parse(path: Path, train: bool, min_size: float | None) -> LabelFile:
     points = points.reshape(-1, NUM_KEYPOINTS, 3)
     missing = (points == -1).all(2)
     valid = np.isfinite(points).all((1, 2)) & (missing | (points[..., 2] >= 0)).all(1)
-    _check(lines, faces[with_kps], valid, lambda i: "a keypoint has v < 0 (or nan); -1 -1 -1 means not annotated")
+    _check(lines, faces[with_kps], valid, lambda i: "a keypoint has v < 0 or nan; write -1 -1 -1 if unknown")
     points[..., 2] = ~missing
     kps[with_kps] = points
 
@@ -208,8 +208,10 @@ def _check(lines: _Lines, line_numbers: np.ndarray, is_good: np.ndarray, describ
 
 def _wrong_count(count: int, train: bool) -> str:
     if count == 4 and train:
-        return "4 values (a box without points or flag) are for test files; write 'x1 y1 x2 y2 0' to train"
-    return f"{count} values; expected 4 (box, test only), 5 (box, ignore flag) or {NUM_VALUES} (box, 5 points)"
+        return "4 values (only a box) are for test files; write 'x1 y1 x2 y2 0' to train on it"
+    return (
+        f"{count} values; expected 4 (box, test only), 5 (box, ignore flag) or {NUM_VALUES} (box, 5 points)"
+    )
 
 
 def _read_headers(lines: _Lines, headers: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
@@ -273,8 +275,14 @@ def _drop_unusable(labels: LabelFile, path: str | Path, filter_empty_gt: bool) -
     if not wide_enough.all():
         narrow = np.flatnonzero(~wide_enough)
         names = ", ".join(labels.names[i] for i in narrow[:3])
-        logger.warning("%s: %d images narrower than %d px are not trained on (%s%s)", path, len(narrow),
-                       MIN_IMAGE_SIDE, names, ", ..." if len(narrow) > 3 else "")
+        logger.warning(
+            "%s: %d images narrower than %d px are not trained on (%s%s)",
+            path,
+            len(narrow),
+            MIN_IMAGE_SIDE,
+            names,
+            ", ..." if len(narrow) > 3 else "",
+        )
     keep = wide_enough
     if filter_empty_gt:
         keep = keep & (np.diff(labels.offsets) > 0)
@@ -282,5 +290,5 @@ def _drop_unusable(labels: LabelFile, path: str | Path, filter_empty_gt: bool) -
         if num_empty:
             logger.info("%s: %d images without faces are not trained on", path, num_empty)
     if not keep.any():
-        raise DataError(f"{path}: none of {len(labels)} images has a face and is at least {MIN_IMAGE_SIDE} px wide")
+        raise DataError(f"{path}: none of {len(labels)} images has a face and {MIN_IMAGE_SIDE} px or more")
     return labels if keep.all() else labels.select(np.flatnonzero(keep))

@@ -51,8 +51,10 @@ class NoteKeeper:
             )
 
     def summary(self) -> dict[str, dict[str, int]]:
-        """Return {kind: {"images": different images, "count": sum}} of everything noted so far."""
-        return {kind: {"images": len(names), "count": self.counts[kind]} for kind, names in self.names.items()}
+        """Return {kind: {"images": different images, "count": sum}} of all notes so far."""
+        return {
+            kind: {"images": len(names), "count": self.counts[kind]} for kind, names in self.names.items()
+        }
 
     def _log_once(self, note: Note) -> None:
         names = self.names.setdefault(note.kind, {})

@@ -30,7 +30,12 @@ class GroupBatchSampler:
     """
 
     def __init__(
-        self, flags: Sequence[int] | np.ndarray, batch_size: int, world_size: int = 1, rank: int = 0, seed: int = 0
+        self,
+        flags: Sequence[int] | np.ndarray,
+        batch_size: int,
+        world_size: int = 1,
+        rank: int = 0,
+        seed: int = 0,
     ) -> None:
         if batch_size < 1 or not 0 <= rank < world_size:
             raise ValueError(f"batch_size={batch_size}, rank={rank}, world_size={world_size}")

@@ -113,10 +113,11 @@ class RetinaFaceDataset:
             try:
                 sample = self.load(current)
             except UnreadableImageError as error:
-                notes.append(Note("unreadable", self.name(current), f"{error}; the next image takes its place"))
+                notes.append(Note("unreadable", self.name(current), f"{error}; the next takes its place"))
             else:
                 return sample.replace(notes=sample.notes + tuple(notes))
-        raise DataError(f"{len(notes)} images in a row cannot be read; the first: {notes[0].detail.split(';')[0]}")
+        first = notes[0].detail.split(";")[0]
+        raise DataError(f"{len(notes)} images in a row cannot be read; the first: {first}")
 
     def _check_some_image_exists(self) -> None:
         probe = range(min(len(self), NUM_PROBED_IMAGES))
@@ -132,8 +133,8 @@ def _make_sample(record: Record, image: np.ndarray) -> Sample:
     notes: tuple[Note, ...] = ()
     if (height, width) != record.size_hw:
         detail = (
-            f"the file has {width}x{height} px, the label file says {record.size_hw[1]}x{record.size_hw[0]}; "
-            "the boxes may not fit"
+            f"the file has {width}x{height} px, the label file says "
+            f"{record.size_hw[1]}x{record.size_hw[0]}; the boxes may not fit"
         )
         notes = (Note("wrong size", record.name, detail),)
     return Sample(

@@ -129,8 +129,12 @@ def test_crop_statistics(expected, arrays, size):
         inside = (centers > patch[:2]) & (centers < np.array(patch[:2]) + patch.side)
         kept.append(inside.all(1).mean())
     # 4 standard errors of the mean of 1500 draws
-    assert np.mean(scales) == pytest.approx(want["crop_over_short_side_mean"], abs=4 * np.std(scales) / 1500**0.5 + 0.03)
-    assert np.mean(kept) == pytest.approx(want["frac_boxes_kept_mean"], abs=4 * np.std(kept) / 1500**0.5 + 0.015)
+    assert np.mean(scales) == pytest.approx(
+        want["crop_over_short_side_mean"], abs=4 * np.std(scales) / 1500**0.5 + 0.03
+    )
+    assert np.mean(kept) == pytest.approx(
+        want["frac_boxes_kept_mean"], abs=4 * np.std(kept) / 1500**0.5 + 0.015
+    )
     for scale, row in want["per_scale"].items():
         assert int(float(scale) * short) == row["cw"]
 
@@ -139,7 +143,9 @@ def test_crop_statistics(expected, arrays, size):
 def test_a_single_corner_face_favours_large_crops(expected):
     want = expected["crop_stats"]["single_corner_face_480x640"]["scale_hist"]
     sample = make_sample(np.zeros((480, 640, 3), np.uint8)).replace(
-        gt_bboxes=np.array([[2, 2, 8, 9]], np.float32), gt_labels=np.zeros(1, np.int64), gt_kps=np.zeros((1, 5, 3), np.float32)
+        gt_bboxes=np.array([[2, 2, 8, 9]], np.float32),
+        gt_labels=np.zeros(1, np.int64),
+        gt_kps=np.zeros((1, 5, 3), np.float32),
     )
     crop = RandomSquareCrop(crop_choice=SCALES)
     rng = np.random.RandomState(1)

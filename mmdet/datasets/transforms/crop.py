@@ -52,7 +52,7 @@ class RandomSquareCrop(Transform):
             raise ConfigError("RandomSquareCrop needs exactly one of crop_choice and crop_ratio_range")
         scales = tuple(float(s) for s in (crop_choice if crop_choice is not None else crop_ratio_range))
         if not scales or min(scales) <= 0 or (crop_ratio_range is not None and len(scales) != 2):
-            raise ConfigError(f"RandomSquareCrop: scales must be positive (two for crop_ratio_range), got {scales}")
+            raise ConfigError(f"RandomSquareCrop: scales {scales} must be positive, and two for a range")
         self.scales = scales
         self.is_range = crop_ratio_range is not None
         self.bbox_clip_border = bbox_clip_border

@@ -39,7 +39,7 @@ class LoadAnnotations(Transform):
         with_seg: bool = False,
     ) -> None:
         if with_mask or with_seg:
-            raise ConfigError("LoadAnnotations: with_mask and with_seg are not supported, labelv2 has boxes only")
+            raise ConfigError("LoadAnnotations: with_mask and with_seg are not supported")
         if not (with_bbox and with_label):
             raise ConfigError("LoadAnnotations: with_bbox and with_label must be True")
         self.with_keypoints = with_keypoints

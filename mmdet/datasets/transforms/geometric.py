@@ -16,8 +16,8 @@ class Resize(Transform):
     """Resize to `img_scale` (bilinear), in test pipelines also by a factor.
 
     Args:
-        img_scale: (width, height). With keep_ratio it is the frame to fit into: its longer side bounds the
-            longer image side, its shorter side the shorter one (small images are enlarged).
+        img_scale: (width, height). With keep_ratio it is the frame to fit into: its longer side bounds
+            the longer image side, its shorter side the shorter one (small images are enlarged).
         keep_ratio: keep the aspect ratio.
         bbox_clip_border: clip boxes and keypoints to the resized image.
         scale_factor: instead of img_scale, a factor for both sides.
@@ -43,7 +43,9 @@ class Resize(Transform):
         elif self.img_scale is not None:
             frame = self.img_scale
         else:
-            raise ConfigError("Resize needs img_scale (or must stand inside MultiScaleFlipAug, which gives it)")
+            raise ConfigError(
+                "Resize needs img_scale (or must stand inside MultiScaleFlipAug, which gives it)"
+            )
         if not self.keep_ratio:
             return frame[1], frame[0]
         factor = min(max(frame) / max(height, width), min(frame) / min(height, width))
@@ -135,7 +137,7 @@ def single_scale(scale: Sequence, what: str) -> tuple[int, int]:
     if len(scale) == 1 and isinstance(scale[0], Sequence):
         scale = scale[0]
     if len(scale) != 2 or not all(isinstance(side, int | float) and side > 0 for side in scale):
-        raise ConfigError(f"{what} = {scale!r}: expected one (width, height); several scales are not supported")
+        raise ConfigError(f"{what} = {scale!r}: expected one (width, height), not several scales")
     return int(scale[0]), int(scale[1])
 
 

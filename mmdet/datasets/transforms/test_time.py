@@ -30,12 +30,12 @@ class MultiScaleFlipAug(Transform):
         flip_direction: str = "horizontal",
     ) -> None:
         if flip:
-            raise ConfigError("MultiScaleFlipAug.flip = True is not supported: testing uses one scale without flip")
+            raise ConfigError("MultiScaleFlipAug.flip = True is not supported: only one scale, no flip")
         if (img_scale is None) == (scale_factor is None):
             raise ConfigError("MultiScaleFlipAug needs exactly one of img_scale and scale_factor")
         if isinstance(scale_factor, Sequence):
             if len(scale_factor) != 1:
-                raise ConfigError(f"MultiScaleFlipAug.scale_factor = {scale_factor}: several scales are not supported")
+                raise ConfigError(f"MultiScaleFlipAug.scale_factor = {scale_factor}: expected one number")
             scale_factor = scale_factor[0]
         scale = None if img_scale is None else single_scale(img_scale, "MultiScaleFlipAug.img_scale")
         self.steps = Compose([_with_scale(step, scale, scale_factor) for step in transforms])

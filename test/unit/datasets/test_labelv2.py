@@ -92,7 +92,9 @@ def test_zero_size_faces_are_legal_and_min_size_makes_them_ignore_boxes(read):
 
 
 def test_images_without_faces_and_narrow_images(read, caplog):
-    text = "# a.jpg 160 120\n# b.jpg 160 120\n1 1 9 9 0\n# c.jpg 31 500\n1 1 9 9 0\n# d.jpg 32 500\n1 1 9 9 1\n"
+    text = (
+        "# a.jpg 160 120\n# b.jpg 160 120\n1 1 9 9 0\n# c.jpg 31 500\n1 1 9 9 0\n# d.jpg 32 500\n1 1 9 9 1\n"
+    )
     assert read(text).names == ("b.jpg", "d.jpg")
     assert "1 images narrower than 32 px are not trained on (c.jpg)" in caplog.text
     assert read(text, filter_empty_gt=False).names == ("a.jpg", "b.jpg", "d.jpg")

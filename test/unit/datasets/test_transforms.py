@@ -102,13 +102,19 @@ class TestResize:
 
     def test_clip(self):
         sample = sample_with([[-10, 50, 120, 80]])
-        assert Resize(img_scale=(100, 60), keep_ratio=False).apply(sample).gt_bboxes.tolist() == [[0, 50, 100, 60]]
+        assert Resize(img_scale=(100, 60), keep_ratio=False).apply(sample).gt_bboxes.tolist() == [
+            [0, 50, 100, 60]
+        ]
         free = Resize(img_scale=(100, 60), keep_ratio=False, bbox_clip_border=False)
         assert free.apply(sample).gt_bboxes.tolist() == [[-10, 50, 120, 80]]
 
     @pytest.mark.parametrize(
         ("hw", "scale", "expected"),
-        [((60, 100), (640, 640), (384, 640)), ((100, 60), (1100, 1650), (1650, 990)), ((60, 100), (1100, 1650), (990, 1650))],
+        [
+            ((60, 100), (640, 640), (384, 640)),
+            ((100, 60), (1100, 1650), (1650, 990)),
+            ((60, 100), (1100, 1650), (990, 1650)),
+        ],
     )
     def test_keep_ratio_fits_the_frame_in_either_orientation(self, hw, scale, expected):
         assert Resize(img_scale=scale).target_hw(*hw) == expected
@@ -193,6 +199,11 @@ def test_multi_scale_flip_aug_gives_resize_its_scale():
     assert result.scale_xy == pytest.approx((6.4, 6.4))
     same = MultiScaleFlipAug(transforms=[Resize(keep_ratio=True)], scale_factor=1.0)(sample_with(), None)
     assert same.image.shape == (60, 100, 3) and same.scale_xy == (1.0, 1.0)
-    for wrong in (dict(flip=True, img_scale=(1, 1)), dict(), dict(img_scale=[(1, 1), (2, 2)]), dict(scale_factor=[1, 2])):
+    for wrong in (
+        dict(flip=True, img_scale=(1, 1)),
+        dict(),
+        dict(img_scale=[(1, 1), (2, 2)]),
+        dict(scale_factor=[1, 2]),
+    ):
         with pytest.raises(ConfigError):
             MultiScaleFlipAug(transforms=steps, **wrong)
