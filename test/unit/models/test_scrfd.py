@@ -179,3 +179,12 @@ def test_dfl_gives_expected_distances_and_their_logits():
     assert outputs.bbox_dfl_logits.shape == (1, 62, 4, 5)
     assert outputs.bbox_ltrb[0, 1].tolist() == pytest.approx([1, 2, 3, 4])
     assert outputs.bbox_ltrb[0, 0].tolist() == pytest.approx([2, 2, 2, 2])
+
+
+@pytest.mark.parametrize("loss_dfl", [False, dict(type="DistributionFocalLoss")])
+def test_shapes_never_depend_on_values(loss_dfl):
+    """Meta tensors have a shape and no values, so any look at a value would fail."""
+    head = make_head(loss_dfl=loss_dfl, use_kps=True)
+    model = SCRFD(backbone=Numbered(), neck=nn.Identity(), bbox_head=head).to("meta")
+    outputs = model(torch.empty(2, 3, 32, 48, device="meta"))
+    assert outputs.cls_logits.shape == (2, 62, 1) and outputs.kps.shape == (2, 62, 10)
