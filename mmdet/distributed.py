@@ -141,7 +141,9 @@ def init_distributed(info: DistInfo, device: torch.device, environ: Mapping[str,
     dist.init_process_group(**arguments)
     _host_group = dist.group.WORLD
     if arguments["backend"] != "gloo":
-        _host_group = dist.new_group(backend="gloo", timeout=arguments["timeout"])
+        # Gloo for both device types: with device_id set, torch asks every new group for the card's backend.
+        both = f"cpu:gloo,{device.type}:gloo"
+        _host_group = dist.new_group(backend=both, timeout=arguments["timeout"])
 
 
 def process_group_arguments(
@@ -237,6 +239,15 @@ def all_gather_objects(obj: T) -> list[T]:
     everyone: list[Any] = [None] * world_size()
     dist.all_gather_object(everyone, obj, group=_host_group)
     return everyone
+
+
+def broadcast_object(obj: T) -> T:
+    """Return rank 0's object on every rank; what the others pass does not matter."""
+    if world_size() == 1:
+        return obj
+    box = [obj if is_main() else None]
+    dist.broadcast_object_list(box, src=0, group=_host_group)
+    return box[0]  # type: ignore[return-value]
 
 
 def wrap_ddp(
