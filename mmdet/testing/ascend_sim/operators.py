@@ -9,7 +9,9 @@ TORCH_NPU_FALLBACK_CPU_DISABLE=1.
                             card's overflow flag is raised
 """
 
+import contextlib
 import ctypes
+import hashlib
 import os
 import warnings
 
@@ -26,6 +28,8 @@ _KEEP = frozenset(
 )
 _FP16_MAX = 65504.0
 _FORMAT_CASTS = ("npu_format_cast", "npu_format_cast_.acl_format", "_npu_format_cast", "npu_format_cast.Tensor")
+
+_SATURATING = os.environ.get("ASCEND_SIM_SATURATE") == "1"
 
 counts: dict[str, int] = {}
 overflow = False  # the card's sticky flag in saturating mode
@@ -63,29 +67,69 @@ def _saturate_(host: torch.Tensor) -> None:
     host.nan_to_num_(nan=0.0, posinf=_FP16_MAX, neginf=-_FP16_MAX)
 
 
-def _on_cpu(operator, name: str, saturating: bool):  # noqa: ANN001, ANN202
+def _mixed_devices(name: str, *devices: torch.device) -> RuntimeError:
+    first, second = devices
+    return RuntimeError(f"Expected all tensors to be on the same device, but {name} got {first} and {second}")
+
+
+@contextlib.contextmanager
+def _card_randomness(generator, device):  # noqa: ANN001, ANN202
+    """Draw from a stream that the card's generator (seed, offset) decides, and move that generator on.
+
+    So seeds, saved states and cards behave as on hardware; the numbers themselves are not a card's.
+    """
+    generator = generator or torch.npu.default_generators[device.index or 0]
+    state = generator.get_state()
+    seed_and_offset = state.view(torch.int64)
+    digest = hashlib.sha256(state.numpy().tobytes()).digest()
+    seed_and_offset[1] += 4  # a Philox counter moves in fours
+    generator.set_state(state)
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(int.from_bytes(digest[:8], "little"))
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
+
+
+def _on_cpu(operator, name: str):  # noqa: ANN001, ANN202
     """Return a PrivateUse1 kernel for `operator` that computes on aliased CPU tensors."""
     schema = operator._schema
+    is_random = torch.Tag.nondeterministic_seeded in operator.tags
+    takes_host_indices = name.startswith(("aten::index", "aten::_index", "aten::_unsafe_index"))
     written = [(i, a.name) for i, a in enumerate(schema.arguments) if a.alias_info and a.alias_info.is_write]
     in_place = bool(schema.returns) and all(r.alias_info is not None for r in schema.returns)
 
     def kernel(*args, **kwargs):  # noqa: ANN002, ANN003, ANN202
         counts[name] = counts.get(name, 0) + 1
         device: torch.device | None = None
+        generator: torch.Generator | None = None
+        on_host: list[torch.device] = []
 
         def to_host(value):  # noqa: ANN001, ANN202
-            nonlocal device
+            nonlocal device, generator
+            if isinstance(value, torch.Generator):
+                generator = value
+                return None
             if isinstance(value, torch.Tensor) and value.device.type == "npu":
+                if device is not None and device != value.device:
+                    raise _mixed_devices(name, device, value.device)
                 device = value.device
                 return alias(value)
+            if isinstance(value, torch.Tensor) and value.dim() and not takes_host_indices:
+                on_host.append(value.device)
             if isinstance(value, torch.device) and value.type == "npu":
-                device = value
+                device = value if value.index is not None else torch.device("npu", torch.npu.current_device())
                 return torch.device("cpu")
             return value
 
         host_args, host_kwargs = tree_map(to_host, args), tree_map(to_host, kwargs)
-        result = operator(*host_args, **host_kwargs)
-        if saturating:
+        if device is not None and on_host:
+            raise _mixed_devices(name, device, on_host[0])
+        home = device or torch.device("npu", torch.npu.current_device())
+        with _card_randomness(generator, home) if is_random else contextlib.nullcontext():
+            result = operator(*host_args, **host_kwargs)
+        if _SATURATING:
             results = [result] if isinstance(result, torch.Tensor) else result
             for value in results if isinstance(results, (tuple, list)) else ():
                 if isinstance(value, torch.Tensor):
@@ -95,15 +139,16 @@ def _on_cpu(operator, name: str, saturating: bool):  # noqa: ANN001, ANN202
         if written and in_place:
             outs = tuple(kwargs[n] if n in kwargs else args[i] for i, n in written)
             return outs[0] if len(outs) == 1 else outs
-        home = device or torch.device("npu", torch.npu.current_device())
         return tree_map(lambda v: to_npu(v, home) if isinstance(v, torch.Tensor) and v.device.type == "cpu" else v, result)
 
     return kernel
 
 
 def _copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-    hosts = (alias(t) if t.device.type == "npu" else t for t in (target, source))
-    torch.ops.aten.copy_.default(*hosts)
+    written, read = (alias(t) if t.device.type == "npu" else t for t in (target, source))
+    torch.ops.aten.copy_.default(written, read)
+    if _SATURATING and target.device.type == "npu" and source.device.type == "npu":
+        _saturate_(written)  # a cast on the card; what comes from the host keeps its Inf
     return target
 
 
@@ -127,7 +172,7 @@ def _register(namespace: str, kernels: dict) -> None:
             library.impl(name, kernel, "PrivateUse1", allow_override=True)
 
 
-def _aten_kernels(saturating: bool) -> dict:
+def _aten_kernels() -> dict:
     """Return a kernel for each aten operator that the installed torch_npu implements."""
     kernels = {}
     for full in torch._C._dispatch_get_all_op_names():
@@ -139,31 +184,38 @@ def _aten_kernels(saturating: bool) -> dict:
             continue
         operator = getattr(getattr(torch.ops.aten, base, None), overload or "default", None)
         if operator is not None and not operator.is_view:
-            kernels[name] = _on_cpu(operator, full, saturating)
+            kernels[name] = _on_cpu(operator, full)
     return kernels
 
 
-def _overflow_kernels() -> dict:
-    """Return the three operators a saturating card keeps its overflow flag with."""
+def _get_status(status: torch.Tensor) -> torch.Tensor:
+    alias(status)[0] = float(overflow)
+    return status
 
-    def get_status(status: torch.Tensor) -> torch.Tensor:
-        alias(status)[0] = float(overflow)
-        return status
 
-    def clear_status(status: torch.Tensor) -> torch.Tensor:
-        global overflow
-        overflow = False
-        return status
+def _clear_status(status: torch.Tensor) -> torch.Tensor:
+    global overflow
+    overflow = False
+    return status
 
-    return {"npu_get_float_status": get_status, "npu_clear_float_status": clear_status}
+
+def _check_and_unscale_(grads: list[torch.Tensor], found_inf: torch.Tensor, inv_scale: torch.Tensor) -> None:
+    """Unscale gradients; on a saturating card only the overflow flag tells, as in torch_npu's own operator."""
+    for grad in grads:
+        alias(grad).mul_(alias(inv_scale))
+    if overflow:
+        alias(found_inf).fill_(1.0)
+        _clear_status(found_inf)
 
 
 def install(torch_npu) -> None:  # noqa: ANN001
     """Replace the operators of an imported torch_npu; called once per process."""
     torch_npu.npu.config.allow_internal_format = False  # private formats exist only on a card
-    saturating = os.environ.get("ASCEND_SIM_SATURATE") == "1"
-    _register("aten", _aten_kernels(saturating))
+    _register("aten", _aten_kernels())
     _register("aten", {"copy_": _copy_, "contiguous": _contiguous, "clone": _clone})
     available = set(torch._C._dispatch_get_all_op_names())
     casts = {n: (lambda tensor, *rest, **named: tensor) for n in _FORMAT_CASTS if f"npu::{n}" in available}
-    _register("npu", casts | {n: k for n, k in _overflow_kernels().items() if f"npu::{n}" in available})
+    flag = {"npu_get_float_status": _get_status, "npu_clear_float_status": _clear_status}
+    _register("npu", casts | {n: k for n, k in flag.items() if f"npu::{n}" in available})
+    if _SATURATING:
+        _register("aten", {"_amp_foreach_non_finite_check_and_unscale_": _check_and_unscale_})

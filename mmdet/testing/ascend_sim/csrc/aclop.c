@@ -4,6 +4,7 @@
  * anything else fails with its own name, never silently.
  */
 #define _GNU_SOURCE
+#include "halves.h"
 #include "sim.h"
 
 #include <stdio.h>
@@ -112,6 +113,44 @@ static int pad(Desc *x, Buffer *in, Desc *pads_desc, Buffer *pads, Buffer *value
     return ACL_OK;
 }
 
+/* Cast goes through a double, which is exact for every type but int64 beyond 2^53. */
+
+static double read_as_double(const void *data, int type, int64_t i) {
+    switch (type) {
+        case 0: return ((const float *)data)[i];
+        case 1: return half_to_float(((const uint16_t *)data)[i]);
+        case 2: return ((const int8_t *)data)[i];
+        case 3: return ((const int32_t *)data)[i];
+        case 4: case 12: return ((const uint8_t *)data)[i];
+        case 6: return ((const int16_t *)data)[i];
+        case 9: return (double)((const int64_t *)data)[i];
+        case 11: return ((const double *)data)[i];
+        case 27: return bfloat_to_float(((const uint16_t *)data)[i]);
+    }
+    return 0;
+}
+static int write_from_double(void *data, int type, int64_t i, double value) {
+    switch (type) {
+        case 0: ((float *)data)[i] = (float)value; return ACL_OK;
+        case 1: ((uint16_t *)data)[i] = float_to_half((float)value); return ACL_OK;
+        case 2: ((int8_t *)data)[i] = (int8_t)(int64_t)value; return ACL_OK;
+        case 3: ((int32_t *)data)[i] = (int32_t)value; return ACL_OK;
+        case 4: ((uint8_t *)data)[i] = (uint8_t)(int64_t)value; return ACL_OK;
+        case 6: ((int16_t *)data)[i] = (int16_t)(int64_t)value; return ACL_OK;
+        case 9: ((int64_t *)data)[i] = (int64_t)value; return ACL_OK;
+        case 11: ((double *)data)[i] = value; return ACL_OK;
+        case 12: ((uint8_t *)data)[i] = value != 0; return ACL_OK;
+        case 27: ((uint16_t *)data)[i] = float_to_bfloat((float)value); return ACL_OK;
+    }
+    return sim_fail(ACL_UNSUPPORTED, "compiled operator Cast to type %d is not simulated", type);
+}
+static int cast(Desc *from, Buffer *in, Desc *to, Buffer *out) {
+    if (from->type == to->type) { memmove(out->data, in->data, num_elements(from) * element_bytes(from->type)); return ACL_OK; }
+    for (int64_t i = 0, n = num_elements(from); i < n; i++)
+        if (write_from_double(out->data, to->type, i, read_as_double(in->data, from->type, i))) return ACL_UNSUPPORTED;
+    return ACL_OK;
+}
+
 int aclopCompileAndExecute(const char *name, int num_in, Desc **in_desc, Buffer **in, int num_out, Desc **out_desc,
                            Buffer **out, const void *attr, int engine, int compile, const char *path, void *stream) {
     (void)attr; (void)engine; (void)compile; (void)path; (void)stream; (void)num_out;
@@ -119,6 +158,7 @@ int aclopCompileAndExecute(const char *name, int num_in, Desc **in_desc, Buffer 
     if (!strcmp(name, "Fill") && num_in == 2) return fill(in[1], out_desc[0], out[0]);
     if ((!strcmp(name, "PadV3") || !strcmp(name, "Pad")) && num_in >= 2)
         return pad(in_desc[0], in[0], in_desc[1], in[1], num_in > 2 ? in[2] : NULL, out_desc[0], out[0]);
+    if (!strcmp(name, "Cast")) return cast(in_desc[0], in[0], out_desc[0], out[0]);
     if (!strcmp(name, "TensorMove") || !strcmp(name, "Identity")) {
         memmove(out[0]->data, in[0]->data, out[0]->bytes < in[0]->bytes ? out[0]->bytes : in[0]->bytes);
         return ACL_OK;

@@ -8,6 +8,7 @@
  * on hardware; HCCL_CONNECT_TIMEOUT, 120, while the communicator is made), naming the missing ranks.
  */
 #define _GNU_SOURCE
+#include "halves.h"
 #include "sim.h"
 
 #include <errno.h>
@@ -23,7 +24,8 @@
 #include <unistd.h>
 
 #define MAX_RANKS 64
-#define SLOT_BYTES ((size_t)8 << 20) /* pages are touched on use only */
+#define SLOT_BYTES ((size_t)2 << 20)   /* one per rank; reserved when a communicator is made */
+#define MAIL_BYTES ((size_t)1 << 18)   /* one per ordered pair of ranks; pages are touched on use only */
 #define ROOT_INFO_BYTES 4108
 #define NAME_BYTES 64
 
@@ -49,7 +51,10 @@ typedef struct {
 
 static uint8_t *slot(Comm *c, uint32_t rank) { return c->slots + rank * SLOT_BYTES; }
 static uint8_t *mailbox(Comm *c, uint32_t from, uint32_t to) {
-    return c->slots + (c->size + (size_t)from * c->size + to) * SLOT_BYTES;
+    return c->slots + c->size * SLOT_BYTES + ((size_t)from * c->size + to) * MAIL_BYTES;
+}
+static size_t segment_bytes(uint32_t size) {
+    return sizeof(Control) + size * SLOT_BYTES + (size_t)size * size * MAIL_BYTES;
 }
 
 /* ---- waiting --------------------------------------------------------------------------- */
@@ -107,9 +112,14 @@ static int open_comm(uint32_t size, const char *name, uint32_t rank, void **out)
     c->size = size;
     c->rank = rank;
     snprintf(c->name, sizeof c->name, "%s", name);
-    size_t bytes = sizeof(Control) + (size + (size_t)size * size) * SLOT_BYTES;
+    size_t bytes = segment_bytes(size), reserved = sizeof(Control) + size * SLOT_BYTES;
     int fd = shm_open(c->name, O_CREAT | O_RDWR, 0600);
     if (fd < 0 || ftruncate(fd, (off_t)bytes)) return sim_fail(HCCL_E_SYSCALL, "shared memory %s: %s", c->name, strerror(errno));
+    int full = posix_fallocate(fd, 0, (off_t)reserved); /* an error now, not a bus error later */
+    if (full) {
+        shm_unlink(c->name);
+        return sim_fail(HCCL_E_SYSCALL, "/dev/shm has no %zu MiB for %u ranks: %s", reserved >> 20, size, strerror(full));
+    }
     uint8_t *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     close(fd);
     if (base == MAP_FAILED) return sim_fail(HCCL_E_SYSCALL, "mmap of %zu bytes: %s", bytes, strerror(errno));
@@ -140,7 +150,7 @@ int HcclCreateSubCommConfig(void **comm, uint32_t size, uint32_t *rank_ids, uint
 }
 int HcclCommDestroy(void *comm) {
     Comm *c = comm;
-    munmap(c->control, sizeof(Control) + (c->size + (size_t)c->size * c->size) * SLOT_BYTES);
+    munmap(c->control, segment_bytes(c->size));
     free(c);
     return HCCL_OK;
 }
@@ -155,16 +165,6 @@ const char *HcclGetErrorString(int code) {
 }
 
 /* ---- reduction ----------------------------------------------------------------------- */
-
-static float half_to_float(uint16_t bits) { _Float16 h; memcpy(&h, &bits, 2); return (float)h; }
-static uint16_t float_to_half(float value) { _Float16 h = (_Float16)value; uint16_t bits; memcpy(&bits, &h, 2); return bits; }
-static float bfloat_to_float(uint16_t bits) { uint32_t wide = (uint32_t)bits << 16; float f; memcpy(&f, &wide, 4); return f; }
-static uint16_t float_to_bfloat(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fc0; /* nan */
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16); /* to nearest, ties to even */
-}
 
 #define COMBINE(a, b) (op == SUM ? (a) + (b) : op == PROD ? (a) * (b) : op == MAX ? ((a) > (b) ? (a) : (b)) : ((a) < (b) ? (a) : (b)))
 #define REDUCE_AS(T, W, LOAD, STORE)                                                   \
@@ -322,8 +322,8 @@ int HcclSend(void *send, uint64_t count, int type, uint32_t to, void *comm, void
     Comm *c = comm;
     TRY(known_type(type));
     size_t pair = (size_t)c->rank * MAX_RANKS + to, bytes = count * ELEMENT_BYTES[type];
-    for (size_t at = 0; at < bytes; at += SLOT_BYTES) {
-        size_t n = bytes - at < SLOT_BYTES ? bytes - at : SLOT_BYTES;
+    for (size_t at = 0; at < bytes; at += MAIL_BYTES) {
+        size_t n = bytes - at < MAIL_BYTES ? bytes - at : MAIL_BYTES;
         unsigned number = atomic_load(&c->control->sent[pair]);
         TRY(await(c, &c->control->taken[pair], number, "HcclSend", to));
         memcpy(mailbox(c, c->rank, to), (char *)send + at, n);
@@ -336,8 +336,8 @@ int HcclRecv(void *recv, uint64_t count, int type, uint32_t from, void *comm, vo
     Comm *c = comm;
     TRY(known_type(type));
     size_t pair = (size_t)from * MAX_RANKS + c->rank, bytes = count * ELEMENT_BYTES[type];
-    for (size_t at = 0; at < bytes; at += SLOT_BYTES) {
-        size_t n = bytes - at < SLOT_BYTES ? bytes - at : SLOT_BYTES;
+    for (size_t at = 0; at < bytes; at += MAIL_BYTES) {
+        size_t n = bytes - at < MAIL_BYTES ? bytes - at : MAIL_BYTES;
         unsigned number = atomic_load(&c->control->taken[pair]);
         TRY(await(c, &c->control->sent[pair], number + 1, "HcclRecv", from));
         memcpy((char *)recv + at, mailbox(c, from, c->rank), n);

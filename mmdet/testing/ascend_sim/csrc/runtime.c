@@ -16,13 +16,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MAX_DEVICES 64
 #define ALIGNMENT 512 /* CANN aligns device memory to 512 bytes */
 
-static __thread int current_device = 0;
+static __thread int current_device = -1; /* none until the thread chooses one, as on hardware */
 static __thread char last_error[512];
 static pthread_mutex_t memory_lock = PTHREAD_MUTEX_INITIALIZER;
 static size_t used_bytes[MAX_DEVICES];
@@ -94,10 +95,17 @@ int aclrtSetDevice(int device) {
     return ACL_OK;
 }
 int aclrtResetDevice(int device) { (void)device; return ACL_OK; }
-int aclrtGetDevice(int *device) { *device = current_device; return ACL_OK; }
+int aclrtGetDevice(int *device) {
+    if (current_device < 0) return ACL_RT_CONTEXT_NULL;
+    *device = current_device;
+    return ACL_OK;
+}
 
 /* A context is its device number plus one, because NULL means "none". */
-int aclrtGetCurrentContext(void **context) { *context = (void *)(intptr_t)(current_device + 1); return ACL_OK; }
+int aclrtGetCurrentContext(void **context) {
+    *context = (void *)(intptr_t)(current_device + 1);
+    return current_device < 0 ? ACL_RT_CONTEXT_NULL : ACL_OK;
+}
 int aclrtSetCurrentContext(void *context) { return aclrtSetDevice((int)(intptr_t)context - 1); }
 int aclrtGetPrimaryCtxState(int device, uint32_t *flags, int *active) {
     (void)device; if (flags) *flags = 0; *active = 1; return ACL_OK;
@@ -134,6 +142,7 @@ int aclrtPeekAtLastError(int level) { (void)level; return ACL_OK; }
 
 int aclrtMalloc(void **pointer, size_t size, int policy) {
     (void)policy;
+    if (current_device < 0) return sim_fail(ACL_RT_CONTEXT_NULL, "aclrtMalloc before aclrtSetDevice in this thread");
     size_t rounded = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     pthread_mutex_lock(&memory_lock);
     int fits = used_bytes[current_device] + rounded <= memory_limit();
@@ -143,12 +152,18 @@ int aclrtMalloc(void **pointer, size_t size, int policy) {
         sim_log("card %d: no room for %zu bytes", current_device, size);
         return ACL_RT_MEMORY_ALLOCATION;
     }
-    char *block = aligned_alloc(ALIGNMENT, ALIGNMENT + rounded);
-    if (!block) return sim_fail(ACL_BAD_ALLOC, "the host has no %zu bytes left", size);
+    /* Pages come into being when they are touched: a 40 GiB tensor costs nothing until it is written. */
+    void *block = mmap(NULL, ALIGNMENT + rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (block == MAP_FAILED) {
+        pthread_mutex_lock(&memory_lock);
+        used_bytes[current_device] -= rounded;
+        pthread_mutex_unlock(&memory_lock);
+        return sim_fail(ACL_BAD_ALLOC, "the host refuses %zu bytes: %s", size, strerror(errno));
+    }
     Header *header = (Header *)block;
     header->size = rounded;
     header->device = current_device;
-    *pointer = block + ALIGNMENT;
+    *pointer = (char *)block + ALIGNMENT;
     return ACL_OK;
 }
 int aclrtMallocAlign32(void **pointer, size_t size, int policy) { return aclrtMalloc(pointer, size, policy); }
@@ -161,11 +176,12 @@ int aclrtFree(void *pointer) {
     pthread_mutex_lock(&memory_lock);
     used_bytes[header->device] -= header->size;
     pthread_mutex_unlock(&memory_lock);
-    free(header);
+    munmap(header, ALIGNMENT + header->size);
     return ACL_OK;
 }
 int aclrtGetMemInfo(int attribute, size_t *free_bytes, size_t *total) {
     (void)attribute;
+    if (current_device < 0) return sim_fail(ACL_RT_CONTEXT_NULL, "aclrtGetMemInfo before aclrtSetDevice in this thread");
     *total = memory_limit();
     *free_bytes = *total - used_bytes[current_device];
     return ACL_OK;
