@@ -33,9 +33,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["mmdet", "mmdet.*"]),
+    package_data={"mmdet.testing": ["ascend_ops/*.txt"], "mmdet.testing.ascend_sim": ["csrc/*", "inject/*"]},
     install_requires=read_requirements(),
     extras_require={
         "npu": ["torch-npu"],
+        "npu-sim": ["torch==2.13.0", "torch-npu==2.13.0"],  # for python -m mmdet.testing.ascend_sim
         "tensorboard": ["tensorboard"],
         "test": ["pytest>=8", "pytest-xdist", "ruff", "mypy"],
     },

@@ -12,7 +12,9 @@ from mmdet.testing.ascend_sim.build import build
 HERE = Path(__file__).resolve().parent
 
 
-def simulated_environment(libraries: Path, devices: int, memory_mib: int, soc: str, saturate: bool) -> dict[str, str]:
+def simulated_environment(
+    libraries: Path, devices: int, memory_mib: int, soc: str, saturate: bool
+) -> dict[str, str]:
     """Return the environment variables under which a process sees simulated cards."""
 
     def prepend(name: str, *folders: Path) -> str:
@@ -34,8 +36,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m mmdet.testing.ascend_sim", description=__doc__)
     parser.add_argument("--devices", type=int, default=8, help="cards of this host (default: 8)")
     parser.add_argument("--memory-mib", type=int, default=65536, help="memory of each card (default: 65536)")
-    parser.add_argument("--saturate", action="store_true", help="imitate a 910A, which saturates instead of giving Inf")
-    parser.add_argument("--print-env", action="store_true", help="print the environment as shell exports and stop")
+    parser.add_argument(
+        "--saturate", action="store_true", help="imitate a 910A, which saturates instead of giving Inf"
+    )
+    parser.add_argument(
+        "--print-env", action="store_true", help="print the environment as shell exports and stop"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command to run")
     args = parser.parse_args()
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
@@ -45,7 +51,9 @@ def main() -> int:
         print("\n".join(f"export {name}={value!r}" for name, value in extra.items()))
         return 0
     if not command or shutil.which(command[0]) is None:
-        raise ConfigError(f"command {command[:1] or 'missing'}: give a program after --, for example -- python train.py")
+        raise ConfigError(
+            f"command {command[:1] or 'missing'}: give a program after --, for example -- python train.py"
+        )
     sys.stdout.flush()
     os.execvpe(command[0], command, {**os.environ, **extra})
 

@@ -31,7 +31,8 @@ def find_torch_npu() -> Path:
     spec = importlib.util.find_spec("torch_npu")
     if spec is None or spec.origin is None:
         raise DeviceError(
-            "the Ascend simulator needs the torch-npu wheel (Linux x86-64 or aarch64): pip install -e '.[npu-sim]'"
+            "the Ascend simulator needs the torch-npu wheel (Linux x86-64 or aarch64): "
+            "pip install -e '.[npu-sim]'"
         )
     return Path(spec.origin).parent
 

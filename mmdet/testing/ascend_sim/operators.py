@@ -21,13 +21,19 @@ from torch.utils._pytree import tree_map
 
 # Metadata-only operators and those that build storage: torch_npu's own code does the right thing.
 _KEEP = frozenset(
-    """empty empty_strided empty_like new_empty new_empty_strided _local_scalar_dense view as_strided resize_ set_
-    record_stream is_pinned _pin_memory pin_memory _reshape_alias detach alias slice select transpose t permute
-    expand unsqueeze squeeze unfold view_as_real view_as_complex diagonal split split_with_sizes unbind set_data
-    data item _has_compatible_shallow_copy_type _copy_from _copy_from_and_resize to _to_copy _unsafe_view""".split()
+    """empty empty_strided empty_like new_empty new_empty_strided _local_scalar_dense view as_strided resize_
+    set_ record_stream is_pinned _pin_memory pin_memory _reshape_alias detach alias slice select transpose t
+    permute expand unsqueeze squeeze unfold view_as_real view_as_complex diagonal split split_with_sizes unbind
+    set_data data item _has_compatible_shallow_copy_type _copy_from _copy_from_and_resize to _to_copy
+    _unsafe_view""".split()
 )
 _FP16_MAX = 65504.0
-_FORMAT_CASTS = ("npu_format_cast", "npu_format_cast_.acl_format", "_npu_format_cast", "npu_format_cast.Tensor")
+_FORMAT_CASTS = (
+    "npu_format_cast",
+    "npu_format_cast_.acl_format",
+    "_npu_format_cast",
+    "npu_format_cast.Tensor",
+)
 
 _SATURATING = os.environ.get("ASCEND_SIM_SATURATE") == "1"
 
@@ -139,7 +145,9 @@ def _on_cpu(operator, name: str):  # noqa: ANN001, ANN202
         if written and in_place:
             outs = tuple(kwargs[n] if n in kwargs else args[i] for i, n in written)
             return outs[0] if len(outs) == 1 else outs
-        return tree_map(lambda v: to_npu(v, home) if isinstance(v, torch.Tensor) and v.device.type == "cpu" else v, result)
+        return tree_map(
+            lambda v: to_npu(v, home) if isinstance(v, torch.Tensor) and v.device.type == "cpu" else v, result
+        )
 
     return kernel
 
@@ -200,7 +208,7 @@ def _clear_status(status: torch.Tensor) -> torch.Tensor:
 
 
 def _check_and_unscale_(grads: list[torch.Tensor], found_inf: torch.Tensor, inv_scale: torch.Tensor) -> None:
-    """Unscale gradients; on a saturating card only the overflow flag tells, as in torch_npu's own operator."""
+    """Unscale gradients; on a saturating card only the overflow flag tells (torch_npu does the same)."""
     for grad in grads:
         alias(grad).mul_(alias(inv_scale))
     if overflow:

@@ -1,0 +1,36 @@
+"""What the simulator says where it cannot work, and the stubs it makes; needs no torch_npu."""
+
+import importlib.util
+import subprocess
+
+import pytest
+
+from mmdet.errors import DeviceError
+from mmdet.testing.ascend_sim import build
+
+
+def test_without_the_wheel_the_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match=r"needs the torch-npu wheel .*pip install -e '\.\[npu-sim\]'"):
+        build.build()
+
+
+def test_without_gcc_the_message_names_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "find_torch_npu", lambda: tmp_path)
+    monkeypatch.setattr(build.shutil, "which", lambda tool: None)
+    with pytest.raises(DeviceError, match="needs gcc; install gcc and binutils"):
+        build.build(tmp_path)
+
+
+def test_a_stub_fails_with_its_own_name(tmp_path):
+    if build.shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    source = tmp_path / "stubs.c"
+    caller = "int main(void) { return aclrtNoSuchThing() == ACL_UNSUPPORTED ? 0 : 1; }"
+    source.write_text(build._stub_source(["aclrtNoSuchThing"]) + caller)
+    program = tmp_path / "program"
+    sources = [str(source), *map(str, build.CSRC.glob("*.c"))]
+    subprocess.run(["gcc", f"-I{build.CSRC}", "-o", str(program), *sources, "-lpthread", "-lrt"], check=True)
+    done = subprocess.run([str(program)], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == "ascend_sim: aclrtNoSuchThing is not simulated\n"

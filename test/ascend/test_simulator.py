@@ -1,0 +1,170 @@
+"""The stand-in CANN libraries under the real torch_npu wheel: what a card does, and how it fails."""
+
+import subprocess
+import time
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def card(simulator):
+    return simulator.probe("runtime", TORCH_NPU_FALLBACK_CPU_DISABLE="0")
+
+
+@pytest.fixture(scope="module")
+def saturating_card(simulator):
+    return simulator.probe("runtime", "saturate", options=["--saturate"])
+
+
+@pytest.fixture(scope="module")
+def ranks(simulator):
+    return simulator.probe("hccl", ranks=3, devices=3)["ranks"]
+
+
+# ---- one card -------------------------------------------------------------------------------
+
+
+def test_cards_are_counted_and_named(card):
+    assert (card["count"], card["name"]) == (2, "Ascend910B1")
+    assert "this host has 2 cards" in card["stderr"] and "error" in card["no_such_card"]
+
+
+def test_arithmetic_gives_the_cpus_bits(card):
+    assert card["rounding"] == {"torch.float32": True, "torch.float16": True, "torch.bfloat16": True}
+    assert card["losses_equal"]
+
+
+def test_memory_is_counted_and_taken_only_when_touched(card):
+    assert 4 * 2**20 <= card["allocated"] < 4 * 2**20 + 4096
+    assert card["freed"] == 0
+    assert card["huge"] == 6.0
+
+
+def test_out_of_memory_names_both_sizes(card):
+    assert "OutOfMemoryError" in card["oom"]
+    assert "Tried to allocate 40.00 GiB" in card["oom"] and "64.00 GiB total capacity" in card["oom"]
+
+
+def test_random_numbers_follow_the_cards_generator(card):
+    assert card["same_seed"] and card["same_state"] and card["host_stream_untouched"]
+
+
+def test_events_measure_time(card):
+    assert 45 < card["event_ms"] < 500
+
+
+def test_layouts_are_those_of_torch_npu(card):
+    assert card["strides"] == [[1, 3], [4, 1]]
+    assert "contiguous_format" in card["channels_last"]  # refused by torch_npu itself
+
+
+def test_a_double_becomes_a_float_on_the_card(card):
+    assert card["double_on_card"] == "torch.float32"
+    assert "do not support double" in card["stderr"]
+
+
+def test_pinned_memory_reaches_the_card(card):
+    assert card["pinned"] == [True, 3.0]
+
+
+def test_tensors_of_different_devices_do_not_mix(card):
+    assert "npu:0 and cpu" in card["mixed_host"]
+    assert "npu:0 and npu:1" in card["mixed_cards"]
+
+
+def test_a_scalar_or_an_index_may_stay_on_the_host(card):
+    assert card["host_scalar"] == 66.0 + 12.0
+    assert card["host_index"] == [[3.0, 4.0, 5.0]]
+
+
+def test_an_operator_that_is_not_simulated_says_its_name(card):
+    assert "PSROIPooling" in card["unknown_compiled"]
+
+
+def test_an_operator_torch_npu_lacks_falls_back_with_a_warning(card):
+    assert card["fallback"] == "no error" and card["eigh"] == "no error"
+    assert "'aten::lgamma.out' is not currently supported on the NPU backend" in card["stderr"]
+
+
+def test_a_fallback_is_an_error_where_it_is_disabled(simulator):
+    report = simulator.probe("runtime", TORCH_NPU_FALLBACK_CPU_DISABLE="1")
+    assert "_linalg_eigh" in report["eigh"] and "CPU fallback is disabled" in report["eigh"]
+    assert "lgamma" in report["fallback"] and "CPU fallback is disabled" in report["fallback"]
+
+
+# ---- overflow -------------------------------------------------------------------------------
+
+
+def test_fp16_overflows_to_inf(card):
+    assert card["inf_nan"] is True
+    assert card["overflow"] == ["inf", "inf", "nan", "nan"]
+    assert card["cast_overflow"] == "inf"
+
+
+def test_a_910a_saturates(saturating_card):
+    assert (saturating_card["name"], saturating_card["inf_nan"]) == ("Ascend910A", False)
+    assert saturating_card["overflow"] == ["65504.0", "65504.0", "0.0", "0.0"]
+    assert saturating_card["cast_overflow"] == "65504.0"
+
+
+@pytest.mark.parametrize("which", ["card", "saturating_card"])
+def test_the_scaler_skips_until_the_gradient_fits(which, request):
+    steps = request.getfixturevalue(which)["steps"]
+    # 4 * scale must stay under 65504: refused at 2^16, 2^15, 2^14, taken at 2^13 (weight - 4 / 2^14).
+    assert steps == [[2.0**15, 1.0], [2.0**14, 1.0], [2.0**13, 1.0], [2.0**13, 1 - 4 / 2**14]]
+
+
+# ---- several cards --------------------------------------------------------------------------
+
+
+def test_all_reduce_agrees_with_gloo_in_every_type(ranks):
+    assert [r["wrong"] for r in ranks] == [[], [], []]
+
+
+def test_collectives_agree_with_gloo(ranks):
+    assert [r["differ"] for r in ranks] == [[], [], []]
+
+
+def test_collectives_gloo_does_not_have(ranks):
+    for number, result in enumerate(ranks):
+        assert result["gather_v"] == [[0.0], [1.0, 1.0], [2.0, 2.0, 2.0]]
+        # every rank sends (0..5) * (rank + 1): the sum is (0..5) * 6, two elements each
+        assert result["reduce_scatter"] == [12.0 * number, 12.0 * number + 6]
+        assert result["mean"] == [1.0, 1.0]
+
+
+def test_a_dead_rank_fails_the_others_in_time_and_by_number(simulator, tmp_path):
+    port, world = "29717", 3
+    command = simulator.command(simulator.python, "test/ascend/probes/lost_rank.py", devices=world)
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
+    started = [
+        subprocess.Popen(
+            command,
+            env=simulator.environment(RANK=str(r), LOCAL_RANK=str(r), HCCL_EXEC_TIMEOUT="3", **environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for r in range(world)
+    ]
+    started[1].wait(timeout=60)
+    begin = time.monotonic()
+    outputs = [process.communicate(timeout=60)[0] for process in started]
+    assert time.monotonic() - begin < 30
+    assert [process.returncode != 0 for process in started] == [True, True, True]
+    for rank in (0, 2):
+        assert "EI0002" in outputs[rank] and "missing rank: 1 (process is gone)" in outputs[rank]
+        assert "nobody noticed" not in outputs[rank]
+
+
+# ---- the command ----------------------------------------------------------------------------
+
+
+def test_a_command_that_does_not_exist_is_refused(simulator):
+    done = simulator.run("no-such-program")
+    assert done.returncode == 2
+    assert "no-such-program" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_exit_code_is_the_commands(simulator):
+    assert simulator.run("sh", "-c", "exit 7").returncode == 7
