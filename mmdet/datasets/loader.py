@@ -144,8 +144,10 @@ class _GuardedCollate:
         self.collate = collate
 
     def __call__(self, samples: Sequence[Sample | _Failure]) -> object:
-        failures = [sample for sample in samples if isinstance(sample, _Failure)]
-        return failures[0] if failures else self.collate(samples)
+        for sample in samples:
+            if isinstance(sample, _Failure):
+                return sample
+        return self.collate(samples)  # type: ignore[arg-type]
 
 
 def _unwrap(batch: Batch | TestBatch | _Failure):  # noqa: ANN202

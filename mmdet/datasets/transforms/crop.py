@@ -50,7 +50,7 @@ class RandomSquareCrop(Transform):
     ) -> None:
         if (crop_choice is None) == (crop_ratio_range is None):
             raise ConfigError("RandomSquareCrop needs exactly one of crop_choice and crop_ratio_range")
-        scales = tuple(float(s) for s in (crop_choice if crop_choice is not None else crop_ratio_range))
+        scales = tuple(float(scale) for scale in (crop_choice or crop_ratio_range or ()))
         if not scales or min(scales) <= 0 or (crop_ratio_range is not None and len(scales) != 2):
             raise ConfigError(f"RandomSquareCrop: scales {scales} must be positive, and two for a range")
         self.scales = scales
