@@ -83,8 +83,8 @@ def _settle(first: np.ndarray, second: np.ndarray, n: int) -> np.ndarray:
     by_better = np.argsort(better, kind="stable")
     better, worse = better[by_better], worse[by_better]
     keep = np.ones(n, dtype=bool)
-    starts = np.flatnonzero(np.diff(better, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], better.size], strict=True):
+    bounds = np.append(np.flatnonzero(np.diff(better, prepend=-1)), better.size)
+    for start, end in zip(bounds[:-1], bounds[1:], strict=True):  # none if all boxes are empty or inverted
         index = better[start]
         if keep[index]:
             keep[worse[start:end]] = False

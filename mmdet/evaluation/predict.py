@@ -1,6 +1,7 @@
 """Run a detector over a data set: every rank its share, rank 0 gets all."""
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -62,9 +63,7 @@ def predict_dataset(
     was_training = model.training
     model.eval()
     try:
-        with tqdm(
-            total=len(mine), unit="img", desc="detect", disable=rank != 0 or not show_progress
-        ) as progress:
+        with _progress(len(mine), is_shown=show_progress and rank == 0) as progress:
             for batch in loader:
                 for name, found in zip(
                     batch.names, detect_batch(model, batch, postprocess, device), strict=True
@@ -75,6 +74,12 @@ def predict_dataset(
     finally:
         model.train(was_training)
     return predictions
+
+
+def _progress(total: int, is_shown: bool) -> tqdm:
+    """Return a progress line; a log file gets one every ten seconds only."""
+    interval_s = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(total=total, unit="img", desc="detect", disable=not is_shown, mininterval=interval_s)
 
 
 def group_by_input_size(

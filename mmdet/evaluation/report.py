@@ -2,51 +2,18 @@
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmdet.datasets.widerface import RetinaFaceDataset
-from mmdet.errors import ConfigError, DataError, unknown_name
+from mmdet.errors import DataError
 from mmdet.evaluation.curves import write_curves
-from mmdet.evaluation.voc_map import evaluate_map
-from mmdet.evaluation.wider_files import SETTINGS, Predictions
-from mmdet.evaluation.widerface import WiderResult, evaluate_widerface
-
-METRICS = ("widerface", "mAP")
+from mmdet.evaluation.wider_files import SETTINGS
+from mmdet.evaluation.widerface import WiderResult
 
 
 def default_gt_dir(dataset: RetinaFaceDataset) -> Path:
     """Return the gt folder beside the images folder, where a WIDER-shaped data set has its .mat files."""
     return dataset.img_prefix.resolve().parent / "gt"
-
-
-def evaluate_predictions(
-    predictions: Predictions,
-    dataset: RetinaFaceDataset,
-    metrics: Sequence[str] = ("widerface",),
-    gt_dir: str | Path | None = None,
-) -> dict[str, float]:
-    """Return the figures of one or both metrics as one flat dict.
-
-    Args:
-        predictions: of the whole data set, see `predict_dataset`.
-        dataset: whose labels "mAP" uses.
-        metrics: "widerface" (AP_easy, AP_medium, AP_hard, ...) and "mAP" (AP50, AP50:95, ...).
-        gt_dir: folder of the .mat files; None: see `default_gt_dir`.
-
-    Raises:
-        ConfigError: an unknown metric.
-        DataError: ground truth or predictions are missing or malformed.
-    """
-    figures: dict[str, float] = {}
-    for metric in metrics:
-        if metric == "widerface":
-            figures |= wider_figures(evaluate_widerface(predictions, gt_dir or default_gt_dir(dataset)))
-        elif metric == "mAP":
-            figures |= evaluate_map(predictions, dataset.labels)
-        else:
-            raise ConfigError(unknown_name("evaluation.metric", metric, METRICS))
-    return figures
 
 
 def wider_figures(result: WiderResult) -> dict[str, float]:

@@ -4,12 +4,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmdet.apis import init_detector
 from mmdet.config import load_config
+from mmdet.core.postprocess import Postprocess
 from mmdet.datasets.build import build_dataset
 from mmdet.errors import ConfigError, DataError
 from mmdet.evaluation.predict import at_mode, predict_dataset
 from mmdet.evaluation.report import default_gt_dir, describe, write_report
-from mmdet.evaluation.wider_files import read_wider_gt, write_predictions
+from mmdet.evaluation.wider_files import read_wider_gt, require_images, write_predictions
 from mmdet.evaluation.widerface import WiderResult, evaluate_widerface
 
 
@@ -47,9 +49,6 @@ def evaluate_checkpoint(
     Raises:
         MMDetError: of the kind that fits; nothing is written before everything is known to be there.
     """
-    from mmdet.apis import init_detector  # apis itself needs this package
-    from mmdet.core.postprocess import Postprocess
-
     if batch_size < 1:
         raise ConfigError(f"--batch-size {batch_size}: expected 1 or more.")
     cfg = load_config(config, cfg_options)
@@ -58,6 +57,7 @@ def evaluate_checkpoint(
     dataset = build_dataset(at_mode(cfg.data.test, mode), test_mode=True, path="data.test")
     gt_dir = gt_dir or (cfg.evaluation and cfg.evaluation.gt_dir) or default_gt_dir(dataset)
     gt = read_wider_gt(gt_dir)
+    require_images(gt, dataset.labels.names, dataset.ann_file)
     model = init_detector(cfg, checkpoint, device)
     torch_device = next(model.parameters()).device
     postprocess = Postprocess.from_test_cfg({**cfg.test_cfg, "score_thr": score_thr})

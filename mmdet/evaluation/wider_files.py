@@ -1,6 +1,6 @@
 """The files of the WIDER FACE protocol: four .mat of ground truth, one .txt of detections per image."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,26 @@ def split_name(name: str) -> tuple[str, str]:
     event, _, file = name.rpartition("/")
     stem, dot, _ = file.rpartition(".")
     return event or "images", stem if dot else file
+
+
+def require_images(gt: Sequence[WiderImage], names: Iterable[str], source: str | Path) -> None:
+    """Check, before a long prediction, that a data set holds every image of the ground truth.
+
+    Args:
+        gt: from `read_wider_gt`.
+        names: "EVENT/NAME.jpg" of the images to predict.
+        source: the label file that lists them, for the message.
+
+    Raises:
+        DataError: some are missing; the first is named.
+    """
+    known = {split_name(name) for name in names}
+    missing = [image for image in gt if (image.event, image.name) not in known]
+    if missing:
+        raise DataError(
+            f"{source} lacks {len(missing)} of the {len(gt)} images of the ground truth, the first: "
+            f"{missing[0].event}/{missing[0].name}. Take labels and gt folder from the same data set."
+        )
 
 
 def read_predictions(folder: str | Path) -> dict[str, dict[str, np.ndarray]]:

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy.io import savemat
-from wider_fixture import rows
+from wider_fixture import image, rows
 
 from mmdet.errors import DataError
 from mmdet.evaluation import read_predictions, read_wider_gt, write_predictions
+from mmdet.evaluation.wider_files import require_images, split_name
 
 
 def cell(*items):
@@ -29,10 +30,10 @@ def write_gt(folder, keep=(1,), bboxes=((1, 2, 3, 4), (5, 6, 7, 8))):
 
 def test_reads_the_nested_cells(tmp_path):
     write_gt(tmp_path, keep=(2,))
-    (image,) = read_wider_gt(tmp_path)
-    assert (image.event, image.name) == ("0--Parade", "x_1")
-    assert image.bboxes_xywh.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
-    assert image.kept["medium"].tolist() == [False, True]
+    (found,) = read_wider_gt(tmp_path)
+    assert (found.event, found.name) == ("0--Parade", "x_1")
+    assert found.bboxes_xywh.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert found.kept["medium"].tolist() == [False, True]
 
 
 @pytest.mark.parametrize("name", ["wider_face_val.mat", "wider_hard_val.mat"])
@@ -90,3 +91,23 @@ def test_bad_prediction_file_is_named(tmp_path, text):
 def test_empty_folder(tmp_path):
     with pytest.raises(DataError, match="no EVENT/NAME.txt"):
         read_predictions(tmp_path / "none")
+
+
+def test_images_missing_from_the_labels_are_named():
+    gt = [image([], name="x_1"), image([], name="x_2"), image([], name="x_3")]
+    require_images(gt, ["e/x_1.jpg", "e/x_2.png", "e/x_3.jpg", "more/y.jpg"], "labelv2.txt")
+    with pytest.raises(DataError, match="labelv2.txt lacks 2 of the 3 images .* the first: e/x_2"):
+        require_images(gt, ["e/x_1.jpg", "f/x_2.jpg"], "labelv2.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("0--Parade/x.y.jpg", ("0--Parade", "x.y")),
+        ("a/b/x.jpg", ("a/b", "x")),
+        ("x.jpg", ("images", "x")),
+        ("e/x", ("e", "x")),
+    ],
+)
+def test_split_name(name, parts):
+    assert split_name(name) == parts

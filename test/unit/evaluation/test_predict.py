@@ -1,0 +1,157 @@
+"""Running a detector over a data set, with a model that finds one known face per image."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmdet.core.structures import Detections, Outputs
+from mmdet.datasets.build import build_dataset
+from mmdet.errors import ConfigError
+from mmdet.evaluation.predict import (
+    at_mode,
+    group_by_input_size,
+    merge_predictions,
+    predict_dataset,
+    to_xywh_rows,
+)
+
+SIZES_WH = [(64, 32), (32, 64), (64, 32), (32, 60), (64, 32)]
+PIPELINE = [
+    dict(type="LoadImageFromFile"),
+    dict(
+        type="MultiScaleFlipAug",
+        img_scale=(640, 640),
+        flip=False,
+        transforms=[
+            dict(type="Resize", keep_ratio=True),
+            dict(type="Normalize", mean=[127.5] * 3, std=[128.0] * 3, to_rgb=True),
+            dict(type="Pad", size=(640, 640), pad_val=0),
+        ],
+    ),
+]
+
+
+class FakeAnchors:
+    def grid(self, level_sizes_hw, device):
+        return None
+
+
+class FakeModel(nn.Module):
+    """Remembers the batches it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.bbox_head = nn.Module()
+        self.bbox_head.anchor_generator = FakeAnchors()
+        self.shapes, self.was_training = [], []
+
+    def forward(self, images):
+        self.shapes.append(tuple(images.shape))
+        self.was_training.append(self.training)
+        nothing = torch.zeros(len(images), 1, 1, dtype=images.dtype)
+        return Outputs(nothing, nothing.expand(-1, 1, 4), None, None, ((1, 1),))
+
+
+def fake_postprocess(outputs, grid, img_hw, scale_xy):
+    """One face that fills the picture, and a second one of another class."""
+    assert outputs.cls_logits.dtype == torch.float32
+    found = []
+    for (height, width), (sx, sy) in zip(img_hw, scale_xy, strict=True):
+        bbox = torch.tensor([[0, 0, width / sx, height / sy]]).repeat(2, 1)
+        found.append(Detections(bbox, torch.tensor([0.75, 0.5]), torch.tensor([0, 1]), None))
+    return found
+
+
+@pytest.fixture
+def dataset_cfg(tmp_path):
+    lines = []
+    for i, (width, height) in enumerate(SIZES_WH):
+        folder = tmp_path / "images" / f"{i % 2}--E"
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{i}.png"), np.full((height, width, 3), 100, np.uint8))
+        lines += [f"# {i % 2}--E/{i}.png {width} {height}", "1 2 11 12"]
+    (tmp_path / "labelv2.txt").write_text("\n".join(lines) + "\n")
+    return dict(
+        type="RetinaFaceDataset",
+        ann_file=str(tmp_path / "labelv2.txt"),
+        img_prefix=str(tmp_path / "images"),
+        pipeline=PIPELINE,
+    )
+
+
+def build(cfg, mode=64):
+    return build_dataset(at_mode(cfg, mode), test_mode=True, path="data.test")
+
+
+def predict(dataset, model=None, **kwargs):
+    return predict_dataset(
+        model or FakeModel(), dataset, fake_postprocess, torch.device("cpu"), show_progress=False, **kwargs
+    )
+
+
+def test_result_is_keyed_by_event_and_name_in_file_pixels(dataset_cfg):
+    predictions = predict(build(dataset_cfg))
+    assert {event: sorted(images) for event, images in predictions.items()} == {
+        "0--E": ["0", "2", "4"],
+        "1--E": ["1", "3"],
+    }
+    for i, (width, height) in enumerate(SIZES_WH):
+        rows = predictions[f"{i % 2}--E"][str(i)]
+        assert rows.dtype == np.float32
+        np.testing.assert_allclose(rows, [[0, 0, width, height, 0.75]], atol=1e-4)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 7])
+def test_ranks_share_the_images(dataset_cfg, world_size):
+    dataset = build(dataset_cfg)
+    shares = [predict(dataset, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert sum(len(images) for share in shares for images in share.values()) == len(SIZES_WH)
+    merged, alone = merge_predictions(shares), predict(dataset)
+    assert {e: sorted(i) for e, i in merged.items()} == {e: sorted(i) for e, i in alone.items()}
+
+
+def test_batches_hold_one_input_size_only(dataset_cfg):
+    assert group_by_input_size(build(dataset_cfg, mode=2), range(5), 2) == [[0, 2], [4], [1, 3]]
+    assert group_by_input_size(build(dataset_cfg, mode=64), range(5), 4) == [[0, 1, 2, 3], [4]]
+    assert group_by_input_size(build(dataset_cfg, mode=2), range(5), 1) == [[0], [1], [2], [3], [4]]
+
+
+def test_model_sees_eval_mode_and_gets_its_own_mode_back(dataset_cfg):
+    model = FakeModel().train()
+    predict(build(dataset_cfg), model, batch_size=8)
+    assert model.shapes == [(5, 3, 64, 64)] and model.was_training == [False]
+    assert model.training
+
+
+def test_half_leaves_the_model_alone(dataset_cfg):
+    model = FakeModel()
+    assert predict(build(dataset_cfg), model, half=True).keys() == {"0--E", "1--E"}
+    assert model.weight.dtype == torch.float32 and model.shapes == []
+
+
+def test_no_detections_give_an_empty_array():
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), None)
+    assert to_xywh_rows(nothing).shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "shape_hw"),
+    [(0, (640, 640)), (1, (1100, 1650)), (2, (32, 64)), (96, (96, 96)), (-1, (640, 640))],
+)
+def test_modes(dataset_cfg, mode, shape_hw):
+    assert build(dataset_cfg, mode)[0].image.shape[:2] == shape_hw
+    assert dataset_cfg["pipeline"] is PIPELINE and PIPELINE[1]["img_scale"] == (640, 640)
+
+
+@pytest.mark.parametrize("mode", [3, 30, -2])
+def test_senseless_mode(dataset_cfg, mode):
+    with pytest.raises(ConfigError, match=f"--mode {mode}: expected 0"):
+        at_mode(dataset_cfg, mode)
+
+
+def test_pipeline_without_a_frame_to_change():
+    with pytest.raises(ConfigError, match="one MultiScaleFlipAug with one Pad"):
+        at_mode({"pipeline": [dict(type="LoadImageFromFile")]}, 0)

@@ -1,0 +1,48 @@
+"""What an evaluation prints and leaves on disk."""
+
+import json
+
+import numpy as np
+import pytest
+from wider_fixture import image, rows
+
+from mmdet.errors import DataError
+from mmdet.evaluation import evaluate_widerface
+from mmdet.evaluation.report import describe, wider_figures, write_report
+
+FACE = [10, 10, 20, 20]
+
+
+def result(faces=(FACE,)):
+    det = rows([*FACE, 0.9], [50, 50, 5, 5, 0.1])
+    images = [image(faces), image([], name="b")]
+    return evaluate_widerface({"e": {"a": det, "b": det}}, images)
+
+
+def test_first_line_is_what_launchers_look_for():
+    lines = describe(result()).splitlines()
+    assert lines[0] == "APS: [1.0, 1.0, 1.0]"
+    assert "4 detections on 2 images; 1 images without a face have 1 detections of score >= 0.5" in lines[-1]
+
+
+def test_files(tmp_path):
+    write_report(tmp_path / "a" / "b", result(), "title", {"mode": 0})
+    out = tmp_path / "a" / "b"
+    assert sorted(path.name for path in out.iterdir()) == ["aps", "metrics.json", "pr_curves.png"]
+    assert (out / "aps").read_text() == "1.000000,1.000000,1.000000"
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics == {"mode": 0, **wider_figures(result())}
+
+
+def test_a_setting_without_faces_is_null_in_json(tmp_path):
+    nothing = result(faces=())
+    assert np.isnan(wider_figures(nothing)["AP_easy"])
+    write_report(tmp_path, nothing, "title", {})
+    assert json.loads((tmp_path / "metrics.json").read_text())["AP_easy"] is None
+    assert (tmp_path / "aps").read_text() == "nan,nan,nan"
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="--out .*file: cannot write"):
+        write_report(tmp_path / "file", result(), "title", {})
