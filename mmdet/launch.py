@@ -82,7 +82,9 @@ def child_env(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
     ASCEND_DEVICE_ID names a card of the machine. Where a variable lists visible cards and that card is
     among them it is chosen, otherwise the device_id-th of the list. An empty list stays empty.
     """
-    env = {**environ, "PYTHONUNBUFFERED": "1"}
+    # With torch-npu installed and CANN absent `import torch` fails unless autoload is off; device.py imports
+    # torch_npu itself where it is needed.
+    env = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", **environ, "PYTHONUNBUFFERED": "1"}
     if job.num_ranks > 1:
         return env
     for name in VISIBLE_CARDS:

@@ -44,7 +44,7 @@ def read_losses(work_dir: Path) -> list[float]:
     if not logs:
         return []
     lines = (json.loads(line) for line in logs[-1].read_text(encoding="utf-8").splitlines() if line.strip())
-    return [line["loss"] for line in lines if line.get("mode") == "train" and "loss" in line]
+    return [line["loss"] for line in lines if line.get("mode") == "train" and line.get("loss") is not None]
 
 
 def format_aps(metrics: Mapping[str, float | None]) -> str:
