@@ -49,10 +49,14 @@ def _import_failed(error: Exception) -> DeviceError:
 
 @dataclass(frozen=True)
 class Backends:
-    """Where the accelerator modules come from; a test passes functions that return stand-ins."""
+    """Where the accelerator modules come from; a test passes functions that return stand-ins.
+
+    `make_device` is one of them: torch.device knows the type npu only once torch_npu is imported.
+    """
 
     torch_npu: Callable[[], Any] = import_torch_npu
     cuda: Callable[[], Any] = lambda: torch.cuda
+    make_device: Callable[[str, int], torch.device] = torch.device
 
     def api(self, device_type: str) -> Any:
         """Return the module with set_device, synchronize, ... of a device type; None for the CPU."""
@@ -95,7 +99,7 @@ def pick_device(
             f"device {kind}:{index} (local rank {local_rank}) does not exist: {count} visible. Start "
             f"at most {count} processes per machine, or make more cards visible."
         )
-    device = torch.device(kind, index)
+    device = backends.make_device(kind, index)
     api.set_device(device)
     if kind == "npu":
         _prepare_npu(api)

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmdet.device import DIST_BACKEND, pick_device
-from mmdet.errors import ConfigError, DeviceError, Interrupted, MMDetError
+from mmdet.errors import ConfigError, DeviceError, Interrupted, MMDetError, TrainError
 
 T = TypeVar("T")
 DEFAULT_TIMEOUT_S = 1800
@@ -300,9 +300,12 @@ def record_errors(main: Callable[..., T]) -> Callable[..., T]:
 
 
 def raise_with_rank(error: Exception) -> None:
-    """Raise `error` again, naming the rank if there are several processes."""
+    """Raise `error` again, naming the rank if there are several processes.
+
+    A TrainError comes from all ranks together and already names the one that caused it.
+    """
     this = os.environ.get("RANK") if world_size() == 1 else str(rank())
-    if this is None:
+    if this is None or isinstance(error, TrainError):
         raise error
     if isinstance(error, MMDetError):
         raise type(error)(f"rank {this}: {error}") from error

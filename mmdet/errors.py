@@ -13,6 +13,7 @@ of ours can break.
 """
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -60,7 +61,12 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
 
 
 def run_cli(main: Callable[[], int | None]) -> None:
-    """Run a tool's `main` and exit; an MMDetError becomes one line on stderr and its exit code."""
+    """Run a tool's `main` and exit; an MMDetError becomes one line on stderr and its exit code.
+
+    `main` imports torch, not the tool's module: with torch-npu installed and CANN absent, `import torch`
+    itself fails unless its autoload is off. mmdet/device.py imports torch_npu when it is needed.
+    """
+    os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     try:
         code = main()
     except MMDetError as error:

@@ -81,7 +81,7 @@ def test_a_bad_loss_ends_all_ranks_naming_the_one(tmp_path):
     done = launch("bad_loss", tmp_path)
     assert done.returncode != 0 and not list(tmp_path.iterdir())
     text = "loss_cls is nan at iter 3, rank 1 (images: image3_1.jpg). No checkpoint yet."
-    assert f"TrainError: rank 0: {text}" in done.stderr and f"TrainError: rank 1: {text}" in done.stderr
+    assert done.stderr.count(f"TrainError: {text}") >= 2
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import logging
 import random
 import types
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -73,22 +74,26 @@ class RecordingApi:
         self.calls.append(("set_rng_state", state.tolist()))
 
 
-@pytest.fixture(autouse=True)
-def npu_is_a_device_name():
-    """Give torch's spare device type the name torch_npu gives it."""
-    if torch._C._get_privateuse1_backend_name() != "npu":
-        torch.utils.rename_privateuse1_backend("npu")
+class FakeDevice(NamedTuple):
+    """Stands for torch.device, which knows the type npu only once torch_npu is imported."""
+
+    type: str
+    index: int
+
+    def __str__(self):
+        return f"{self.type}:{self.index}"
 
 
 def backends(npus=0, cudas=0):
     npu = RecordingApi(npus)
     cuda = RecordingApi(cudas)
-    return Backends(torch_npu=lambda: types.SimpleNamespace(npu=npu, __version__="2.13.0"), cuda=lambda: cuda)
+    torch_npu = types.SimpleNamespace(npu=npu, __version__="2.13.0")
+    return Backends(lambda: torch_npu, lambda: cuda, FakeDevice)
 
 
 def test_npu_is_prepared_after_it_became_current():
     stand_in = backends(npus=8)
-    assert pick_device("npu", local_rank=3, backends=stand_in) == torch.device("npu", 3)
+    assert str(pick_device("npu", local_rank=3, backends=stand_in)) == "npu:3"
     api = stand_in.api("npu")
     assert api.calls == [("set_device", "npu:3"), ("set_compile_mode", False)]
     assert api.config.allow_internal_format is False
@@ -96,7 +101,7 @@ def test_npu_is_prepared_after_it_became_current():
 
 def test_cuda_needs_no_preparation():
     stand_in = backends(cudas=2)
-    assert pick_device("cuda", local_rank=1, backends=stand_in) == torch.device("cuda", 1)
+    assert str(pick_device("cuda", local_rank=1, backends=stand_in)) == "cuda:1"
     assert stand_in.api("cuda").calls == [("set_device", "cuda:1")]
 
 
@@ -186,7 +191,7 @@ def test_cpu_asks_no_accelerator():
 
 
 def test_questions_go_to_the_devices_module():
-    stand_in, npu = backends(npus=2), torch.device("npu", 1)
+    stand_in, npu = backends(npus=2), FakeDevice("npu", 1)
     synchronize(npu, stand_in)
     assert stand_in.api("npu").calls == [("synchronize", "npu:1")]
     assert peak_memory_mib(npu, stand_in) == 3.0
@@ -196,7 +201,7 @@ def test_questions_go_to_the_devices_module():
 
 
 def test_the_npu_scaler_is_torch_npus_and_always_checks():
-    made = make_grad_scaler(torch.device("npu", 0), 128.0, backends(npus=1))
+    made = make_grad_scaler(FakeDevice("npu", 0), 128.0, backends(npus=1))
     assert made == ("torch_npu scaler", {"init_scale": 128.0, "dynamic": True})
     assert isinstance(make_grad_scaler(CPU, 128.0), torch.amp.GradScaler)
     assert make_grad_scaler(CPU, 128.0).get_scale() == 128.0
@@ -212,7 +217,7 @@ def test_rng_state_survives_a_checkpoint(tmp_path):
 
 
 def test_rng_state_holds_the_devices_generator():
-    stand_in, npu = backends(npus=1), torch.device("npu", 0)
+    stand_in, npu = backends(npus=1), FakeDevice("npu", 0)
     state = rng_state(npu, stand_in)
     set_rng_state(npu, state, stand_in)
     assert stand_in.api("npu").calls == [("set_rng_state", [1, 2, 3])]

@@ -1,5 +1,6 @@
 """Reading the launch, the process group's arguments, and one process; two processes: test/dist."""
 
+import os
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 
 from mmdet import distributed
 from mmdet.distributed import DistInfo, init_distributed, process_group_arguments, read_launch
-from mmdet.errors import ConfigError, DataError, Interrupted
+from mmdet.errors import ConfigError, DataError, Interrupted, TrainError, run_cli
 
 CPU = torch.device("cpu")
 TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "MASTER_ADDR": "node0", "MASTER_PORT": "29501"}
@@ -130,6 +131,20 @@ def test_errors_name_their_rank(monkeypatch, capsys):
     with pytest.raises(KeyError):
         raiser(KeyError("x"))()
     assert "rank 3 failed: KeyError: 'x'" in capsys.readouterr().err
+    with pytest.raises(TrainError, match="^nan at rank 1$"):
+        raiser(TrainError("nan at rank 1"))()  # says it already
     with pytest.raises(Interrupted, match="^saved$"):
         raiser(Interrupted("saved"))()
     assert distributed.record_errors(lambda: 7)() == 7
+
+
+def test_tools_switch_torchs_autoload_off_unless_told(monkeypatch):
+    """With torch-npu installed but CANN absent, `import torch` fails while its autoload is on."""
+    monkeypatch.delenv("TORCH_DEVICE_BACKEND_AUTOLOAD", raising=False)
+    with pytest.raises(SystemExit):
+        run_cli(lambda: 0)
+    assert os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] == "0"
+    monkeypatch.setenv("TORCH_DEVICE_BACKEND_AUTOLOAD", "1")
+    with pytest.raises(SystemExit):
+        run_cli(lambda: 0)
+    assert os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] == "1"
