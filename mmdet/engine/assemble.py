@@ -1,0 +1,128 @@
+"""From a config file to a `Trainer` with all its parts. Writes nothing: all input is checked here first."""
+
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mmdet.build import build_criterion, build_detector
+from mmdet.checkpoint import load_weights
+from mmdet.datasets.build import build_dataset
+from mmdet.datasets.collate import Collate
+from mmdet.datasets.loader import build_loader
+from mmdet.datasets.sampler import GroupBatchSampler
+from mmdet.device import can_pin, pick_device, seed_all, set_deterministic
+from mmdet.distributed import DistInfo, init_distributed, mean_across_ranks, wrap_ddp
+from mmdet.engine.ema import WeightAverage
+from mmdet.engine.eval_hook import EvalData, EvalHook
+from mmdet.engine.finite import FiniteGuard
+from mmdet.engine.hooks import CheckpointHook, EMAHook
+from mmdet.engine.log_hook import LogHook
+from mmdet.engine.logger import RunLog
+from mmdet.engine.optim import build_optimizer
+from mmdet.engine.options import (
+    TrainOptions,
+    choose_lr,
+    choose_seed,
+    choose_work_dir,
+    count_iters,
+    read_config,
+)
+from mmdet.engine.schedule import Schedule
+from mmdet.engine.state import load_resumable, restore
+from mmdet.engine.trainer import Hook, Trainer
+from mmdet.errors import ConfigError
+from mmdet.precision import Precision
+
+
+def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer:
+    """Build all parts of a run; writes nothing."""
+    cfg = read_config(options)
+    log.set_level(cfg.log_level)
+    work_dir = choose_work_dir(cfg)
+    device = pick_device(options.device, info.local_rank, first_npu=info.first_npu)
+    init_distributed(info, device)
+
+    resumed = load_resumable(cfg.resume_from, work_dir) if cfg.resume_from else None
+    seed = choose_seed(cfg.seed, resumed)
+    set_deterministic(options.deterministic)
+    torch.backends.cudnn.benchmark = cfg.cudnn_benchmark and not options.deterministic
+    seed_all(seed)
+
+    dataset = build_dataset(cfg.data.train, seed=seed, path="data.train")
+    if not len(dataset):
+        raise ConfigError(f"data.train: {dataset.ann_file} has no image to train on")
+    eval_data = EvalData(cfg) if options.validate and not options.perf and cfg.evaluation else None
+    sampler = GroupBatchSampler(
+        dataset.group_flags, cfg.data.samples_per_gpu, info.world_size, info.rank, seed
+    )
+    total_iters = count_iters(options, cfg.total_epochs, sampler.iters_per_epoch)
+
+    model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
+    if cfg.load_from and resumed is None:
+        load_weights(model, cfg.load_from)
+    model = model.to(device)
+    precision = Precision(model, cfg.amp, device)
+    optimizer_cfg = choose_lr(cfg, sampler.joint_batch_size, options.auto_scale_lr)
+    optimizer = build_optimizer(precision.optimizer_params(), optimizer_cfg, cfg.amp.backend)
+    optimizer = precision.prepare(optimizer)
+    ema = WeightAverage(cfg.ema, precision.named_masters()) if cfg.ema else None
+    net = wrap_ddp(model, device, cfg.sync_bn, find_unused=cfg.find_unused_parameters)
+
+    saving = CheckpointHook(cfg.checkpoint)
+    hooks: list[Hook] = [EMAHook()] if ema else []
+    hooks += [LogHook(cfg.log_interval)] if options.perf else [LogHook(cfg.log_interval), saving]
+    if eval_data is not None:
+        judge = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).to(device)
+        hooks.append(EvalHook(cfg, eval_data, judge))
+    trainer = Trainer(
+        cfg=cfg,
+        net=net,
+        criterion=build_criterion(cfg.model, cfg.train_cfg, mean_across_ranks),
+        precision=precision,
+        optimizer=optimizer,
+        schedule=Schedule(cfg.lr, optimizer_cfg["lr"], sampler.iters_per_epoch, cfg.total_epochs),
+        guard=FiniteGuard(device, precision, saving.describe),
+        make_loader=partial(
+            build_loader,
+            dataset,
+            sampler,
+            workers=cfg.data.workers_per_gpu,
+            collate=Collate(cfg.data.gt_slots),
+            total_iters=total_iters,
+            pin=can_pin(device),
+        ),
+        hooks=hooks,
+        log=log,
+        device=device,
+        work_dir=work_dir,
+        iters_per_epoch=sampler.iters_per_epoch,
+        total_iters=total_iters,
+        batch_size=sampler.joint_batch_size,
+        world_size=info.world_size,
+        seed=seed,
+        classes=dataset.CLASSES,
+        commit=read_commit(),
+        ema=ema,
+    )
+    if resumed is not None:
+        restore(trainer, resumed)
+    return trainer
+
+
+def read_commit() -> str:
+    """Return the git commit of this source tree, or "" outside a checkout."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).resolve().parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+    ]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

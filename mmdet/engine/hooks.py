@@ -1,0 +1,124 @@
+"""Hooks that change or save state: the average of the weights, and checkpoints.
+
+The figures' hooks are in log_hook.py and eval_hook.py; `Hook` itself is beside the loop, in trainer.py.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from mmdet import checkpoint
+from mmdet.config.types import CheckpointConfig
+from mmdet.distributed import is_main
+from mmdet.engine.state import epoch_of, make_checkpoint
+from mmdet.engine.trainer import Hook, Losses, Trainer
+from mmdet.errors import CheckpointError
+
+
+class EMAHook(Hook):
+    """Averages the weights after each iteration. Stands before all hooks that save or evaluate."""
+
+    name = "ema"
+
+    def after_iter(self, trainer: Trainer, losses: Losses) -> None:
+        """Take in the new weights."""
+        assert trainer.ema is not None
+        trainer.ema.update(trainer.precision.named_masters())
+
+
+class CheckpointHook(Hook):
+    """Saves epoch_N.pth and latest.pth, and keeps the newest few.
+
+    epoch_N.pth is written every `interval` epochs and after the last; latest.pth is another name of the
+    newest one (a hard link, or a copy where the file system has none), or a file of its own when saved
+    in the middle of an epoch: every `interval_iters`, on a signal, at --max-iters.
+
+    Stands before the evaluation, so that no failure there costs an epoch.
+    """
+
+    name = "checkpoint"
+
+    def __init__(self, cfg: CheckpointConfig) -> None:
+        self.cfg = cfg
+        self.last = ""  # for error messages
+        self._saved_iter = -1
+
+    def describe(self) -> str:
+        """Return where to continue from, for the message of an error."""
+        return f"Last checkpoint: {self.last}" if self.last else "No checkpoint yet"
+
+    def before_train(self, trainer: Trainer) -> None:
+        """Note what was resumed."""
+        if trainer.iter:
+            self._saved_iter = trainer.iter
+            self.last = f"the one resumed (iter {trainer.iter})"
+
+    def after_iter(self, trainer: Trainer, losses: Losses) -> None:
+        """Save latest.pth inside an epoch."""
+        if self._is_due_by_iters(trainer) and trainer.iter % trainer.iters_per_epoch:
+            self._save(trainer, "latest.pth")
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        """Save epoch_N.pth when due."""
+        is_last = trainer.iter == trainer.total_iters
+        if trainer.epoch % self.cfg.interval == 0 or is_last:
+            self._save(trainer, f"epoch_{trainer.epoch}.pth")
+        elif self._is_due_by_iters(trainer):
+            self._save(trainer, "latest.pth")
+
+    def after_train(self, trainer: Trainer) -> None:
+        """Save latest.pth if training ended inside an epoch."""
+        if self._saved_iter != trainer.iter:
+            self._save(trainer, "latest.pth")
+
+    def on_stop(self, trainer: Trainer) -> None:
+        """Save latest.pth."""
+        self.after_train(trainer)
+
+    def _is_due_by_iters(self, trainer: Trainer) -> bool:
+        interval = self.cfg.interval_iters
+        return interval is not None and trainer.iter % interval == 0
+
+    def _save(self, trainer: Trainer, name: str) -> None:
+        trainer.guard.check()  # never overwrite good weights with what comes after a NaN
+        content = make_checkpoint(trainer)
+        self._saved_iter = trainer.iter
+        self.last = f"{name} (iter {trainer.iter})"
+        if not is_main():
+            return
+        assert content is not None
+        path = trainer.work_dir / name
+        checkpoint.save(path, content)
+        if name != "latest.pth":
+            give_second_name(path, trainer.work_dir / "latest.pth")
+            self._remove_old(trainer)
+
+    def _remove_old(self, trainer: Trainer) -> None:
+        if self.cfg.max_keep < 1:
+            return
+        numbered = [
+            (number, path) for path in trainer.work_dir.glob("epoch_*.pth") if (number := epoch_of(path))
+        ]
+        mine = sorted((number, path) for number, path in numbered if number <= trainer.epoch)
+        for _, path in mine[: -self.cfg.max_keep]:
+            path.unlink(missing_ok=True)
+
+
+def give_second_name(path: Path, other: Path) -> None:
+    """Make `other` a second name of a file, replacing what was there in one step.
+
+    Raises:
+        CheckpointError: the folder cannot be written; what `other` was before is untouched.
+    """
+    unfinished = other.with_name(f".{other.name}.tmp")
+    try:
+        unfinished.unlink(missing_ok=True)
+        try:
+            os.link(path, unfinished)
+        except OSError:  # no hard links on this file system
+            shutil.copyfile(path, unfinished)
+        os.replace(unfinished, other)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {other}: {error.strerror or error}; {path} is complete"
+        ) from error

@@ -1,0 +1,148 @@
+"""LogHook: losses, speed and memory, with one wait for the device per log line."""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdet.device import peak_memory_mib, synchronize
+from mmdet.distributed import gather_objects, mean_across_ranks
+from mmdet.engine.logger import logger, train_line
+from mmdet.engine.trainer import Hook, Losses, Trainer
+
+WARM_UP_ITERS = 5  # compilation, allocation, first reads: not part of FPS
+
+
+class LogHook(Hook):
+    """Writes a line every `interval` iterations of an epoch and at its end, and `* FPS@all` per epoch.
+
+    Losses are means over the iterations since the last line and over all ranks. They are added up on the
+    device; only a line waits for it, which also makes its clock honest. FPS counts images of all ranks
+    per second, without the first iterations of the run, evaluation and epoch checkpoints.
+    """
+
+    name = "log"
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+        self._data_time_s = 0.0
+        self._start_s: float | None = None  # of the iterations since the last line
+        self._speed = _Speed()
+        self._told: dict[str, Any] = {}
+
+    def before_train(self, trainer: Trainer) -> None:
+        """Plan the warm-up: never all iterations of a short run."""
+        self._speed.begin_after = min(WARM_UP_ITERS, max(trainer.total_iters - trainer.iter - 1, 0))
+
+    def after_iter(self, trainer: Trainer, losses: Losses) -> None:
+        """Add up; write a line when due."""
+        if self._start_s is None:
+            self._start_s = trainer.iter_start_s
+        for key, value in losses.items():
+            self._sums[key] = (
+                self._sums[key] + value.detach() if key in self._sums else value.detach().clone()
+            )
+        self._count += 1
+        self._data_time_s += trainer.data_time_s
+        self._speed.count(trainer)
+        inner_iter = (trainer.iter - 1) % trainer.iters_per_epoch + 1
+        is_end = inner_iter == trainer.iters_per_epoch or trainer.iter == trainer.total_iters
+        if inner_iter % self.interval == 0 or is_end:
+            self._write_line(trainer, inner_iter)
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        """Write the epoch's speed, and what the loader had to say."""
+        self._speed.end_epoch(trainer)
+        self._write_notes(trainer)
+
+    def after_train(self, trainer: Trainer) -> None:
+        """Leave the figures of the run."""
+        if trainer.iter % trainer.iters_per_epoch:
+            self._speed.end_epoch(trainer)
+            self._write_notes(trainer)
+        trainer.metrics |= self._speed.figures(trainer)
+
+    def _write_line(self, trainer: Trainer, inner_iter: int) -> None:
+        means = mean_across_ranks(torch.stack(list(self._sums.values())) / self._count).tolist()  # waits
+        now = time.perf_counter()
+        trainer.guard.check()
+        assert self._start_s is not None
+        time_s = (now - self._start_s) / self._count
+        record: dict[str, Any] = {
+            "mode": "train",
+            "epoch": (trainer.iter - 1) // trainer.iters_per_epoch + 1,
+            "iter": inner_iter,
+            "lr": trainer.optimizer.param_groups[0]["lr"],
+            "memory": int(peak_memory_mib(trainer.device)),
+            "data_time": self._data_time_s / self._count,
+            **dict(zip(self._sums, means, strict=True)),
+            "loss": sum(means),
+            "time": time_s,
+            "img_s": trainer.batch_size / time_s,
+        }
+        trainer.metrics["loss"] = record["loss"]
+        eta_s = self._speed.time_per_iter(time_s) * (trainer.total_iters - trainer.iter)
+        logger.info(train_line(record, trainer.iters_per_epoch, eta_s))
+        trainer.log.write(_rounded(record), step=trainer.iter)
+        self._speed.now_s = now
+        self._sums, self._count, self._data_time_s, self._start_s = {}, 0, 0.0, None
+        if trainer.iter % trainer.iters_per_epoch:
+            self._start_s = now
+
+    def _write_notes(self, trainer: Trainer) -> None:
+        gathered = gather_objects(trainer.loader.notes.summary())
+        if gathered is None:
+            return
+        counts: dict[str, int] = {}
+        for summary in gathered:
+            for kind, numbers in summary.items():
+                counts[kind] = counts.get(kind, 0) + numbers["count"]
+        if counts and counts != self._told:
+            logger.warning("so far: %s", ", ".join(f"{kind}: {count}" for kind, count in counts.items()))
+        self._told = trainer.metrics["image_notes"] = counts
+
+
+class _Speed:
+    """Images per second between the warm-up and the last line of an epoch; pauses between epochs."""
+
+    def __init__(self) -> None:
+        self.begin_after = WARM_UP_ITERS
+        self.now_s = 0.0  # when the device was last waited for
+        self._seen = 0
+        self._start: tuple[int, float] | None = None  # iter, time
+        self._iters, self._time_s = 0, 0.0
+
+    def count(self, trainer: Trainer) -> None:
+        self._seen += 1
+        if self._seen == self.begin_after:
+            synchronize(trainer.device)
+            self._start = (trainer.iter, time.perf_counter())
+        elif self._seen > self.begin_after and self._start is None:
+            self._start = (trainer.iter - 1, trainer.iter_start_s)
+
+    def end_epoch(self, trainer: Trainer) -> None:
+        if self._start is None or trainer.iter == self._start[0]:
+            self._start = None
+            return
+        iters, time_s = trainer.iter - self._start[0], self.now_s - self._start[1]
+        fps = iters * trainer.batch_size / time_s
+        logger.info(" * FPS@all %.3f, TIME@all %.3f", fps, time_s / iters)
+        self._iters += iters
+        self._time_s += time_s
+        self._start = None
+
+    def time_per_iter(self, default_s: float) -> float:
+        """Return seconds per iteration of the epochs so far; in the first epoch, of the last line."""
+        return self._time_s / self._iters if self._iters else default_s
+
+    def figures(self, trainer: Trainer) -> dict[str, Any]:
+        fps = self._iters * trainer.batch_size / self._time_s if self._iters else None
+        return {"fps": fps, "fps_per_rank": fps and fps / trainer.world_size, "fps_iters": self._iters}
+
+
+def _rounded(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record with 5 decimals, as mmcv's JSON log; the learning rate in full."""
+    return {k: round(v, 5) if isinstance(v, float) and k != "lr" else v for k, v in record.items()}

@@ -1,0 +1,128 @@
+"""Where figures of a run go: console, text log, JSON lines, TensorBoard, metrics.json.
+
+Words and order of a line are mmcv's, with images per second at the end: the Ascend folders' scripts read
+`time:` from column 15 and the total loss from the last column but two, so the estimated time is written
+without days and the loss stands before img/s.
+"""
+
+import contextlib
+import json
+import logging
+import logging.handlers
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger("mmdet")
+
+LINE = "%(asctime)s - mmdet - %(levelname)s - %(message)s"
+
+
+class RunLog:
+    """Log files of one run, written by rank 0; until `open` says where, lines are kept in memory.
+
+    Args:
+        level: of the lines to show, "INFO" for example; other ranks show warnings and errors only.
+        rank: of this process.
+    """
+
+    def __init__(self, level: str = "INFO", rank: int = 0) -> None:
+        self.rank = rank
+        self._scalars: Any = None
+        self._json_path: Path | None = None
+        form = LINE if rank == 0 else f"rank {rank} - {LINE}"
+        console = logging.StreamHandler(sys.stdout)
+        console.setFormatter(logging.Formatter(form))
+        self._early = logging.handlers.MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
+        self._handlers: list[logging.Handler] = [console, self._early]
+        for handler in self._handlers:
+            logger.addHandler(handler)
+        logger.propagate = False
+        self.set_level(level)
+
+    def set_level(self, level: str) -> None:
+        """Show lines from this level on."""
+        logger.setLevel(level if self.rank == 0 else max(logging.getLevelName(level), logging.WARNING))
+
+    def open(self, work_dir: Path, stamp: str, tensorboard: bool = False) -> None:
+        """Start <stamp>.log, <stamp>.log.json and, if asked for and installed, tf_logs/ (rank 0 only)."""
+        if self.rank != 0:
+            return
+        text = logging.FileHandler(work_dir / f"{stamp}.log", encoding="utf-8")
+        text.setFormatter(logging.Formatter(LINE))
+        self._early.setTarget(text)
+        self._early.flush()
+        logger.removeHandler(self._early)
+        logger.addHandler(text)
+        self._handlers.append(text)
+        self._json_path = work_dir / f"{stamp}.log.json"
+        if tensorboard:
+            self._scalars = _open_tensorboard(work_dir / "tf_logs")
+
+    def write(self, record: Mapping[str, Any], step: int | None = None) -> None:
+        """Append a line to the JSON log; with `step`, also draw its numbers in TensorBoard."""
+        if self._json_path is not None:
+            with open(self._json_path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(without_nan(record)) + "\n")
+        if self._scalars is not None and step is not None:
+            for key, value in record.items():
+                if isinstance(value, float) and not math.isnan(value):
+                    self._scalars.add_scalar(f"{record.get('mode', 'run')}/{key}", value, step)
+
+    def close(self) -> None:
+        """Close the files and leave Python's logging as it was."""
+        for handler in self._handlers:
+            logger.removeHandler(handler)
+            handler.close()
+        logger.propagate = True
+        if self._scalars is not None:
+            self._scalars.close()
+
+
+def _open_tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        logger.warning("TensorBoard is configured but not installed (%s): pip install tensorboard", error)
+        return None
+    return SummaryWriter(str(folder))
+
+
+def train_line(record: Mapping[str, Any], iters_per_epoch: int, eta_s: float) -> str:
+    """Return the console line of a training record: epoch, iter, rates, times, memory, losses, speed."""
+    parts = [
+        f"lr: {record['lr']:.3e}",
+        f"eta: {format_duration(eta_s)}",
+        f"time: {record['time']:.3f}",
+        f"data_time: {record['data_time']:.3f}",
+        f"memory: {record['memory']:.0f}",
+        *(f"{key}: {value:.4f}" for key, value in record.items() if key.startswith("loss_")),
+        f"loss: {record['loss']:.4f}",
+        f"img/s: {record['img_s']:.1f}",
+    ]
+    return f"Epoch [{record['epoch']}][{record['iter']}/{iters_per_epoch}]\t" + ", ".join(parts)
+
+
+def format_duration(seconds: float) -> str:
+    """Return H:MM:SS; hours may exceed 24."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file in one go; a crash leaves the old one or none. NaN becomes null."""
+    unfinished = path.with_name(f".{path.name}.tmp")
+    try:
+        unfinished.write_text(json.dumps(without_nan(values), indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        logger.error("cannot write %s: %s", path, error)
+
+
+def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy with None for numbers JSON does not know."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

@@ -1,0 +1,108 @@
+"""The command line of tools/train.py against the config file: which value counts."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmdet.config import RunConfig, load_config
+from mmdet.engine.optim import scale_lr
+from mmdet.errors import ConfigError
+
+logger = logging.getLogger("mmdet")
+
+PERF_EPOCHS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The command line of tools/train.py; None leaves the choice to the config file.
+
+    Attributes:
+        amp: level, instead of the config's amp.level.
+        perf: measure speed: 3 epochs or max_iters, no checkpoints, no evaluation.
+        resume_from: a file or "auto".
+    """
+
+    config: str
+    work_dir: str | None = None
+    device: str = "auto"
+    cfg_options: Sequence[str] = ()
+    seed: int | None = None
+    deterministic: bool = False
+    validate: bool = True
+    perf: bool = False
+    max_iters: int | None = None
+    resume_from: str | None = None
+    load_from: str | None = None
+    auto_scale_lr: bool = False
+    amp: str | None = None
+
+
+def read_config(options: TrainOptions) -> RunConfig:
+    """Load the config file and let the command line win over it."""
+    cfg = load_config(options.config, options.cfg_options)
+    if not cfg.data.train:
+        raise ConfigError(f"config {options.config}: data.train is missing; it says what to train on")
+    amp = cfg.amp if options.amp is None else replace(cfg.amp, level=options.amp)
+    stem = Path(options.config).stem
+    return replace(
+        cfg,
+        work_dir=options.work_dir or cfg.work_dir or f"work_dirs/{stem}",
+        seed=cfg.seed if options.seed is None else options.seed,
+        resume_from=options.resume_from or cfg.resume_from,
+        load_from=options.load_from or cfg.load_from,
+        amp=amp,
+    )
+
+
+def choose_work_dir(cfg: RunConfig) -> Path:
+    """Return work_dir; ConfigError if it cannot be written. Makes nothing yet."""
+    assert cfg.work_dir is not None
+    work_dir = Path(cfg.work_dir).expanduser()
+    existing = next(path for path in (work_dir.absolute(), *work_dir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"work_dir {work_dir}: {existing} is a file; choose another --work-dir")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"work_dir {work_dir}: {existing} is not writable; choose another --work-dir")
+    return work_dir
+
+
+def choose_seed(wanted: int | None, resumed: dict | None) -> int:
+    """Return the seed: asked for, else of the run that is resumed, else 0."""
+    if wanted is not None:
+        return wanted
+    return int(resumed["position"]["seed"]) if resumed else 0
+
+
+def choose_lr(cfg: RunConfig, batch_size: int, is_auto: bool) -> dict:
+    """Return the optimizer's dict, with the learning rate scaled if asked for.
+
+    Raises:
+        ConfigError: asked for, but the config does not say which batch size its rate is meant for.
+    """
+    base, lr = cfg.base_batch_size, cfg.optimizer["lr"]
+    if is_auto:
+        if base is None:
+            raise ConfigError("--auto-scale-lr: the config lacks auto_scale_lr=dict(base_batch_size=...)")
+        scaled = scale_lr(lr, batch_size, base)
+        logger.info("learning rate %g for %d images per step becomes %g for %d", lr, base, scaled, batch_size)
+        return {**cfg.optimizer, "lr": scaled}
+    if base is not None and base != batch_size:
+        logger.info(
+            "learning rate %g is meant for %d images per step, this run has %d: --auto-scale-lr makes it %g",
+            lr,
+            base,
+            batch_size,
+            scale_lr(lr, batch_size, base),
+        )
+    return cfg.optimizer
+
+
+def count_iters(options: TrainOptions, total_epochs: int, iters_per_epoch: int) -> int:
+    """Return where training ends."""
+    if options.perf:
+        return options.max_iters or PERF_EPOCHS * iters_per_epoch
+    planned = total_epochs * iters_per_epoch
+    return planned if options.max_iters is None else min(options.max_iters, planned)

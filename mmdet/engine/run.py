@@ -1,0 +1,115 @@
+"""What tools/train.py does: config file and options in, a finished run in work_dir out.
+
+The order is deliberate: everything that can be wrong (config, device, data, weights, work_dir) is looked
+at before the first file is written.
+"""
+
+import logging
+import platform
+import time
+from pathlib import Path
+
+from mmdet import __version__
+from mmdet.config import AmpConfig
+from mmdet.device import device_summary
+from mmdet.distributed import DistInfo, barrier, is_main
+from mmdet.engine.assemble import build_trainer
+from mmdet.engine.logger import RunLog, write_json
+from mmdet.engine.options import TrainOptions
+from mmdet.engine.trainer import Trainer
+from mmdet.errors import ConfigError
+
+logger = logging.getLogger("mmdet")
+
+
+def run_training(options: TrainOptions, info: DistInfo) -> dict:
+    """Train as the options say; return the figures that are also in work_dir/metrics.json.
+
+    Args:
+        options: the command line.
+        info: this process among all, from `distributed.read_launch`.
+
+    Raises:
+        MMDetError: of the kind that fits, before anything is written if the input is at fault.
+    """
+    started_s = time.time()
+    log = RunLog(rank=info.rank)
+    try:
+        trainer = build_trainer(options, info, log)
+        _start_files(trainer, options)
+        training_s = time.time()
+        trainer.train()
+        ended_s = time.time()
+        figures = _figures(trainer, ended_s - training_s, ended_s - started_s)
+        if is_main():
+            write_json(trainer.work_dir / "metrics.json", figures)
+            logger.info("done: %s", trainer.work_dir / "metrics.json")
+        return figures
+    finally:
+        log.close()
+
+
+def _start_files(trainer: Trainer, options: TrainOptions) -> None:
+    """Make work_dir, open the logs, and write down what exactly is run."""
+    summary = device_summary(trainer.device)
+    if is_main():
+        stamp = time.strftime("%Y%m%d_%H%M%S")
+        try:
+            trainer.work_dir.mkdir(parents=True, exist_ok=True)
+            (trainer.work_dir / Path(options.config).with_suffix(".py").name).write_text(trainer.cfg.text)
+            trainer.log.open(trainer.work_dir, stamp, trainer.cfg.tensorboard)
+        except OSError as error:
+            raise ConfigError(
+                f"work_dir {trainer.work_dir}: {error.strerror or error}; choose another"
+            ) from error
+        env = {
+            "env_info": f"{summary}, Python {platform.python_version()}, scrfd-trainer {__version__}",
+            "commit": trainer.commit,
+            "config": trainer.cfg.text,
+            "seed": trainer.seed,
+            "exp_name": Path(options.config).name,
+        }
+        trainer.log.write(env)
+    barrier()
+    amp = trainer.cfg.amp
+    logger.info(
+        "%s, %d rank(s), amp %s, commit %s", summary, trainer.world_size, describe_amp(amp), trainer.commit
+    )
+    logger.info("config %s\n%s", trainer.cfg.filename, trainer.cfg.text)
+    logger.info(
+        "work_dir %s, seed %d, %d images per step, %d iters per epoch, iters %d to %d",
+        trainer.work_dir,
+        trainer.seed,
+        trainer.batch_size,
+        trainer.iters_per_epoch,
+        trainer.iter,
+        trainer.total_iters,
+    )
+
+
+def describe_amp(amp: AmpConfig) -> str:
+    """Return "O0", or level, dtype, loss scale and backend."""
+    details = f" {amp.dtype} loss_scale={amp.loss_scale} {amp.backend}" if amp.level != "O0" else ""
+    return amp.level + details
+
+
+def _figures(trainer: Trainer, train_time_s: float, e2e_time_s: float) -> dict:
+    """Return the content of metrics.json; figures that this run does not have are null."""
+    blank = dict.fromkeys(("fps", "fps_per_rank", "AP_easy", "AP_medium", "AP_hard", "loss"))
+    return {
+        **blank,
+        **trainer.metrics,
+        "iters": trainer.iter,
+        "epochs": trainer.epoch,
+        "train_time_s": train_time_s,
+        "e2e_time_s": e2e_time_s,
+        "world_size": trainer.world_size,
+        "batch_size": trainer.batch_size // trainer.world_size,
+        "batch_size_all_ranks": trainer.batch_size,
+        "device": trainer.device.type,
+        "device_summary": device_summary(trainer.device),
+        "amp": describe_amp(trainer.cfg.amp),
+        "seed": trainer.seed,
+        "work_dir": str(trainer.work_dir),
+        "commit": trainer.commit,
+    }

@@ -1,0 +1,170 @@
+"""What a checkpoint holds, and how a run continues from one exactly.
+
+    meta        epoch, iter, seed, CLASSES, config text, versions, commit
+    state_dict  fp32 weights under the reference's keys, for any mmdet user code; with EMA, the average
+    optimizer   its state; the learning rate follows from `iter`
+    precision   fp32 master weights (O2), loss scale
+    ema         number of updates, and the weights that were trained (the average is state_dict)
+    rng         state of the random generators, per rank
+    position    iter, iters_per_epoch, batch size of all ranks, seed: where the data stream continues
+    hooks       best figure so far, ...
+
+Only tensors and plain values, because checkpoints are read with weights_only=True.
+"""
+
+import logging
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mmdet import __version__, checkpoint, device
+from mmdet.distributed import broadcast_object, gather_objects, is_main, rank
+from mmdet.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from mmdet.engine.trainer import Trainer
+
+logger = logging.getLogger("mmdet")
+
+NEEDED = ("state_dict", "optimizer", "precision", "position")
+
+
+def make_checkpoint(trainer: "Trainer") -> dict[str, Any] | None:
+    """Return the checkpoint of this moment on rank 0, None elsewhere; all ranks must call it."""
+    rng = gather_objects(device.rng_state(trainer.device))
+    if not is_main():
+        return None
+    weights = trainer.precision.model_state_dict()
+    content = {
+        "meta": _meta(trainer),
+        "state_dict": to_host(weights if trainer.ema is None else trainer.ema.average),
+        "optimizer": to_host(trainer.optimizer.state_dict()),
+        "precision": to_host(trainer.precision.state_dict()),
+        "ema": None,
+        "rng": rng,
+        "position": trainer.position(),
+        "hooks": {hook.name: state for hook in trainer.hooks if (state := hook.state_dict())},
+    }
+    if trainer.ema is not None:
+        content["ema"] = {**trainer.ema.state_dict(), "weights": to_host(weights)}
+    return content
+
+
+def _meta(trainer: "Trainer") -> dict[str, Any]:
+    return {
+        "epoch": trainer.epoch,
+        "iter": trainer.iter,
+        "seed": trainer.seed,
+        "CLASSES": tuple(trainer.classes),
+        "config": trainer.cfg.text,
+        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "scrfd_trainer_version": __version__,
+        "torch_version": str(torch.__version__),
+        "commit": trainer.commit,
+    }
+
+
+def to_host(value: Any) -> Any:
+    """Return a copy of nested dicts and lists with all tensors copied to the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: to_host(item) for key, item in value.items()}
+    return type(value)(to_host(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
+    """Bring a trainer that has not started yet to the moment of the checkpoint.
+
+    Raises:
+        CheckpointError: it is of another model, optimizer or precision.
+    """
+    ema = content.get("ema")
+    if (ema is None) != (trainer.ema is None):
+        raise CheckpointError(
+            f"the checkpoint was made {'without' if ema is None else 'with'} ema; resume so"
+        )
+    trainer.precision.load_model_state(content["state_dict"] if ema is None else ema["weights"])
+    trainer.precision.load_state_dict(content["precision"])
+    try:
+        trainer.optimizer.load_state_dict(content["optimizer"])
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"the checkpoint's optimizer state does not fit: {error}") from error
+    if trainer.ema is not None and ema is not None:
+        trainer.ema.load_state_dict(ema, content["state_dict"])
+    for hook in trainer.hooks:
+        hook.load_state_dict(content.get("hooks", {}).get(hook.name, {}))
+    rng = content.get("rng") or []
+    if rank() < len(rng):
+        device.set_rng_state(trainer.device, rng[rank()])
+    trainer.iter = _continue_at(trainer.position(), content["position"])
+
+
+def _continue_at(mine: dict[str, int], saved: dict[str, int]) -> int:
+    """Return the iteration to continue at: the saved one, or its epoch's first if batches differ now."""
+    changed = [key for key in mine if key != "iter" and mine[key] != saved[key]]
+    if not changed:
+        return saved["iter"]
+    epoch = saved["iter"] // saved["iters_per_epoch"]
+    differences = ", ".join(f"{key} {saved[key]} -> {mine[key]}" for key in changed)
+    logger.warning("resume: %s; continuing at the start of epoch %d, not exactly", differences, epoch + 1)
+    return epoch * mine["iters_per_epoch"]
+
+
+def load_resumable(source: str, work_dir: Path) -> dict[str, Any] | None:
+    """Return the checkpoint to continue from, the same on all ranks.
+
+    Args:
+        source: a file, or "auto": latest.pth of work_dir, or the newest readable one before it.
+        work_dir: where "auto" looks.
+
+    Returns:
+        The content; None if "auto" finds no checkpoint, which starts from scratch.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or no training state; or "auto" finds damaged ones only.
+    """
+    return broadcast_object(_load_resumable(source, work_dir) if is_main() else None)
+
+
+def _load_resumable(source: str, work_dir: Path) -> dict[str, Any] | None:
+    if source != "auto":
+        return _load_state(Path(source))
+    candidates = find_checkpoints(work_dir)
+    if not candidates:
+        logger.info("resume auto: no checkpoint in %s, starting from scratch", work_dir)
+        return None
+    for path in candidates:
+        try:
+            return _load_state(path)
+        except CheckpointError as error:
+            logger.warning("resume auto: passing over %s", error)
+    raise CheckpointError(f"no readable checkpoint in {work_dir}; remove the damaged ones to start again")
+
+
+def _load_state(path: Path) -> dict[str, Any]:
+    content = checkpoint.load(path)
+    missing = [key for key in NEEDED if key not in content]
+    if missing:
+        raise CheckpointError(
+            f"{path} holds no training state (no {', '.join(missing)}); --load-from takes its weights"
+        )
+    logger.info("resuming from %s, iter %d", path, content["position"]["iter"])
+    return content
+
+
+def find_checkpoints(work_dir: Path) -> list[Path]:
+    """Return latest.pth, then epoch_N.pth by falling N, as far as they exist."""
+    latest = work_dir / "latest.pth"
+    by_epoch = [(number, path) for path in work_dir.glob("epoch_*.pth") if (number := epoch_of(path))]
+    return [path for path in [latest] if path.is_file()] + [path for _, path in sorted(by_epoch)[::-1]]
+
+
+def epoch_of(path: Path) -> int | None:
+    """Return N of epoch_N.pth, None for another name."""
+    match = re.fullmatch(r"epoch_(\d+)\.pth", path.name)
+    return int(match[1]) if match else None

@@ -1,0 +1,98 @@
+#!/usr/bin/env python
+"""Train a detector.
+
+    python tools/train.py configs/scrfd/scrfd_10g.py --work-dir work_dirs/a
+
+Exit codes: 0 done, 2 something in the input is wrong, 3 training failed, 75 stopped by a signal after saving.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmdet.errors import run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("config", help="config file, for example configs/scrfd/scrfd_500m.py")
+    add(
+        "--work-dir",
+        "--work_dir",
+        metavar="DIR",
+        help="output (default: the config's, or work_dirs/<config>)",
+    )
+    add("--device", default="auto", help="auto, npu, cuda or cpu (default: auto)")
+    add(
+        "--data-root",
+        metavar="DIR",
+        help="folder with train/ and val/, short for --cfg-options data_root=DIR",
+    )
+    add("--cfg-options", nargs="+", default=[], action="extend", metavar="KEY=VALUE", help="config changes")
+    add("--seed", type=int, metavar="N", help="seed of weights and data (default: the config's, or 0)")
+    add("--deterministic", action="store_true", help="repeatable kernels where there are any")
+    add("--no-validate", action="store_true", help="do not evaluate while training")
+    add(
+        "--resume-from", metavar="FILE|auto", help="continue exactly; auto: the newest checkpoint of work_dir"
+    )
+    add("--load-from", metavar="FILE", help="start from these weights")
+    add("--perf", action="store_true", help="measure speed: 3 epochs, no checkpoints, no evaluation")
+    add("--max-iters", type=int, metavar="N", help="stop after N iterations")
+    add("--auto-scale-lr", action="store_true", help="scale the learning rate with the images per step")
+    add("--amp", choices=("O0", "O1", "O2"), help="precision, instead of the config's amp.level")
+    launch = parser.add_argument_group(
+        "several ranks", "torchrun: see tools/dist_train.sh; or the Ascend names"
+    )
+    add = launch.add_argument
+    add("--launcher", choices=("none", "pytorch"), default="none", help="pytorch: started by torchrun")
+    add("--local_rank", "--local-rank", type=int, metavar="N", help="number of this process on its machine")
+    add("--world_size", type=int, metavar="N", help="number of processes")
+    add("--master_addr", metavar="HOST", help="address of rank 0")
+    add("--master_port", type=int, metavar="PORT", help="port of rank 0")
+    add("--npuid", type=int, metavar="N", help="card of local rank 0")
+    args = parser.parse_args()
+    if args.max_iters is not None and args.max_iters < 1:
+        parser.error(f"--max-iters {args.max_iters}: expected 1 or more")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    from mmdet.distributed import read_launch, record_errors  # torch is slow to import; --help must not wait
+    from mmdet.engine.options import TrainOptions
+    from mmdet.engine.run import run_training
+
+    info = read_launch(
+        args.launcher,
+        local_rank=args.local_rank,
+        world_size=args.world_size,
+        master_addr=args.master_addr,
+        master_port=args.master_port,
+        npuid=args.npuid,
+    )
+    data_root = [f"data_root={args.data_root}"] if args.data_root else []
+    options = TrainOptions(
+        config=args.config,
+        work_dir=args.work_dir,
+        device=args.device,
+        cfg_options=[*data_root, *args.cfg_options],
+        seed=args.seed,
+        deterministic=args.deterministic,
+        validate=not args.no_validate,
+        perf=args.perf,
+        max_iters=args.max_iters,
+        resume_from=args.resume_from,
+        load_from=args.load_from,
+        auto_scale_lr=args.auto_scale_lr,
+        amp=args.amp,
+    )
+    record_errors(run_training)(options, info)
+
+
+if __name__ == "__main__":
+    run_cli(main)
