@@ -5,9 +5,9 @@ bboxes, = inference_detector(model, "photo.jpg")        # (n, 5) x1 y1 x2 y2 sco
 found, = detect(model, ["photo.jpg"])                   # .bboxes .scores .labels .kps
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -27,9 +27,7 @@ from mmdet.errors import ConfigError, DataError
 from mmdet.evaluation.predict import detect_batch
 from mmdet.models.detectors.scrfd import SCRFD
 
-Image = str | Path | np.ndarray
-
-logger = logging.getLogger(__name__)
+Image: TypeAlias = str | Path | np.ndarray
 
 
 def init_detector(

@@ -184,7 +184,7 @@ def write_toy_faces(
         for split, num in zip(_SPLITS, (train, val), strict=True):
             for event in _EVENTS:
                 (root / split / "images" / event).mkdir(parents=True, exist_ok=True)
-            draw = partial(_write_image, root=root / split, seed=seed, split=split, size=tuple(size))
+            draw = partial(_write_image, root=root / split, seed=seed, split=split, size=size)
             with open(root / split / "labelv2.txt", "w", encoding="utf-8") as label_file:
                 label_file.writelines(_map(draw, num, workers))
         if val:

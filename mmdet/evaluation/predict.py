@@ -57,17 +57,15 @@ def predict_dataset(
     if half:
         model = copy.deepcopy(model).half()
     mine = range(rank, len(dataset), world_size)
-    loader = build_test_loader(
-        dataset, workers=workers, batches=group_by_input_size(dataset, mine, batch_size)
-    )
+    batches = group_by_input_size(dataset, mine, batch_size)
+    loader = build_test_loader(dataset, workers=workers, batches=batches)
     was_training = model.training
     model.eval()
     try:
         with _progress(len(mine), is_shown=show_progress and rank == 0) as progress:
             for batch in loader:
-                for name, found in zip(
-                    batch.names, detect_batch(model, batch, postprocess, device), strict=True
-                ):
+                detections = detect_batch(model, batch, postprocess, device)
+                for name, found in zip(batch.names, detections, strict=True):
                     event, stem = split_name(name)
                     predictions.setdefault(event, {})[stem] = to_xywh_rows(found)
                 progress.update(len(batch.names))
@@ -143,6 +141,8 @@ def at_mode(dataset_cfg: dict, mode: int) -> dict:
     """
     if mode == -1:
         return dataset_cfg
+    scale: dict[str, object]
+    pad: dict[str, object]
     if mode == 1:
         scale, pad = {"img_scale": (1100, 1650)}, {"size": (1100, 1650)}
     elif mode == 2:
@@ -165,7 +165,8 @@ def at_mode(dataset_cfg: dict, mode: int) -> dict:
         step.update(scale)
         for inner in step["transforms"]:
             if inner.get("type") == "Pad":
-                inner.pop("size", None), inner.pop("size_divisor", None)
+                for key in ("size", "size_divisor"):
+                    inner.pop(key, None)
                 inner.update(pad)
                 pads += 1
     if pads != 1:
