@@ -34,7 +34,8 @@ def nms(bboxes: Tensor, scores: Tensor, iou_thr: float) -> Tensor:
     kept = [order[:0]]
     while order.size:
         best, rest = left[:, :_BLOCK], left[:, _BLOCK:]
-        keep = _settle(*np.nonzero(_overlap(best[:, :, None], best[:, None], iou_thr)), best.shape[1])
+        first, second = np.nonzero(_overlap(best[:, :, None], best[:, None], iou_thr))
+        keep = _settle(first, second, best.shape[1])
         kept.append(order[:_BLOCK][keep])
         alive = ~_overlap(best[:, keep, None], rest[:, None], iou_thr).any(axis=0)
         order, left = order[_BLOCK:][alive], rest[:, alive]

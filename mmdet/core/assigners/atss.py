@@ -4,6 +4,7 @@ Letters: B images, G face slots, L levels, A anchors of all levels, M = L * topk
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.core.anchors import AnchorGrid
@@ -12,7 +13,8 @@ from mmdet.core.structures import Assignment
 from mmdet.errors import ConfigError
 
 _LOW_32_BITS = (1 << 32) - 1
-_IGNORE_CHUNK = 16  # ignore boxes compared with all anchors at once
+_NO_ANCHOR = 0x7F800000 << 32  # the key of anchor 0 at an infinite distance
+_FACE_CHUNK = 8  # boxes compared with all anchors at once, only with ignore_iof_thr > 0
 
 
 class ATSSAssigner:
@@ -31,9 +33,9 @@ class ATSSAssigner:
     Ties, so that every device gives the same result: of equally near anchors the lowest index; a
     contested anchor goes to the face of highest IoU, then to the lowest slot.
 
-    As in the reference, ignored candidates stay in the statistics with an IoU of -1e8: a face with a
-    few of them gets no positive anchor, one with more than half of them accepts all the others.
-    Differs from it: batched; ignore boxes also count in an image without faces.
+    As in the reference, an ignored anchor cannot be a candidate: the next nearest takes its place, however
+    far away. So with ignore_iof_thr > 0 all anchors are looked at, in chunks of faces; it costs more time.
+    Differs from the reference: batched; ignore boxes also count in an image without faces.
     """
 
     def __init__(self, *, topk: int = 9, mode: int = 0, ignore_iof_thr: float = -1):
@@ -63,23 +65,22 @@ class ATSSAssigner:
         """
         # The where() keeps padding out of all arithmetic; no mask further down has to remember it.
         faces = torch.where(gt_valid[..., None], gt_bboxes.float(), 0)
-        candidate, exists = nearest_anchors(grid, faces, valid_hw, self.topk)  # (B, G, M)
         x, y = grid.centers.unbind(-1)
         is_ignored = (y >= valid_hw[:, :1]) | (x >= valid_hw[:, 1:])  # (B, A)
+        if self.ignore_iof_thr > 0:
+            is_ignored |= is_in_ignore_region(grid.bboxes, gt_bboxes, gt_ignore, self.ignore_iof_thr)
+            candidate, exists = nearest_allowed_anchors(grid, faces, is_ignored, self.topk)
+        else:
+            candidate, exists = nearest_anchors(grid, faces, valid_hw, self.topk)  # (B, G, M)
 
         flat = candidate.flatten()
-        iou = bbox_overlaps(grid.bboxes.index_select(0, flat).view(*candidate.shape, 4), faces[:, :, None])  # (B, G, M)
-        eligible = exists & gt_valid[..., None]
-        if self.ignore_iof_thr > 0:
-            ignored = is_in_ignore_region(grid.bboxes, gt_bboxes, gt_ignore, self.ignore_iof_thr)
-            is_ignored = is_ignored | ignored
-            ignored = ignored.gather(1, candidate.flatten(1)).view_as(exists)
-            iou = torch.where(ignored, -1e8, iou)
-            eligible = eligible & ~ignored
-
+        iou = bbox_overlaps(grid.bboxes.index_select(0, flat).view(*candidate.shape, 4), faces[:, :, None])
         enough = iou >= _mean_plus_std(iou, exists)
-        inside = _is_well_inside(grid.centers.index_select(0, flat).view(*candidate.shape, 2), faces[:, :, None])
-        return _settle_contests(candidate, iou, eligible & enough & inside, is_ignored)
+        inside = _is_well_inside(
+            grid.centers.index_select(0, flat).view(*candidate.shape, 2), faces[:, :, None]
+        )
+        is_positive = enough & inside & exists & gt_valid[..., None]
+        return _settle_contests(candidate, iou, is_positive, is_ignored)
 
 
 def nearest_anchors(grid: AnchorGrid, faces: Tensor, valid_hw: Tensor, topk: int) -> tuple[Tensor, Tensor]:
@@ -127,15 +128,41 @@ def nearest_anchors(grid: AnchorGrid, faces: Tensor, valid_hw: Tensor, topk: int
     return candidate.flatten(-2), exists.flatten(-2)
 
 
+def nearest_allowed_anchors(
+    grid: AnchorGrid, faces: Tensor, is_ignored: Tensor, topk: int
+) -> tuple[Tensor, Tensor]:
+    """Do what `nearest_anchors` does, leaving out any set of anchors, by looking at all of them.
+
+    Args:
+        grid: the anchors.
+        faces: (B, G, 4) xyxy, finite.
+        is_ignored: (B, A) bool, anchors to leave out.
+        topk: anchors per level.
+    """
+    x, y = grid.centers.unbind(-1)
+    index = torch.arange(grid.num_anchors, device=x.device)
+    found = []
+    for chunk in ((faces[..., :2] + faces[..., 2:]) / 2).split(_FACE_CHUNK, dim=1):
+        distance = ((x - chunk[..., :1]).square() + (y - chunk[..., 1:]).square()).sqrt()  # (B, 8, A)
+        distance = torch.where(is_ignored[:, None], torch.inf, distance)
+        keys = _make_key(distance, index).split(grid.level_sizes, dim=-1)
+        keys = [key.topk(min(topk, key.shape[-1]), largest=False, sorted=True)[0] for key in keys]
+        # A level with fewer than topk anchors is filled up with the infinitely far anchor 0.
+        keys = [F.pad(key, (0, topk - key.shape[-1]), value=_NO_ANCHOR) for key in keys]
+        found.append(torch.cat(keys, dim=-1))
+    distance, candidate = _read_key(torch.cat(found, dim=1))
+    return candidate, distance.isfinite()
+
+
 def is_in_ignore_region(anchors: Tensor, gt_bboxes: Tensor, gt_ignore: Tensor, iof_thr: float) -> Tensor:
     """Return (B, A): the anchor has more than `iof_thr` of its area inside one ignore box.
 
-    All anchors have to be looked at, so the boxes come in chunks: memory stays at B x A x 16.
+    All anchors have to be looked at, so the boxes come in chunks: memory stays at B x A x 8.
     """
     ignored = gt_bboxes.new_zeros(gt_bboxes.shape[0], anchors.shape[0], dtype=torch.bool)
     boxes = torch.where(gt_ignore[..., None], gt_bboxes.float(), 0)
-    for chunk in boxes.split(_IGNORE_CHUNK, dim=1):
-        iof = bbox_overlaps(anchors[:, None], chunk[:, None], mode="iof")  # (B, A, 16)
+    for chunk in boxes.split(_FACE_CHUNK, dim=1):
+        iof = bbox_overlaps(anchors[:, None], chunk[:, None], mode="iof")  # (B, A, 8)
         ignored |= (iof > iof_thr).any(dim=-1)
     return ignored
 
@@ -164,13 +191,16 @@ def _nearest_lines(coordinate: Tensor, strides: Tensor, num_lines: Tensor, k: in
 
 
 def _sort_by_distance(distance: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Sort along the last dimension by (distance >= 0, index).
+    """Sort along the last dimension by (distance, index); no ties, so no sort has to be stable."""
+    return _read_key(_make_key(distance, index).sort(dim=-1)[0])
 
-    Positive floats order as their bits do. One integer key of both leaves no ties, so the result does
-    not depend on whether a device's sort is stable.
-    """
-    key = (distance.view(torch.int32).long() << 32) | index
-    key = key.sort(dim=-1)[0]
+
+def _make_key(value: Tensor, index: Tensor) -> Tensor:
+    """Return int64 that order as (value, index) do; value fp32 >= 0, whose bits order as it does."""
+    return (value.view(torch.int32).long() << 32) | index
+
+
+def _read_key(key: Tensor) -> tuple[Tensor, Tensor]:
     return (key >> 32).int().view(torch.float32), key & _LOW_32_BITS
 
 
@@ -199,9 +229,8 @@ def _settle_contests(candidate: Tensor, iou: Tensor, is_positive: Tensor, is_ign
         is_ignored: (B, A), passed through.
     """
     slot = torch.arange(candidate.shape[1], device=candidate.device)[:, None]
-    # IoU >= 0: its bits order as it does. Complementing the slot lets the lowest one win a tie.
-    bid = (iou.view(torch.int32).long() << 32) | (_LOW_32_BITS - slot)
-    bid = torch.where(is_positive, bid, -1)
+    # The complement of the slot, so that the lowest one wins a tie.
+    bid = torch.where(is_positive, _make_key(iou, _LOW_32_BITS - slot), -1)
     where = candidate.flatten(1)
     best = torch.full_like(is_ignored, -1, dtype=torch.int64)
     best = best.scatter_reduce(1, where, bid.flatten(1), "amax")  # (B, A)
