@@ -34,7 +34,11 @@ class Section:
         return f"{self.path}.{key}" if self.path else key
 
     def take(
-        self, key: str, kind: type | tuple[type, ...] | None, default: Any = REQUIRED, least=None
+        self,
+        key: str,
+        kind: type | tuple[type, ...] | None,
+        default: Any = REQUIRED,
+        least: float | None = None,
     ) -> Any:
         """Return the value of a key, or `default` where it is missing or None.
 

@@ -54,7 +54,8 @@ class Postprocess:
         nms_cfg = dict(cfg.get("nms") or {})
         if nms_cfg.get("type", "nms") != "nms":
             raise ConfigError(unknown_name("test_cfg.nms.type", nms_cfg["type"], ["nms"]))
-        options = {key: cfg[key] for key in ("score_thr", "nms_pre", "max_per_img") if key in cfg}
+        known = ("score_thr", "nms_pre", "max_per_img")
+        options: dict[str, Any] = {key: cfg[key] for key in known if key in cfg}
         if "iou_threshold" in nms_cfg:
             options["iou_threshold"] = nms_cfg["iou_threshold"]
         return cls(**options)
