@@ -6,14 +6,14 @@ the anchor centre to left, top, right, bottom).
 """
 
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-class Note(NamedTuple):
+@dataclass(frozen=True)
+class Note:
     """Something the user should hear about one image; made in a worker, told by the main process.
 
     Attributes:

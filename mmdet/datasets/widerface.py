@@ -123,8 +123,8 @@ class RetinaFaceDataset:
         probe = range(min(len(self), NUM_PROBED_IMAGES))
         if len(self) and not any(self.path(i).is_file() for i in probe):
             raise DataError(
-                f"none of the first {len(probe)} images of {self.ann_file} is in img_prefix {self.img_prefix}; "
-                f"expected for example {self.path(0)}"
+                f"none of the first {len(probe)} images of {self.ann_file} is in img_prefix "
+                f"{self.img_prefix}; expected for example {self.path(0)}"
             )
 
 
