@@ -23,8 +23,8 @@ from torch.utils._pytree import tree_map
 _KEEP = frozenset(
     """empty empty_strided empty_like new_empty new_empty_strided _local_scalar_dense view as_strided resize_
     set_ record_stream is_pinned _pin_memory pin_memory _reshape_alias detach alias slice select transpose t
-    permute expand unsqueeze squeeze unfold view_as_real view_as_complex diagonal split split_with_sizes unbind
-    set_data data item _has_compatible_shallow_copy_type _copy_from _copy_from_and_resize to _to_copy
+    permute expand unsqueeze squeeze unfold view_as_real view_as_complex diagonal split split_with_sizes
+    unbind set_data data item _has_compatible_shallow_copy_type _copy_from _copy_from_and_resize to _to_copy
     _unsafe_view""".split()
 )
 _FP16_MAX = 65504.0
