@@ -11,7 +11,6 @@ from mmdet.config import load_config
 from mmdet.core.structures import Batch
 
 CONFIGS = ["scrfd_500m", "scrfd_500m_bnkps", "scrfd_2.5g", "scrfd_2.5g_bnkps", "scrfd_10g", "scrfd_10g_bnkps"]
-SMALL = "scrfd_500m_bnkps"
 EDGE_CONFIGS = ["scrfd_500m_bnkps", "scrfd_2.5g", "scrfd_10g_bnkps"]
 # name: (image function, added to stride_reg biases, added to stride_cls biases)
 VARIANTS = {
@@ -28,7 +27,7 @@ def losses_json(golden):
     return json.loads((golden / "g3_losses_insightface.json").read_text())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def setup(repo, golden_fill):
     """Return build(config, variant) -> (network in train mode with the golden weights, criterion)."""
 
@@ -47,6 +46,22 @@ def setup(repo, golden_fill):
         return model, build_criterion(config.model, config.train_cfg)
 
     return build
+
+
+@pytest.fixture(scope="module")
+def forward(setup):
+    """Run a config's network once per variant and image shape; most edge cases share an image."""
+    known = {}
+
+    def run(name, variant, images):
+        key = (name, variant, images.shape)
+        if key not in known:
+            model, criterion = setup(name, variant)
+            with torch.no_grad():
+                known[key] = model(images).float(), criterion
+        return known[key]
+
+    return run
 
 
 def make_batch(images, bboxes, kps, *, ignores=(), valid_hw=None, slots=None):
@@ -93,12 +108,10 @@ def check_losses(losses, expected, rel=1e-4):
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_losses(name, variant, setup, losses_json, golden_fill):
-    model, criterion = setup(name, variant)
+def test_losses(name, variant, forward, losses_json, golden_fill):
     batch = main_batch(golden_fill, VARIANTS[variant][0])
-    with torch.no_grad():
-        losses = criterion(model(batch.images).float(), batch)
-    check_losses(losses, losses_json[name][f"variant_{variant}"])
+    outputs, criterion = forward(name, variant, batch.images)
+    check_losses(criterion(outputs, batch), losses_json[name][f"variant_{variant}"])
 
 
 @pytest.mark.slow
@@ -179,28 +192,25 @@ EDGE_CASES = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", EDGE_CASES)
 @pytest.mark.parametrize("name", EDGE_CONFIGS)
-def test_edge_case(name, case, setup, losses_json, golden_fill):
+def test_edge_case(name, case, forward, losses_json, golden_fill):
     expected = losses_json[name]["edge"][case]
-    model, criterion = setup(name, "B")
     batch = edge_batch(case, golden_fill)
-    with torch.no_grad():
-        losses = criterion(model(batch.images).float(), batch)
+    outputs, criterion = forward(name, "B", batch.images)
+    losses = criterion(outputs, batch)
     if expected["status"] == "ok":
         check_losses(losses, expected)
     else:  # the reference fails here (pad shape without keypoints); ours does not
         assert all(value.isfinite() for value in losses.values())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", EDGE_CONFIGS)
-def test_no_face_at_all_is_finite_where_the_reference_is_not(name, setup, losses_json, golden_fill):
+def test_no_face_at_all_is_finite_where_the_reference_is_not(name, forward, losses_json, golden_fill):
     expected = losses_json[name]["edge"]["all_images_empty"]
-    model, criterion = setup(name, "B")
     batch = edge_batch("all_images_empty", golden_fill)
-    losses = criterion(model(batch.images).float(), batch)
+    outputs, criterion = forward(name, "B", batch.images)
+    losses = criterion(outputs, batch)
     assert losses.pop("loss_cls").item() == pytest.approx(sum(expected["loss_cls"]), rel=1e-4)
     assert all(value.item() == 0 for value in losses.values())
 
