@@ -2,6 +2,10 @@
 """Write augmented training pictures with boxes (green), ignore boxes (gray) and keypoints (red)."""
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet.errors import ConfigError, run_cli
 
