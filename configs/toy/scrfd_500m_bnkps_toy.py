@@ -3,7 +3,7 @@
 _base_ = ["../scrfd/scrfd_500m_bnkps.py"]
 data_root = "data/retinaface/"
 data = dict(
-    samples_per_gpu=16,
+    samples_per_gpu=8,
     workers_per_gpu=1,
     train=dict(
         pipeline=[
@@ -22,10 +22,13 @@ data = dict(
         ],
     ),
 )
-optimizer = dict(lr=0.02)
-lr_config = dict(warmup_iters=50, step=[20, 25])
-total_epochs = 28
-auto_scale_lr = dict(base_batch_size=16)
-checkpoint_config = dict(interval=7, max_keep_ckpts=1)
-evaluation = dict(interval=14)
-log_config = dict(interval=25)
+# AdamW: SGD at the recipe's rate is still near AP 0 after the 5,000 images in which AdamW reaches 0.5.
+optimizer = dict(_delete_=True, type="AdamW", lr=0.002, weight_decay=0.01)
+lr_config = dict(
+    _delete_=True, policy="CosineAnnealing", min_lr=2e-5, warmup="linear", warmup_iters=50, warmup_ratio=0.02
+)
+total_epochs = 18
+auto_scale_lr = dict(base_batch_size=8)
+checkpoint_config = dict(interval=6, max_keep_ckpts=1)
+evaluation = dict(interval=6, start=6)
+log_config = dict(interval=50)
