@@ -174,6 +174,7 @@ def _data_loader(dataset, batch_sampler, collate, workers: int, pin: bool) -> Da
         collate_fn=_GuardedCollate(collate),
         pin_memory=pin,
         worker_init_fn=_init_worker if workers else None,
+        generator=torch.Generator(),  # torch draws a seed for the workers: not from the run's own state
     )
 
 

@@ -56,7 +56,8 @@ def _start_files(trainer: Trainer, options: TrainOptions) -> None:
         stamp = time.strftime("%Y%m%d_%H%M%S")
         try:
             trainer.work_dir.mkdir(parents=True, exist_ok=True)
-            (trainer.work_dir / Path(options.config).with_suffix(".py").name).write_text(trainer.cfg.text)
+            saved_config = trainer.work_dir / Path(options.config).with_suffix(".py").name
+            saved_config.write_text(trainer.cfg.text, encoding="utf-8")
             trainer.log.open(trainer.work_dir, stamp, trainer.cfg.tensorboard)
         except OSError as error:
             raise ConfigError(
@@ -75,9 +76,9 @@ def _start_files(trainer: Trainer, options: TrainOptions) -> None:
     logger.info(
         "%s, %d rank(s), amp %s, commit %s", summary, trainer.world_size, describe_amp(amp), trainer.commit
     )
-    logger.info("config %s\n%s", trainer.cfg.filename, trainer.cfg.text)
     logger.info(
-        "work_dir %s, seed %d, %d images per step, %d iters per epoch, iters %d to %d",
+        "config %s, work_dir %s, seed %d, %d images per step, %d iters per epoch, iters %d to %d",
+        trainer.cfg.filename,
         trainer.work_dir,
         trainer.seed,
         trainer.batch_size,
