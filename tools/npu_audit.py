@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet.errors import ConfigError, run_cli
 
+DEVICES = ("auto", "npu", "cpu")
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -27,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     step = parser.add_mutually_exclusive_group()
     step.add_argument("--train", dest="is_train", action="store_true", default=True, help="the default")
     step.add_argument("--eval", dest="is_train", action="store_false", help="the forward pass of testing")
-    parser.add_argument("--device", choices=("auto", "npu", "cpu"), default="auto")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="auto never takes another kind")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table as JSON")
     parser.add_argument("--cfg-options", nargs="+", default=[], action="extend", metavar="KEY=VALUE")
     return parser.parse_args()
@@ -47,7 +49,7 @@ def main() -> int:
 
     cfg = with_amp(load_config(args.config, args.cfg_options), args.amp, args.dtype)
     device = pick_device(args.device)
-    if device.type not in ("npu", "cpu"):
+    if device.type not in DEVICES:
         device = torch.device("cpu")
     batch = draw_batch(args.batch_size, args.size, args.faces, args.slots)
     recorder = record_training(cfg, device, [batch])[0] if args.is_train else record_test(cfg, device, batch)

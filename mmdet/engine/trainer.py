@@ -17,7 +17,7 @@ from mmdet.engine.finite import FiniteGuard
 from mmdet.engine.logger import RunLog
 from mmdet.engine.schedule import Schedule
 from mmdet.engine.signals import StopSignal
-from mmdet.errors import Interrupted
+from mmdet.errors import Interrupted, TrainError
 from mmdet.precision import Precision
 
 Losses = dict[str, Tensor]
@@ -117,7 +117,12 @@ class Trainer:
                 self.iter_start_s = time.perf_counter()
                 batch = next(self.loader).to(self.device, non_blocking=True)
                 self.data_time_s = time.perf_counter() - self.iter_start_s
-                losses = self.train_step(batch)
+                try:
+                    losses = self.train_step(batch)
+                except RuntimeError as error:
+                    if type(error).__name__ != "OutOfMemoryError":  # its name on every device
+                        raise
+                    raise TrainError(_out_of_memory(error, self.iter, batch)) from error
                 self.iter += 1
                 self._call("after_iter", losses)
                 if self.iter % self.iters_per_epoch == 0:
@@ -147,3 +152,11 @@ class Trainer:
     def _call(self, moment: str, *args: Any) -> None:
         for hook in self.hooks:
             getattr(hook, moment)(self, *args)
+
+
+def _out_of_memory(error: RuntimeError, iter: int, batch: Batch) -> str:
+    """Return one line with the sizes: what the step worked on, and what the device says."""
+    num, _, height, width = batch.images.shape
+    step = f"iter {iter}, {num} images of {height}x{width}, {batch.gt_valid.shape[1]} face slots"
+    reason = str(error).partition("\n")[0]
+    return f"{step}: {reason} Lower data.samples_per_gpu, or use amp.level=O2."

@@ -1,0 +1,191 @@
+"""The unchanged launchers and training on simulated cards: what a user with eight cards would see."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+REPO = Path(__file__).resolve().parents[2]
+CONFIG = "test/ascend/tiny.py"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, npu_python):
+    folder = tmp_path_factory.mktemp("toy")
+    command = [sys.executable, "tools/make_toy_faces.py", "--out", str(folder), "--train", "32", "--val", "4"]
+    subprocess.run([*command, "--size", "96", "128"], cwd=REPO, check=True, capture_output=True)
+    return folder
+
+
+def launch(simulator, script, data, output, *args, **kwargs):
+    """Run one of test/*.sh as a user would, on eight simulated cards."""
+    options = [f"--data_path={data}", f"--config={CONFIG}", "--batch_size=1", *args]
+    env = {"PYTHON": simulator.python, "LAUNCHER_OUTPUT": str(output)}
+    done = simulator.run("bash", f"test/{script}", *options, devices=8, timeout_s=900, **env, **kwargs)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def case_log(output, case):
+    lines = (output / "0" / f"SCRFD_for_PyTorch_{case}.log").read_text().splitlines()
+    return dict(line.split(" = ", 1) for line in lines)
+
+
+def train(simulator, data, work_dir, device, *args, ranks=1, wait=True, options=(), **env):
+    """Run tools/train.py on simulated cards (device npu) or on the CPU, in the same Python."""
+    command = [simulator.python]
+    if ranks > 1:
+        port = {"npu": "29741", "cpu": "29743"}[device]
+        command += ["-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--master_port", port]
+    command += ["tools/train.py", CONFIG, "--work-dir", str(work_dir), "--data-root", str(data)]
+    command += ["--device", device, "--no-validate", *(["--launcher", "pytorch"] if ranks > 1 else []), *args]
+    if wait:
+        return simulator.run(*command, devices=8, timeout_s=900, options=options, **env)
+    return subprocess.Popen(
+        simulator.command(*command, devices=8),
+        env=simulator.environment(**env),
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def weights_after(simulator, data, work_dir, device, *args, **kwargs):
+    done = train(simulator, data, work_dir, device, *args, **kwargs)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return torch.load(work_dir / "latest.pth", weights_only=True, map_location="cpu")["state_dict"]
+
+
+def largest_difference(first, second):
+    assert first.keys() == second.keys()
+    return max((first[name].double() - second[name].double()).abs().max().item() for name in first)
+
+
+# ---- the launchers --------------------------------------------------------------------------
+
+
+def test_performance_1p(simulator, data, tmp_path):
+    text = launch(simulator, "train_performance_1p.sh", data, tmp_path, "--max_iters=4")
+    assert "npu:0 (Ascend910B1)" in text and "Final Performance images/sec :" in text
+    assert float(case_log(tmp_path, "bs1_1p_perf")["ActualFPS"]) > 0
+
+
+def test_full_1p(simulator, data, tmp_path):
+    options = "--cfg_options=evaluation.interval=2"
+    text = launch(simulator, "train_full_1p.sh", data, tmp_path, "--max_iters=4", options)
+    assert "npu:0 (Ascend910B1)" in text and "Final Train Accuracy :" in text
+    assert case_log(tmp_path, "bs1_1p_acc")["RankSize"] == "1"
+
+
+def test_performance_8p(simulator, data, tmp_path):
+    text = launch(
+        simulator,
+        "train_performance_8p.sh",
+        data,
+        tmp_path,
+        "--max_iters=3",
+        "--precision_mode=allow_fp32_to_fp16",
+    )
+    assert "8 rank(s), amp O2" in text
+    assert case_log(tmp_path, "bs1_8p_perf")["RankSize"] == "8"
+
+
+def test_full_8p(simulator, data, tmp_path):
+    options = ("--max_iters=3", "--precision_mode=allow_fp32_to_fp16", "--cfg_options=evaluation.interval=2")
+    text = launch(simulator, "train_full_8p.sh", data, tmp_path, *options)
+    assert "8 rank(s), amp O2" in text and "APS: [" in text
+    log = case_log(tmp_path, "bs1_8p_acc")
+    assert log["RankSize"] == "8" and float(log["ActualLoss"]) > 0
+
+
+# ---- the same numbers as on the CPU ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(("level", "tolerance"), [("O0", 1e-6), ("O2", 0.0)])
+def test_20_steps_give_the_cpus_weights(level, tolerance, simulator, data, tmp_path):
+    args = ("--max-iters", "20", "--amp", level, "--cfg-options", "total_epochs=2")
+    on_card = weights_after(simulator, data, tmp_path / "npu", "npu", *args)
+    on_host = weights_after(simulator, data, tmp_path / "cpu", "cpu", *args)
+    assert largest_difference(on_card, on_host) <= tolerance
+
+
+def test_8_ranks_over_hccl_give_the_weights_of_8_over_gloo(simulator, data, tmp_path):
+    args = ("--max-iters", "3", "--amp", "O0", "--cfg-options", "data.samples_per_gpu=1")
+    over_hccl = weights_after(simulator, data, tmp_path / "npu", "npu", *args, ranks=8)
+    over_gloo = weights_after(simulator, data, tmp_path / "cpu", "cpu", *args, ranks=8)
+    # The two sum eight gradients in another order; three steps of lr 0.005 keep that below:
+    assert largest_difference(over_hccl, over_gloo) < 1e-5
+
+
+# ---- what goes wrong ------------------------------------------------------------------------
+
+
+def test_out_of_memory_is_one_line_with_the_sizes(simulator, data, tmp_path):
+    big = ["--max-iters", "1", "--cfg-options", "data.samples_per_gpu=24"]
+    done = train(simulator, data, tmp_path / "oom", "npu", *big, options=["--memory-mib", "48"])
+    assert done.returncode == 3, done.stderr[-3000:]
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("TrainError: iter 0, 24 images of 64x64, ")
+    assert "MiB total capacity" in last and "Lower data.samples_per_gpu" in last
+
+
+def test_more_ranks_than_cards_names_both_numbers(simulator, data, tmp_path):
+    done = simulator.run(
+        *(simulator.python, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port", "29747"),
+        *("tools/train.py", CONFIG, "--work-dir", str(tmp_path / "w"), "--data-root", str(data)),
+        *("--device", "npu", "--launcher", "pytorch", "--no-validate"),
+        devices=1,
+    )
+    assert done.returncode != 0
+    assert "device npu:1 (local rank 1) does not exist: 1 visible" in done.stderr
+
+
+def test_a_killed_rank_ends_all_and_resume_goes_on(simulator, data, tmp_path):
+    work_dir = tmp_path / "killed"
+    args = ("--cfg-options", "total_epochs=40", "checkpoint_config.max_keep_ckpts=2")
+    running = train(simulator, data, work_dir, "npu", *args, ranks=2, wait=False, HCCL_EXEC_TIMEOUT="10")
+    try:
+        _wait_for(lambda: (work_dir / "epoch_1.pth").exists(), running, timeout_s=300)
+        (rank_1,) = _processes(str(work_dir), b"LOCAL_RANK=1")
+        os.kill(rank_1, signal.SIGKILL)
+        begin = time.monotonic()
+        text = running.communicate(timeout=120)[0]
+    finally:
+        running.kill()
+    assert time.monotonic() - begin < 120
+    assert running.returncode != 0
+    assert "rank      : 1 (local_rank: 1)" in text and "Signal 9 (SIGKILL)" in text
+    assert _processes(str(work_dir), b"LOCAL_RANK=") == []
+    resume = ("--resume-from", "auto", "--max-iters", "20", *args)
+    resumed = train(simulator, data, work_dir, "npu", *resume, ranks=2)
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    assert "iters 0 to 20" not in resumed.stderr + resumed.stdout
+
+
+def _wait_for(is_done, process, timeout_s):
+    deadline = time.monotonic() + timeout_s
+    while not is_done():
+        assert process.poll() is None, process.stdout.read()[-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def _processes(argument: str, variable: bytes) -> list[int]:
+    """Return processes with this command-line argument and environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command, env = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if argument.encode() in command.split(b"\0") and variable in env:
+            found.append(int(folder.name))
+    return found
