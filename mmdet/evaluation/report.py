@@ -12,8 +12,11 @@ from mmdet.evaluation.widerface import WiderResult
 
 
 def default_gt_dir(dataset: RetinaFaceDataset) -> Path:
-    """Return the gt folder beside the images folder, where a WIDER-shaped data set has its .mat files."""
-    return dataset.img_prefix.resolve().parent / "gt"
+    """Return the gt folder beside the images folder, where a WIDER-shaped data set has its .mat files.
+
+    Beside the path as it was given: images/ often is a link to where the pictures are kept.
+    """
+    return dataset.img_prefix.absolute().parent / "gt"
 
 
 def wider_figures(result: WiderResult) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What an evaluation prints and leaves on disk."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from wider_fixture import image, rows
 
 from mmdet.errors import DataError
 from mmdet.evaluation import evaluate_widerface
-from mmdet.evaluation.report import describe, wider_figures, write_report
+from mmdet.evaluation.report import default_gt_dir, describe, wider_figures, write_report
 
 FACE = [10, 10, 20, 20]
 
@@ -46,3 +47,10 @@ def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="--out .*file: cannot write"):
         write_report(tmp_path / "file", result(), "title", {})
+
+
+def test_gt_is_beside_the_images_even_if_these_are_a_link(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "images").symlink_to(tmp_path / "pictures")
+    assert default_gt_dir(SimpleNamespace(img_prefix=tmp_path / "val" / "images")) == tmp_path / "val" / "gt"
