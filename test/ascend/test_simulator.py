@@ -1,9 +1,12 @@
 """The stand-in CANN libraries under the real torch_npu wheel: what a card does, and how it fails."""
 
+import shutil
 import subprocess
 import time
 
 import pytest
+
+from mmdet.testing.ascend_sim.build import CSRC
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +158,21 @@ def test_a_dead_rank_fails_the_others_in_time_and_by_number(simulator, tmp_path)
     for rank in (0, 2):
         assert "EI0002" in outputs[rank] and "missing rank: 1 (process is gone)" in outputs[rank]
         assert "nobody noticed" not in outputs[rank]
+
+
+@pytest.mark.parametrize(("visible", "num"), [("1,3", 2), ("2", 1), ("0,9,1", 1), ("", 0)])
+def test_only_visible_cards_are_there(visible, num, tmp_path):
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    source = tmp_path / "count.c"
+    source.write_text(
+        "#include <stdint.h>\nint aclrtGetDeviceCount(uint32_t *);\n"
+        "int main(void) { uint32_t n; aclrtGetDeviceCount(&n); return (int)n; }\n"
+    )
+    program = tmp_path / "count"
+    subprocess.run(["gcc", "-o", program, source, CSRC / "runtime.c", "-lpthread"], check=True)
+    done = subprocess.run([program], env={"ASCEND_SIM_DEVICES": "4", "ASCEND_RT_VISIBLE_DEVICES": visible})
+    assert done.returncode == num
 
 
 # ---- the command ----------------------------------------------------------------------------

@@ -72,9 +72,17 @@ double sim_env(const char *name, double fallback) {
     return *end ? fallback : value;
 }
 
+/* Cards this process may use: all, or those ASCEND_RT_VISIBLE_DEVICES lists, up to its first bad entry. */
 static int num_devices(void) {
-    int n = (int)sim_env("ASCEND_SIM_DEVICES", 8);
-    return n < 0 ? 0 : n > MAX_DEVICES ? MAX_DEVICES : n;
+    int all = (int)sim_env("ASCEND_SIM_DEVICES", 8), num = 0;
+    all = all < 0 ? 0 : all > MAX_DEVICES ? MAX_DEVICES : all;
+    const char *list = getenv("ASCEND_RT_VISIBLE_DEVICES");
+    if (!list) return all;
+    for (char *end; *list; list = *end == ',' ? end + 1 : end, num++) {
+        long card = strtol(list, &end, 10);
+        if (end == list || card < 0 || card >= all || num == all) break;
+    }
+    return num;
 }
 
 static size_t memory_limit(void) { return (size_t)sim_env("ASCEND_SIM_MEMORY_MIB", 65536) << 20; }
