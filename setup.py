@@ -33,7 +33,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["mmdet", "mmdet.*"]),
-    package_data={"mmdet.testing": ["ascend_tables/*.txt"], "mmdet.testing.ascend_sim": ["csrc/*", "inject/*"]},
+    package_data={
+        "mmdet.testing": ["ascend_tables/*.txt"],
+        "mmdet.testing.ascend_sim": ["csrc/*", "inject/*"],
+    },
     install_requires=read_requirements(),
     extras_require={
         "npu": ["torch-npu"],
