@@ -91,8 +91,9 @@ def nearest_anchors(grid: AnchorGrid, faces: Tensor, valid_hw: Tensor, topk: int
     are at least as near as the cell of ranks (r, c), and of a lower index where equally near: at least
     (r + 1)(c + 1) - 1 cells come first. So only cells with (r + 1)(c + 1) <= k can be among the k
     nearest: 10 cells for k = 5, 23 for k = 9, all within the k nearest columns and rows. This holds for
-    centres outside the image and for grids smaller than k, and no smaller set does: far above the image
-    the k nearest cells are k columns of the first row.
+    centres outside the image and for grids smaller than k. A smaller window would not do: far above the
+    image the k nearest cells are k columns of the first row. (The argument is exact; in fp32 the distances
+    of cells thousands of pixels away round to ties, which the dense search may break in another way.)
 
     Args:
         grid: the anchors.
