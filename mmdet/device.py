@@ -8,6 +8,7 @@ modules come from a `Backends` object, so that a stand-in can drive the NPU bran
 import contextlib
 import ctypes
 import importlib
+import importlib.metadata
 import logging
 import os
 import random
@@ -46,8 +47,20 @@ def import_torch_npu() -> ModuleType:
 def _import_failed(error: Exception) -> DeviceError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     reason = reason.replace("cannot open shared object file: No such file or directory", "not found")
-    hint = "Source CANN's set_env.sh, or pass --device cpu."
+    hint = _wrong_pair() or "Source CANN's set_env.sh, or pass --device cpu."
     return DeviceError(f"device npu: torch_npu failed to import ({reason}). {hint}")
+
+
+def _wrong_pair() -> str:
+    """Return what to do if torch and torch-npu are of different releases, else ""."""
+    try:
+        theirs = importlib.metadata.version("torch-npu")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    release = ".".join(theirs.split(".")[:3])  # 2.7.1.post2 belongs to torch 2.7.1
+    if release == torch.__version__.partition("+")[0]:
+        return ""
+    return f"torch {torch.__version__} and torch-npu {theirs} do not fit: install torch=={release}."
 
 
 @dataclass(frozen=True)

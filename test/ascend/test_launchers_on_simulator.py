@@ -125,6 +125,28 @@ def test_8_ranks_over_hccl_give_the_weights_of_8_over_gloo(simulator, data, tmp_
     assert largest_difference(over_hccl, over_gloo) < 1e-5
 
 
+def test_two_launchers_on_loopback_form_one_job(simulator, data, tmp_path):
+    """Stands for two hosts: each launcher has its own single card."""
+    options = ["--work-dir", str(tmp_path / "w"), "--data-root", str(data), "--device", "npu"]
+    options += ["--no-validate", "--max-iters", "2"]
+    hosts = [
+        subprocess.Popen(
+            simulator.command("bash", "tools/dist_train.sh", CONFIG, "1", *options, devices=1),
+            env=simulator.environment(
+                PYTHON=simulator.python, NNODES="2", NODE_RANK=rank, MASTER_ADDR="127.0.0.1", PORT="29749"
+            ),
+            cwd=REPO,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    outputs = [host.communicate(timeout=600)[0] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], "\n".join(text[-2000:] for text in outputs)
+    assert "2 rank(s)" in outputs[0] and "iters 0 to 2" in outputs[0]
+
+
 # ---- what goes wrong ------------------------------------------------------------------------
 
 

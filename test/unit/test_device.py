@@ -151,6 +151,7 @@ def fail_with(monkeypatch, error):
 
 
 def test_broken_torch_npu_keeps_its_reason(monkeypatch, caplog):
+    monkeypatch.setattr(device_module, "_wrong_pair", lambda: "")
     text = "libhccl.so: cannot open shared object file: No such file or directory\nand more lines"
     fail_with(monkeypatch, ImportError(text))
     expected = (
@@ -162,6 +163,26 @@ def test_broken_torch_npu_keeps_its_reason(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):  # auto may go on, and says why
         assert pick_device("auto", backends=Backends(cuda=lambda: RecordingApi(0))) == CPU
     assert "libhccl.so: not found" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "npu_version", "hint"),
+    [
+        (
+            "2.9.0+cpu",
+            "2.7.1.post2",
+            "torch 2.9.0+cpu and torch-npu 2.7.1.post2 do not fit: install torch==2.7.1.",
+        ),
+        ("2.7.1", "2.7.1.post2", "Source CANN's set_env.sh, or pass --device cpu."),
+    ],
+)
+def test_a_wrong_pair_of_releases_names_both(torch_version, npu_version, hint, monkeypatch):
+    fail_with(monkeypatch, ImportError("undefined symbol: _ZN3c10"))
+    monkeypatch.setattr(device_module.torch, "__version__", torch_version)
+    monkeypatch.setattr(device_module.importlib.metadata, "version", lambda name: npu_version)
+    with pytest.raises(DeviceError) as caught:
+        pick_device("npu")
+    assert str(caught.value) == f"device npu: torch_npu failed to import (undefined symbol: _ZN3c10). {hint}"
 
 
 def test_missing_torch_npu_is_quiet_in_auto_only(monkeypatch, caplog):
