@@ -1,0 +1,102 @@
+import json
+import logging
+import math
+
+import pytest
+
+from mmdet.engine.logger import RunLog, format_duration, train_line, write_json
+
+RECORD = {
+    "mode": "train",
+    "epoch": 1,
+    "iter": 100,
+    "lr": 0.01,
+    "memory": 1234,
+    "data_time": 0.01,
+    "loss_cls": 0.25,
+    "loss_bbox": 0.5,
+    "loss": 0.75,
+    "time": 0.512,
+    "img_s": 62.5,
+}
+
+
+def test_train_line_reads_as_mmcvs():
+    assert train_line(RECORD, 403, eta_s=93784) == (
+        "Epoch [1][100/403]\tlr: 1.000e-02, eta: 26:03:04, time: 0.512, data_time: 0.010, memory: 1234, "
+        "loss_cls: 0.2500, loss_bbox: 0.5000, loss: 0.7500, img/s: 62.5"
+    )
+
+
+def test_columns_that_shell_scripts_take(tmp_path):
+    """Column 15 is the time of an iteration, the last but two (NF-2) the total loss."""
+    log = RunLog()
+    log.open(tmp_path, "now")
+    logging.getLogger("mmdet").info(train_line(RECORD, 403, eta_s=10**6))
+    log.close()
+    words = (tmp_path / "now.log").read_text().split()
+    assert words[13:15] == ["time:", "0.512,"] and words[-3] == "0.7500,"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00:00"), (59.6, "0:01:00"), (360_061, "100:01:01")])
+def test_format_duration(seconds, text):
+    assert format_duration(seconds) == text
+
+
+def test_lines_before_the_file_exists_are_in_it(tmp_path, capsys):
+    log = RunLog()
+    logging.getLogger("mmdet.config.load").warning("early")
+    log.open(tmp_path, "now")
+    logging.getLogger("mmdet").info("late")
+    log.write({"mode": "train", "loss": math.nan, "lr": 0.1})
+    log.write({"mode": "val", "AP_easy": 0.5})
+    log.close()
+    text = (tmp_path / "now.log").read_text()
+    assert "mmdet - WARNING - early" in text and "mmdet - INFO - late" in text
+    assert capsys.readouterr().out == text
+    lines = [json.loads(line) for line in (tmp_path / "now.log.json").read_text().splitlines()]
+    assert lines == [{"mode": "train", "loss": None, "lr": 0.1}, {"mode": "val", "AP_easy": 0.5}]
+
+
+def test_other_ranks_show_warnings_with_their_number_and_write_nothing(tmp_path, capsys):
+    log = RunLog("INFO", rank=3)
+    log.open(tmp_path, "now")
+    log.write({"loss": 1.0}, step=1)
+    logging.getLogger("mmdet").info("not shown")
+    logging.getLogger("mmdet").warning("unreadable")
+    log.close()
+    printed = capsys.readouterr().out
+    assert printed.startswith("rank 3 - ") and "unreadable" in printed and "not shown" not in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_gets_the_numbers(tmp_path):
+    class Writer:
+        seen = []
+
+        def add_scalar(self, *args):
+            self.seen.append(args)
+
+        def close(self):
+            pass
+
+    log = RunLog()
+    log._scalars = Writer()
+    log.write({"mode": "val", "AP_easy": 0.5, "AP_hard": math.nan, "iter": 3}, step=7)
+    log.close()
+    assert Writer.seen == [("val/AP_easy", 0.5, 7)]
+
+
+def test_missing_tensorboard_is_one_warning(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    log = RunLog()
+    log.open(tmp_path, "now", tensorboard=True)
+    log.close()
+    assert "TensorBoard is configured but not installed" in capsys.readouterr().out
+
+
+def test_write_json_replaces_in_one_step(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"fps": 1.5, "AP_easy": math.nan, "iters": 3})
+    assert json.loads(path.read_text()) == {"fps": 1.5, "AP_easy": None, "iters": 3}
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
