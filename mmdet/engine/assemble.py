@@ -41,12 +41,12 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     cfg = read_config(options)
     log.set_level(cfg.log_level)
     work_dir = choose_work_dir(cfg)
+    set_deterministic(options.deterministic)
     device = pick_device(options.device, info.local_rank, first_npu=info.first_npu)
     init_distributed(info, device)
 
     resumed = load_resumable(cfg.resume_from, work_dir) if cfg.resume_from else None
     seed = choose_seed(cfg.seed, resumed)
-    set_deterministic(options.deterministic)
     torch.backends.cudnn.benchmark = cfg.cudnn_benchmark and not options.deterministic
     seed_all(seed)
 

@@ -63,10 +63,13 @@ class LogHook(Hook):
         if trainer.iter % trainer.iters_per_epoch:
             self._speed.end_epoch(trainer)
             self._write_notes(trainer)
-        trainer.metrics |= self._speed.figures(trainer)
+        skipped, _ = trainer.precision.skipped_steps()
+        trainer.metrics |= {**self._speed.figures(trainer), "skipped_steps": skipped}
 
     def _write_line(self, trainer: Trainer, inner_iter: int) -> None:
-        means = mean_across_ranks(torch.stack(list(self._sums.values())) / self._count).tolist()  # waits
+        sums = [value / self._count for value in self._sums.values()]
+        values = torch.stack([*sums, trainer.precision.grad_norm])
+        *means, grad_norm = mean_across_ranks(values).tolist()  # waits for the device
         now = time.perf_counter()
         trainer.guard.check()
         assert self._start_s is not None
@@ -80,6 +83,8 @@ class LogHook(Hook):
             "data_time": self._data_time_s / self._count,
             **dict(zip(self._sums, means, strict=True)),
             "loss": sum(means),
+            "grad_norm": grad_norm,  # of the last iteration, before clipping
+            "loss_scale": trainer.precision.scale,
             "time": time_s,
             "img_s": trainer.batch_size / time_s,
         }

@@ -39,6 +39,7 @@ class RunLog:
         self._handlers: list[logging.Handler] = [console, self._early]
         for handler in self._handlers:
             logger.addHandler(handler)
+        self._kept = (logger.level, logger.propagate)
         logger.propagate = False
         self.set_level(level)
 
@@ -76,7 +77,8 @@ class RunLog:
         for handler in self._handlers:
             logger.removeHandler(handler)
             handler.close()
-        logger.propagate = True
+        level, logger.propagate = self._kept
+        logger.setLevel(level)
         if self._scalars is not None:
             self._scalars.close()
 

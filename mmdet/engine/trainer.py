@@ -60,7 +60,7 @@ class Trainer:
         make_loader: start_iter -> the stream of this rank's batches.
         batch_size: images per iteration over all ranks.
         total_iters: where training ends; `total_epochs` is the schedule's idea of it.
-        work_dir: None writes nothing (--perf still writes metrics.json through its own hook).
+        work_dir: where hooks write; it exists when training starts.
         metrics: figures for metrics.json, filled by hooks.
         iter: iterations done.
     """

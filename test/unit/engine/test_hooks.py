@@ -8,6 +8,7 @@ from mmdet import checkpoint
 from mmdet.config.types import CheckpointConfig
 from mmdet.engine import hooks
 from mmdet.engine.hooks import CheckpointHook, give_second_name
+from mmdet.engine.state import find_checkpoints
 
 
 class Counter(SimpleNamespace):
@@ -106,3 +107,10 @@ def test_second_name_is_a_copy_where_there_are_no_hard_links(tmp_path, monkeypat
     one.write_text("new")
     give_second_name(one, two)
     assert two.read_text() == "new" and {p.name for p in tmp_path.iterdir()} == {"epoch_1.pth", "latest.pth"}
+
+
+def test_the_newest_checkpoint_is_looked_at_first(tmp_path):
+    for name in ("epoch_2.pth", "epoch_10.pth", "epoch_x.pth", "best_AP_hard_epoch_11.pth", "latest.pth"):
+        (tmp_path / name).touch()
+    assert [p.name for p in find_checkpoints(tmp_path)] == ["latest.pth", "epoch_10.pth", "epoch_2.pth"]
+    assert find_checkpoints(tmp_path / "nowhere") == []
