@@ -52,7 +52,7 @@ class Simulator:
         *command: str,
         devices: int = 2,
         options: Sequence[str] = (),
-        timeout_s: float = 240,
+        timeout_s: float = 900,
         cwd: Path = REPO,
         **env: str,
     ) -> subprocess.CompletedProcess:

@@ -150,10 +150,10 @@ def test_a_dead_rank_fails_the_others_in_time_and_by_number(simulator, tmp_path)
         )
         for r in range(world)
     ]
-    started[1].wait(timeout=60)
+    started[1].wait(timeout=300)
     begin = time.monotonic()
-    outputs = [process.communicate(timeout=60)[0] for process in started]
-    assert time.monotonic() - begin < 30
+    outputs = [process.communicate(timeout=300)[0] for process in started]
+    assert time.monotonic() - begin < 60
     assert [process.returncode != 0 for process in started] == [True, True, True]
     for rank in (0, 2):
         assert "EI0002" in outputs[rank] and "missing rank: 1 (process is gone)" in outputs[rank]
