@@ -84,7 +84,7 @@ class LogHook(Hook):
             **dict(zip(self._sums, means, strict=True)),
             "loss": sum(means),
             "grad_norm": grad_norm,  # of the last iteration, before clipping
-            "loss_scale": trainer.precision.scale,
+            "scale": trainer.precision.scale,
             "time": time_s,
             "img_s": trainer.batch_size / time_s,
         }

@@ -64,7 +64,7 @@ def test_lines_hold_means_since_the_last_line(clock):
     assert [r["loss_cls"] for r in records] == [1.5, 3.5, 5.0, 6.5, 8.5, 10.0]
     assert [r["loss"] for r in records] == [2.5, 4.5, 6.0, 7.5, 9.5, 11.0]
     assert all(r["time"] == 0.5 and r["img_s"] == 16 and r["data_time"] == 0.25 for r in records)
-    assert all(r["grad_norm"] == 3.0 and r["loss_scale"] == 128.0 for r in records)
+    assert all(r["grad_norm"] == 3.0 and r["scale"] == 128.0 for r in records)
     assert metrics["loss"] == 11.0 and metrics["skipped_steps"] == 2
 
 
