@@ -65,7 +65,9 @@ def crash():
     raise RuntimeError("power cut")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if "O2" in kind else []) for kind in KINDS]
+)
 def test_resuming_is_exact(repo, faces, tmp_path, with_hook, kind):
     settings = [*RUN, *KINDS[kind]]
     train(make_options(repo, faces, tmp_path / "whole", *settings, validate=False))
