@@ -115,6 +115,7 @@ def read_commit() -> str:
     """Return the git commit of this source tree, or "" outside a checkout."""
     command = [
         "git",
+        "--no-optional-locks",
         "-C",
         str(Path(__file__).resolve().parent),
         "describe",

@@ -45,7 +45,9 @@ class CheckpointHook(Hook):
 
     def describe(self) -> str:
         """Return where to continue from, for the message of an error."""
-        return f"Last checkpoint: {self.last}" if self.last else "No checkpoint yet"
+        if not self.last:
+            return "No checkpoint was saved"
+        return f"Last checkpoint: {self.last}; --resume-from auto continues there"
 
     def before_train(self, trainer: Trainer) -> None:
         """Note what was resumed."""

@@ -130,9 +130,7 @@ class Trainer:
                 if stop.is_agreed(self.iter) and self.iter < self.total_iters:
                     self._call("on_stop")
                     self.loader.close()
-                    raise Interrupted(
-                        f"{stop.name} at iter {self.iter}: saved; go on with --resume-from auto"
-                    )
+                    raise Interrupted(f"{stop.name} at iter {self.iter}. {self.guard.describe()}")
         self.guard.check()
         self._call("after_train")
         self.loader.close()

@@ -89,7 +89,9 @@ def test_a_signal_saves_and_resuming_is_exact(repo, faces, tmp_path, with_hook, 
 
     torn = make_options(repo, faces, tmp_path / "torn", "total_epochs=2", validate=False, resume_from="auto")
     with_hook(AtIter(3, lambda: os.kill(os.getpid(), number)))
-    with pytest.raises(Interrupted, match=f"{number.name} at iter 3: saved") as error:
+    with pytest.raises(
+        Interrupted, match=rf"{number.name} at iter 3\. Last checkpoint: latest.pth \(iter 3\)"
+    ) as error:
         train(torn)
     assert error.value.exit_code == 75 and signal.getsignal(number) is before
     assert checkpoint.load(tmp_path / "torn/latest.pth")["position"]["iter"] == 3

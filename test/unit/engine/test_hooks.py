@@ -81,11 +81,13 @@ def test_nothing_new_is_not_saved_again(run, tmp_path):
     hook.before_train(trainer)
     hook.after_train(trainer)
     assert list(tmp_path.iterdir()) == []
-    assert hook.describe() == "Last checkpoint: the one resumed (iter 3)"
+    assert hook.describe() == (
+        "Last checkpoint: the one resumed (iter 3); --resume-from auto continues there"
+    )
 
 
 def test_describe_names_the_last_checkpoint():
-    assert CheckpointHook(CheckpointConfig()).describe() == "No checkpoint yet"
+    assert CheckpointHook(CheckpointConfig()).describe() == "No checkpoint was saved"
 
 
 def test_second_name_shares_the_bytes_and_survives_the_first(tmp_path):
