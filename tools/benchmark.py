@@ -1,0 +1,50 @@
+"""Measure one part of the trainer against a plain baseline in the same run; see docs/benchmarks.md.
+
+python tools/benchmark.py targets --batch 32
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmdet.errors import run_cli
+
+# name: (module with add_arguments(parser) and run(args) -> dict, what it measures)
+COMMANDS = {
+    "targets": ("mmdet.benchmark.targets", "assignment, targets and losses"),
+    "evaluation": ("mmdet.benchmark.evaluation", "WIDER FACE average precision"),
+    "data": ("mmdet.benchmark.data", "JPEG files to a normalised batch"),
+    "step": ("mmdet.benchmark.step", "a training step, part by part, and its roofline"),
+    "startup": ("mmdet.benchmark.startup", "from the command line to the first iteration"),
+}
+ALIASES = {"eval": "evaluation"}
+
+
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    name = ALIASES.get(name, name)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for known, (module, summary) in COMMANDS.items():
+        aliases = [alias for alias, target in ALIASES.items() if target == known]
+        command = commands.add_parser(known, aliases=aliases, help=summary, description=summary)
+        if known != name:  # its module need not be loaded: torch is slow to import
+            continue
+        loaded = importlib.import_module(module)
+        loaded.add_arguments(command)
+        command.add_argument("--json", metavar="FILE", help="write the figures there, too")
+        command.set_defaults(run=loaded.run)
+    args = parser.parse_args()
+
+    from mmdet.benchmark.measure import report
+
+    report(args.run(args), name, args.json)
+
+
+if __name__ == "__main__":
+    run_cli(main)
