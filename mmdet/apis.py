@@ -20,10 +20,10 @@ from mmdet.core.postprocess import Postprocess
 from mmdet.core.structures import Detections
 from mmdet.datasets.build import build_pipeline
 from mmdet.datasets.collate import collate_test
-from mmdet.datasets.images import read_image
+from mmdet.datasets.images import as_bgr, read_image
 from mmdet.datasets.transforms.base import Compose, make_sample
 from mmdet.device import pick_device
-from mmdet.errors import ConfigError, DataError
+from mmdet.errors import ConfigError
 from mmdet.evaluation.predict import detect_batch
 from mmdet.models.detectors.scrfd import SCRFD
 
@@ -114,19 +114,7 @@ def _load(image: Image, number: int) -> tuple[np.ndarray, str]:
     """Return (H, W, 3) BGR pixels and a name for messages."""
     if isinstance(image, (str, Path)):
         return read_image(image), str(image)
-    name = f"image {number}"
-    if not isinstance(image, np.ndarray):
-        raise DataError(f"{name}: expected a path or an array, got {type(image).__name__}.")
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
-        raise DataError(f"{name}: shape {image.shape}, expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).")
-    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
-        raise DataError(f"{name}: {image.dtype} pixels, expected uint8, or floats from 0 to 255.")
-    if image.shape[2] == 1:
-        image = np.repeat(image, 3, axis=2)
-    pixels = image[..., :3] if image.dtype == np.uint8 else image[..., :3].astype(np.float32)
-    return np.ascontiguousarray(pixels), name
+    return as_bgr(image, f"image {number}"), f"image {number}"
 
 
 def _by_class(found: Detections, num_classes: int) -> list[np.ndarray]:

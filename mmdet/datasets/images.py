@@ -34,15 +34,48 @@ def read_image(path: str | Path, label_hw: tuple[int, int] | None = None) -> np.
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise UnreadableImageError(f"image {path}: {error.strerror or error}") from None
-    image = _decode(data, cv2.IMREAD_COLOR)
-    if image is None:
-        reason = "is empty" if not len(data) else "cannot be decoded"
-        raise UnreadableImageError(f"image {path} {reason}")
+    image = decode_image(data, f"image {path}")
     if label_hw is not None and image.shape[:2] != label_hw and image.shape[1::-1] == label_hw:
         unrotated = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if unrotated is not None and unrotated.shape[:2] == label_hw:
             return unrotated
     return image
+
+
+def decode_image(data: np.ndarray, name: str) -> np.ndarray:
+    """Return (H, W, 3) uint8 BGR of an encoded file's bytes (n,) uint8; see `read_image`.
+
+    Raises:
+        UnreadableImageError: "<name> is empty" or "<name> cannot be decoded".
+    """
+    image = _decode(data, cv2.IMREAD_COLOR)
+    if image is None:
+        raise UnreadableImageError(f"{name} {'cannot be decoded' if len(data) else 'is empty'}")
+    return image
+
+
+def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
+    """Return (H, W, 3) BGR pixels of an array a user gives, uint8 or, if it was floating, float32.
+
+    Args:
+        image: (H, W), (H, W, 1) gray, (H, W, 3) BGR or (H, W, 4) BGRA, values 0..255.
+        name: for messages.
+
+    Raises:
+        DataError: another shape or type.
+    """
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"{name}: expected a path or an array, got {type(image).__name__}.")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+        raise DataError(f"{name}: shape {image.shape}, expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).")
+    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
+        raise DataError(f"{name}: {image.dtype} pixels, expected uint8, or floats from 0 to 255.")
+    if image.shape[2] == 1:
+        image = np.repeat(image, 3, axis=2)
+    pixels = image[..., :3] if image.dtype == np.uint8 else image[..., :3].astype(np.float32)
+    return np.ascontiguousarray(pixels)
 
 
 def _decode(data: np.ndarray, flags: int) -> np.ndarray | None:

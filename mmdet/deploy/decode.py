@@ -1,0 +1,147 @@
+"""Network output to faces, in numpy and with the reference runtime's conventions.
+
+They are not those of the evaluation (mmdet/core): a score equal to the threshold counts, boxes are not
+clamped to the picture, and a box that ends at pixel x includes that pixel (the "+1" in areas and overlaps).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What was found in one picture; n faces, K keypoints.
+
+    Attributes:
+        bboxes: (n, 5) float32 x1, y1, x2, y2, score in pixels of the picture, best first (or largest
+            first, if only the `max_num` largest were asked for).
+        kps: (n, K, 2) float32, or None if the model has no keypoints.
+        labels: (n,) int64 class index.
+    """
+
+    bboxes: np.ndarray
+    kps: np.ndarray | None
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        """Return n."""
+        return len(self.bboxes)
+
+    def take(self, index: np.ndarray) -> "Faces":
+        """Return the faces `index` chooses, in its order."""
+        return Faces(self.bboxes[index], None if self.kps is None else self.kps[index], self.labels[index])
+
+    def scaled(self, scale: float) -> "Faces":
+        """Return the faces in pixels of the picture, given the factor from picture to network input."""
+        bboxes = self.bboxes.copy()
+        bboxes[:, :4] /= scale
+        return Faces(bboxes, None if self.kps is None else self.kps / np.float32(scale), self.labels)
+
+
+@lru_cache(maxsize=100)
+def anchor_centers(height: int, width: int, stride: int, num_anchors: int) -> np.ndarray:
+    """Return the (height * width * num_anchors, 2) float32 x, y of all anchors of a level; do not change it.
+
+    The cell in row i, column j is at (j * stride, i * stride); its anchors follow one another.
+    """
+    y, x = np.mgrid[:height, :width]
+    centers = np.stack((x, y), axis=-1).astype(np.float32) * stride
+    centers = np.repeat(centers.reshape(-1, 2), num_anchors, axis=0)
+    centers.setflags(write=False)
+    return centers
+
+
+def decode_level(
+    scores: np.ndarray,
+    bbox: np.ndarray,
+    kps: np.ndarray | None,
+    centers: np.ndarray,
+    stride: int,
+    thresh: float,
+) -> tuple[np.ndarray, Faces]:
+    """Decode what one level says about N pictures, where the score is at least `thresh`.
+
+    Args:
+        scores: (N, A, C), after the sigmoid.
+        bbox: (N, A, 4) distances from the centre to left, top, right, bottom, in strides.
+        kps: (N, A, 2K) offsets from the centre in strides, or None.
+        centers: (A, 2).
+        stride: pixels per cell.
+        thresh: lowest score.
+
+    Returns:
+        The picture each face belongs to, (m,), and the faces in pixels of the network input.
+    """
+    image, anchor, label = np.nonzero(scores >= thresh)
+    center = centers[anchor]  # (m, 2)
+    ltrb = bbox[image, anchor] * stride
+    rows = np.concatenate(
+        (center - ltrb[:, :2], center + ltrb[:, 2:], scores[image, anchor, label, None]), axis=1
+    )
+    points = None
+    if kps is not None:
+        points = center[:, None] + kps[image, anchor].reshape(len(image), kps.shape[-1] // 2, 2) * stride
+    return image, Faces(rows.astype(np.float32, copy=False), points, label)
+
+
+def concatenate(parts: Sequence[Faces]) -> Faces:
+    """Return the faces of all parts, in order."""
+    kps = None if parts[0].kps is None else np.concatenate([part.kps for part in parts])  # type: ignore[misc]
+    return Faces(
+        np.concatenate([part.bboxes for part in parts]), kps, np.concatenate([part.labels for part in parts])
+    )
+
+
+def suppress(found: Faces, iou_thresh: float) -> Faces:
+    """Return the faces best first, without those that overlap a better one of their class too much."""
+    order = np.argsort(found.bboxes[:, 4], kind="stable")[::-1]  # equal scores: the later one first
+    kept = [order[:0]]
+    for label in np.unique(found.labels):
+        of_class = order[found.labels[order] == label]
+        kept.append(of_class[nms(found.bboxes[of_class, :4], iou_thresh)])
+    keep = np.zeros(len(order), dtype=bool)
+    keep[np.concatenate(kept)] = True
+    return found.take(order[keep[order]])
+
+
+def nms(bboxes: np.ndarray, iou_thresh: float) -> np.ndarray:
+    """Return the indices of the boxes to keep, (k,) int64.
+
+    Args:
+        bboxes: (n, 4) xyxy, best first; the pixel at x2, y2 belongs to the box.
+        iou_thresh: a box goes if its overlap with a kept one is larger.
+    """
+    x1, y1, x2, y2 = bboxes.T
+    areas = (x2 - x1 + 1) * (y2 - y1 + 1)
+    left, kept = np.arange(len(bboxes)), []
+    while left.size:
+        best, rest = left[0], left[1:]
+        kept.append(best)
+        width = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest]) + 1
+        height = np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest]) + 1
+        inter = np.maximum(width, 0) * np.maximum(height, 0)
+        left = rest[inter / (areas[best] + areas[rest] - inter) <= iou_thresh]
+    return np.array(kept, dtype=np.int64)
+
+
+def keep_largest(found: Faces, max_num: int, metric: str, image_hw: tuple[int, int]) -> Faces:
+    """Return the `max_num` most important faces, most important first; all of them if there are no more.
+
+    Args:
+        found: of one picture.
+        max_num: 0 for all.
+        metric: "max": the area of the box; else the area less twice the squared distance of its centre from
+            the picture's.
+        image_hw: size of the picture.
+    """
+    if not 0 < max_num < len(found):
+        return found
+    x1, y1, x2, y2 = found.bboxes[:, :4].T
+    value = (x2 - x1) * (y2 - y1)
+    if metric != "max":
+        height, width = image_hw
+        value = value - 2 * (((x1 + x2) / 2 - width // 2) ** 2 + ((y1 + y2) / 2 - height // 2) ** 2)
+    return found.take(np.argsort(value)[::-1][:max_num])

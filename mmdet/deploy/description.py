@@ -1,0 +1,112 @@
+"""What one must know to run an exported model: a JSON file beside it, and the same inside it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+FORMAT = 1
+METADATA_KEY = "scrfd"
+# Number of outputs -> strides and anchors per cell, for files that carry no description of their own.
+PUBLISHED = {
+    6: ((8, 16, 32), 2, False),
+    9: ((8, 16, 32), 2, True),
+    10: ((8, 16, 32, 64, 128), 1, False),
+    15: ((8, 16, 32, 64, 128), 1, True),
+}
+NMS_OUTPUTS = ("bboxes", "scores", "labels", "image_index")
+
+
+@dataclass(frozen=True)
+class Description:
+    """Facts of an exported detector.
+
+    Attributes:
+        strides: one per level.
+        num_anchors: anchors per cell.
+        num_kps: keypoints per face, 0 for none.
+        classes: names, in the order of the score's last axis.
+        mean, std: of the input, in its channel order.
+        channels: "RGB" or "BGR".
+        anchors: width and height in pixels of the anchors of a cell, per level. Decoding does not need them.
+        nms: the thresholds inside the graph, {"iou_threshold", "score_threshold"}; None without.
+        precision: "fp32" or "fp16" arithmetic inside; inputs and outputs are fp32 either way.
+        config: name of the config file.
+    """
+
+    strides: tuple[int, ...]
+    num_anchors: int
+    num_kps: int
+    classes: tuple[str, ...] = ("face",)
+    mean: tuple[float, ...] = (127.5, 127.5, 127.5)
+    std: tuple[float, ...] = (128.0, 128.0, 128.0)
+    channels: str = "RGB"
+    anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
+    nms: dict[str, float] | None = None
+    precision: str = "fp32"
+    config: str = ""
+
+    def output_names(self) -> list[str]:
+        """Return the outputs in order: score_8 score_16 ... bbox_8 ... kps_8 ..., or those after NMS."""
+        if self.nms is not None:
+            return [*NMS_OUTPUTS, *(["kps"] if self.num_kps else [])]
+        kinds = ["score", "bbox", *(["kps"] if self.num_kps else [])]
+        return [f"{kind}_{stride}" for kind in kinds for stride in self.strides]
+
+    def to_json(self) -> str:
+        """Return the text of the JSON file."""
+        return json.dumps(self.to_dict(), indent=1) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, with a sentence on how to decode."""
+        return {"format": FORMAT, **asdict(self), "outputs": self.output_names(), "decoding": DECODING}
+
+    @classmethod
+    def from_json(cls, text: str) -> "Description":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is none, or of a newer format.
+        """
+        content = json.loads(text)
+        if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+            raise ValueError(f"format {FORMAT} expected")
+        try:
+            return cls(**{key: _freeze(content[key]) for key in cls.__dataclass_fields__})
+        except KeyError as error:
+            raise ValueError(f"{error} is missing") from None
+
+
+DECODING = (
+    "Anchor i of a level belongs to cell i // num_anchors; cells go row by row, ceil(W / stride) in a row. "
+    "Its centre is (column * stride, row * stride). bbox: x1 = cx - l * stride, y1 = cy - t * stride, "
+    "x2 = cx + r * stride, y2 = cy + b * stride. kps: x = cx + dx * stride, y = cy + dy * stride. "
+    "score is a probability already."
+)
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value
+
+
+def guess(num_outputs: int, last_dims: Sequence[object]) -> Description | None:
+    """Return the description of a published file without one, known by the number of its outputs.
+
+    Args:
+        num_outputs: of the graph.
+        last_dims: last dimension of every output; symbolic ones are no check.
+    """
+    if num_outputs not in PUBLISHED:
+        return None
+    strides, num_anchors, has_kps = PUBLISHED[num_outputs]
+    levels = len(strides)
+    numbers = [dim if isinstance(dim, int) else None for dim in last_dims]
+    wanted = [None] * levels + [4] * levels + [10] * (levels if has_kps else 0)
+    if any(
+        got is not None and want is not None and got != want
+        for got, want in zip(numbers, wanted, strict=True)
+    ):
+        return None
+    num_classes = numbers[0] or 1
+    classes = ("face",) if num_classes == 1 else tuple(f"class_{index}" for index in range(num_classes))
+    return Description(strides, num_anchors, 5 if has_kps else 0, classes)

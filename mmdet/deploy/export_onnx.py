@@ -1,0 +1,224 @@
+"""Write an ONNX file with torch's exporter, under the names and shapes of the published models."""
+
+import copy
+import logging
+import tempfile
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmdet.apis import init_detector
+from mmdet.core.postprocess import Postprocess
+from mmdet.deploy.description import METADATA_KEY, Description
+from mmdet.deploy.graph_nms import nms_in_graph
+from mmdet.errors import ConfigError, DeviceError
+from mmdet.models.detectors.scrfd import SCRFD, flatten_maps
+from mmdet.models.layers import NUM_KPS
+
+logger = logging.getLogger("mmdet")
+
+INPUT_NAME = "input.1"
+OPSETS = range(11, 21)
+TRACED_HW = (640, 640)  # of a graph whose height and width stay open
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to export.
+
+    Attributes:
+        height, width: of the input; -1 leaves them open.
+        dynamic_batch: leave the number of pictures open; else it is 1.
+        opset: 11..20.
+        simplify: run onnxslim over the graph.
+        with_nms: decode and suppress inside the graph.
+        score_thr, iou_thr: for with_nms; None: those of the config's test_cfg.
+        half: fp16 weights and arithmetic; inputs and outputs stay fp32.
+    """
+
+    height: int = -1
+    width: int = -1
+    dynamic_batch: bool = False
+    opset: int = 17
+    simplify: bool = False
+    with_nms: bool = False
+    score_thr: float | None = None
+    iou_thr: float | None = None
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be exported."""
+        if self.opset not in OPSETS:
+            raise ConfigError(f"--opset {self.opset}: from {OPSETS[0]} to {OPSETS[-1]}")
+        if min(self.height, self.width) != -1 and min(self.height, self.width) < 32:
+            raise ConfigError(f"--shape {self.height} {self.width}: at least 32 each, or -1 -1 for any size")
+        if (self.height == -1) != (self.width == -1):
+            raise ConfigError(f"--shape {self.height} {self.width}: -1 for both or for none")
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Return whether height and width stay open."""
+        return self.height == -1
+
+
+class ExportModule(nn.Module):
+    """A detector whose outputs are those of an ONNX file, in the order of `Description.output_names`."""
+
+    def __init__(self, model: SCRFD, description: Description) -> None:
+        super().__init__()
+        self.model = model
+        self.description = description
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map (N, 3, H, W) fp32 to scores (N, A, C), bbox (N, A, 4), kps (N, A, 10) per level, or through NMS."""
+        head = self.model.bbox_head
+        dtype = next(self.model.parameters()).dtype
+        cls, bbox, kps = self.model.raw(images.to(dtype))
+        scores = [flatten_maps([m], head.num_classes).float().sigmoid() for m in cls]
+        if head.use_dfl:
+            logits = [flatten_maps([m], 4 * (head.reg_max + 1)).float() for m in bbox]
+            ltrb = [head.integral(flat.reshape(*flat.shape[:2], 4, -1)) for flat in logits]
+        else:
+            ltrb = [flatten_maps([m], 4).float() for m in bbox]
+        points = [flatten_maps([m], 2 * NUM_KPS).float() for m in kps if m is not None]
+        if self.description.nms is None:
+            return (*scores, *ltrb, *points)
+        sizes_hw = [(m.shape[2], m.shape[3]) for m in cls]
+        return nms_in_graph(scores, ltrb, points, sizes_hw, self.description)
+
+
+def describe(model: SCRFD, options: ExportOptions) -> Description:
+    """Return the facts of a model made by `init_detector`, as they will stand in its ONNX file."""
+    head = model.bbox_head
+    cfg = model.cfg
+    grid = head.anchor_generator.grid([(1, 1)] * len(head.strides))
+    nms = None
+    if options.with_nms:
+        defaults = Postprocess.from_test_cfg(cfg.test_cfg)
+        score_thr = defaults.score_thr if options.score_thr is None else options.score_thr
+        iou_thr = defaults.iou_threshold if options.iou_thr is None else options.iou_thr
+        nms = {"score_threshold": score_thr, "iou_threshold": iou_thr}
+    facts = Description(
+        strides=head.strides,
+        num_anchors=head.anchor_generator.num_anchors_per_cell,
+        num_kps=NUM_KPS if head.use_kps else 0,
+        classes=_class_names(model),
+        anchors=tuple(level.anchor_whs for level in grid.levels),
+        nms=nms,
+        precision="fp16" if options.half else "fp32",
+        config=Path(cfg.filename).stem,
+    )
+    return replace(facts, **_normalization(cfg.data.test or cfg.data.val or {}))
+
+
+def export_module(module: ExportModule, path: str | Path, options: ExportOptions) -> None:
+    """Write the ONNX file and, beside it, its description as .json; an existing file is replaced at the end.
+
+    Raises:
+        DeviceError: the onnx packages are missing.
+        ConfigError: the folder cannot be written.
+    """
+    onnx, slim = _import_onnx(options.simplify)
+    path = Path(path)
+    hw = TRACED_HW if options.is_dynamic else (options.height, options.width)
+    images = torch.zeros(1, 3, *hw)
+    axes: dict[int, str] = {0: "N"} if options.dynamic_batch else {}
+    axes |= {2: "H", 3: "W"} if options.is_dynamic else {}
+    names = module.description.output_names()
+    dynamic = {INPUT_NAME: axes} | {name: _output_axes(name, options) for name in names}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            unfinished = Path(folder) / path.name
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")  # on tracing and deprecation: what counts is `verify`
+                torch.onnx.export(
+                    module.eval(),
+                    (images,),
+                    str(unfinished),
+                    input_names=[INPUT_NAME],
+                    output_names=names,
+                    dynamic_axes={name: value for name, value in dynamic.items() if value},
+                    opset_version=options.opset,
+                    dynamo=False,  # the other exporter writes opset 18 and converts down, with failures
+                )
+            graph = onnx.load(str(unfinished))
+            graph = slim(graph) if slim else graph
+            onnx.helper.set_model_props(graph, {METADATA_KEY: module.description.to_json()})
+            onnx.checker.check_model(graph, full_check=True)
+            onnx.save(graph, str(unfinished))
+            unfinished.replace(path)
+        path.with_suffix(".json").write_text(module.description.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def export_checkpoint(
+    config: str | Path, checkpoint: str | Path, path: str | Path | None, options: ExportOptions
+) -> tuple[Path, ExportModule]:
+    """Export a checkpoint; the default file is CONFIG.onnx or CONFIG_HxW.onnx in the current folder.
+
+    Returns:
+        The file written, and the module to compare it with, in fp32 and on the CPU.
+
+    Raises:
+        ConfigError, CheckpointError, DeviceError: see their messages.
+    """
+    model = init_detector(config, checkpoint, device="cpu")
+    description = describe(model, options)
+    if path is None:
+        size = "" if options.is_dynamic else f"_{options.height}x{options.width}"
+        path = Path(f"{Path(config).stem}{size}.onnx")
+    module = ExportModule(model, description)
+    export_module(
+        ExportModule(copy.deepcopy(model).half(), description) if options.half else module, path, options
+    )
+    return Path(path), module
+
+
+def _output_axes(name: str, options: ExportOptions) -> dict[int, str]:
+    """Return the open axes of an output; torch wants each named."""
+    if options.with_nms:
+        return {0: "faces"}
+    batch = {0: "N"} if options.dynamic_batch else {}
+    return batch | ({1: f"A_{name.rpartition('_')[2]}"} if options.is_dynamic else {})
+
+
+def _import_onnx(simplify: bool) -> tuple[Any, Any]:
+    """Return the onnx package and onnxslim's function (None if not asked for)."""
+    try:
+        import onnx
+
+        if not simplify:
+            return onnx, None
+        import onnxslim
+    except ImportError as error:
+        raise DeviceError(
+            f"export needs another package ({error}); pip install 'scrfd-trainer[onnx]'"
+        ) from None
+    return onnx, onnxslim.slim
+
+
+def _class_names(model: SCRFD) -> tuple[str, ...]:
+    names, num = tuple(model.CLASSES), model.bbox_head.num_classes
+    return names if len(names) == num else tuple(f"class_{index}" for index in range(num))
+
+
+def _normalization(dataset_cfg: Any) -> dict[str, Any]:
+    """Return mean, std and channels of the Normalize step of a test pipeline."""
+    steps = list(dataset_cfg.get("pipeline", ()))
+    for step in steps:
+        steps += step.get("transforms", ())
+        if step.get("type") == "Normalize":
+            channels = "RGB" if step.get("to_rgb", True) else "BGR"
+            return {
+                "mean": tuple(map(float, step["mean"])),
+                "std": tuple(map(float, step["std"])),
+                "channels": channels,
+            }
+    logger.warning("the config's test pipeline has no Normalize; assuming mean 127.5, std 128, RGB")
+    return {}

@@ -1,0 +1,68 @@
+"""Export a checkpoint to ONNX, with the output names of the published models.
+
+    python tools/scrfd2onnx.py configs/scrfd/scrfd_500m_bnkps.py model.pth --dynamic-batch --simplify --verify
+
+Writes F.onnx and F.json (strides, anchors, normalisation, classes, how to decode).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmdet.errors import ConfigError, run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("config")
+    add("checkpoint")
+    add("--output-file", metavar="F.onnx", help="default: CONFIG.onnx or CONFIG_HxW.onnx, here")
+    add("--shape", type=int, nargs="+", default=[-1, -1], metavar="S",
+        help="height and width, or one number for a square; -1 -1: any size (default)")  # fmt: skip
+    add("--dynamic-batch", action="store_true", help="any number of pictures at once (default: 1)")
+    add("--simplify", action="store_true", help="run onnxslim over the graph")
+    add("--opset", type=int, default=17, metavar="N", help="11 to 20 (default: 17)")
+    add("--fp16", action="store_true", help="half-precision weights; inputs and outputs stay fp32")
+    add("--with-nms", action="store_true", help="decode and suppress inside the graph")
+    add("--score-thr", type=float, metavar="T", help="with --with-nms (default: the config's test_cfg)")
+    add("--nms-thr", type=float, metavar="T", help="with --with-nms (default: the config's test_cfg)")
+    add("--verify", action="store_true", help="compare with torch over shapes and batches")
+    args = parser.parse_args()
+    if len(args.shape) > 2:
+        raise ConfigError(f"--shape {' '.join(map(str, args.shape))}: one or two numbers")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    from mmdet.deploy.export_onnx import ExportOptions, export_checkpoint
+
+    options = ExportOptions(
+        height=args.shape[0],
+        width=args.shape[-1],
+        dynamic_batch=args.dynamic_batch,
+        opset=args.opset,
+        simplify=args.simplify,
+        with_nms=args.with_nms,
+        score_thr=args.score_thr,
+        iou_thr=args.nms_thr,
+        half=args.fp16,
+    )
+    path, module = export_checkpoint(args.config, args.checkpoint, args.output_file, options)
+    print(f"wrote {path} and {path.with_suffix('.json').name}")
+    if not args.verify:
+        return
+    from mmdet.deploy.verify import verify
+
+    for parity in verify(path, module, options):
+        shape = "x".join(map(str, parity.shape))
+        print(f"verified {shape}: max abs error {parity.score:.1e} scores, {parity.distance:.1e} strides")
+
+
+if __name__ == "__main__":
+    run_cli(main)
