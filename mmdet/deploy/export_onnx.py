@@ -74,7 +74,7 @@ class ExportModule(nn.Module):
         self.description = description
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Map (N, 3, H, W) fp32 to scores (N, A, C), bbox (N, A, 4), kps (N, A, 10) per level, or through NMS."""
+        """Map (N, 3, H, W) fp32 to the outputs `Description.output_names` lists."""
         head = self.model.bbox_head
         dtype = next(self.model.parameters()).dtype
         cls, bbox, kps = self.model.raw(images.to(dtype))

@@ -70,9 +70,9 @@ def verify(
         results.append(_compare(images.shape, want, model.run(images), module.description))
         parity = results[-1]
         if not parity.fits(module.description.precision):
+            values = f"scores by {parity.score:.3g}, distances by {parity.distance:.3g} strides"
             raise CheckpointError(
-                f"{path} disagrees with torch at input {parity.shape}: "
-                f"{parity.detail or f'scores by {parity.score:.3g}, distances by {parity.distance:.3g} strides'}; "
+                f"{path} disagrees with torch at input {parity.shape}: {parity.detail or values}; "
                 f"allowed {TOLERANCE[module.description.precision]}"
             )
     return results
@@ -93,7 +93,11 @@ def _compare(
     if shapes[0] != shapes[1]:
         return Parity(shape, np.inf, np.inf, f"output shapes {shapes[1]}, torch gives {shapes[0]}")
     worst = {"score": 0.0, "distance": 0.0}
-    unit = 1.0 if description.nms is None else max(description.strides)
+    unit = 1.0
+    if description.nms is not None:
+        unit = max(description.strides)
+        match = _match(want, got)
+        got = [array[match] for array in got]
     for name, a, b in zip(description.output_names(), want, got, strict=True):
         error = float(np.abs(a - b).max(initial=0.0))
         if name.startswith(("bbox", "kps")):
@@ -101,3 +105,16 @@ def _compare(
         else:
             worst["score"] = max(worst["score"], error)
     return Parity(shape, **worst)
+
+
+def _match(want: list[np.ndarray], got: list[np.ndarray]) -> np.ndarray:
+    """Return, for each face of `want`, the index of the same face of `got`.
+
+    Faces come best first, so a difference in the last bit of a score may exchange two of them.
+    """
+    rows = []
+    for bboxes, _, labels, image in (want[:4], got[:4]):
+        rows.append(np.concatenate((bboxes, 1e6 * np.stack((labels, image), axis=1)), axis=1))
+    distance = np.abs(rows[0][:, None] - rows[1][None]).max(axis=-1)  # (M, M)
+    match = distance.argmin(axis=1) if len(distance) else np.zeros(0, np.int64)
+    return match if len(set(match)) == len(match) else np.arange(len(match))

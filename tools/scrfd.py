@@ -1,0 +1,69 @@
+"""Find faces in pictures, folders, patterns, videos and cameras with an ONNX model. Needs no torch.
+
+    python tools/scrfd.py model.onnx photos/ --out results --draw
+    python tools/scrfd.py model.onnx a.jpg 'b/*.png' film.mp4 > faces.jsonl
+
+Exit code 0: at least one picture was read; those that could not be are listed on standard error.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmdet.errors import run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL.onnx")
+    add("inputs", nargs="+", metavar="INPUT", help="picture, folder, pattern, video or number of a camera")
+    add("--out", type=Path, metavar="DIR", help="folder for the results (default: JSON lines to stdout)")
+    add("--format", default="json", metavar="F", help="json, txt or widerface (default: json)")
+    add("--draw", action="store_true", help="also write pictures and videos with the faces drawn in")
+    add("--thr", type=float, default=0.5, metavar="T", help="lowest score (default: 0.5)")
+    add("--nms", type=float, default=0.4, metavar="T", help="largest overlap of two faces (default: 0.4)")
+    add("--input-size", type=int, nargs=2, metavar=("W", "H"),
+        help="pictures are fitted into it (default: 640 640, or the model's own)")  # fmt: skip
+    add("--batch-size", type=int, default=16, metavar="N", help="pictures in one pass (default: 16)")
+    add("--two-scale", action="store_true", help="a second look at a quarter of the size, for close-ups")
+    add("--max-num", type=int, default=0, metavar="N", help="largest and most central faces only (0: all)")
+    add("--max-frames", type=int, default=0, metavar="N", help="of each video or camera (0: all)")
+    add("--provider", default="auto", metavar="P", help="auto, cpu, or an accelerator's (default: auto)")
+    add("--device-id", type=int, default=0, metavar="N", help="of the accelerator (default: 0)")
+    add("--threads", type=int, default=0, metavar="N", help="in one operator (0: onnxruntime's choice)")
+    add("--quiet", action="store_true", help="no progress, no summary")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from mmdet.deploy.run import RunOptions, detect_inputs
+
+    options = RunOptions(
+        out=args.out,
+        file_format=args.format,
+        draw=args.draw,
+        thresh=args.thr,
+        nms_thresh=args.nms,
+        input_size=tuple(args.input_size) if args.input_size else None,
+        batch_size=args.batch_size,
+        two_scale=args.two_scale,
+        max_num=args.max_num,
+        max_frames=args.max_frames,
+        show_progress=not args.quiet,
+    )
+    from mmdet.deploy.ort_detector import SCRFD
+
+    detector = SCRFD(args.model, provider=args.provider, threads=args.threads, device_id=args.device_id)
+    summary = detect_inputs(detector, args.inputs, options)
+    if not args.quiet:
+        print("\n".join(summary.lines()), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_cli(main)
