@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,3 @@ class Simulator:
 def simulator(npu_python: str) -> Simulator:
     """Return a way to start commands on simulated cards."""
     return Simulator(npu_python)
-
-
-Probe = Callable[..., dict[str, Any]]
