@@ -4,6 +4,7 @@
 # VENV              where it is made                                              (.venv)
 # USE_CURRENT_ENV=1 no virtual environment: use PYTHON as it is and install only what it lacks.
 #                   For images that bring their own torch, such as Ascend's.
+# VENV_NPU          where the environment of test-ascend is made                  (.venv-npu)
 # TORCH             what to install where torch is missing; pinned, because an unpinned torch
 #                   may pull gigabytes of another build                           (torch==2.13.0)
 # JOBS              parallel test processes                                       (2)
@@ -12,6 +13,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
+VENV_NPU ?= .venv-npu
 TORCH ?= torch==2.13.0
 JOBS ?= 2
 TOY ?= data/toy
@@ -29,14 +31,15 @@ endif
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv train test check
+.PHONY: help venv train test test-ascend check
 
 help:
 	@echo "make train   install, draw a toy data set, train scrfd_500m_bnkps on it, evaluate (CPU is enough)"
 	@echo "make test    install, run every test"
+	@echo "make test-ascend   install the real torch-npu beside it, run test/ascend on simulated cards"
 	@echo "make check   format, lint, types and the fast tests (under 2 minutes)"
 	@echo "make venv    only make the virtual environment and install"
-	@echo "Variables: PYTHON VENV USE_CURRENT_ENV=1 TORCH JOBS TOY; see the head of the Makefile."
+	@echo "Variables: PYTHON VENV VENV_NPU USE_CURRENT_ENV=1 TORCH JOBS TOY; see the head of the Makefile."
 
 venv: $(STAMPS)/runtime
 
@@ -68,6 +71,22 @@ train: $(STAMPS)/runtime $(TOY)/done
 
 test: $(STAMPS)/test
 	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+# An environment of its own, because torch-npu fits one torch only. torch comes first: the pair is pinned.
+$(VENV_NPU)/stamp: setup.py requirements.txt
+	@[ -x $(VENV_NPU)/bin/python ] || $(PYTHON) -m venv $(VENV_NPU)
+	@echo "installing torch and torch-npu 2.13.0 in $(VENV_NPU)"
+	@$(VENV_NPU)/bin/python -m pip install -q torch==2.13.0
+	@$(VENV_NPU)/bin/python -m pip install -q -e '.[npu-sim,test]'
+	@touch $@
+
+ifneq ($(filter Linux-x86_64 Linux-aarch64,$(shell uname -sm | tr ' ' -)),)
+test-ascend: $(VENV_NPU)/stamp
+	@TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(VENV_NPU)/bin/python -m pytest -q test/ascend $(PYTEST_ARGS)
+else
+test-ascend:
+	@echo "test-ascend: skipped, torch-npu has wheels for Linux on x86-64 and aarch64 only, this is $$(uname -sm)"
+endif
 
 check: $(STAMPS)/test
 	$(PY) -m ruff format --check .

@@ -12,6 +12,9 @@ from types import ModuleType
 
 import pytest
 
+# Where torch-npu is installed and CANN is not, a plain `import torch` fails unless this is off.
+os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+
 REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("SCRFD_SHARED") or REPO.parent / "shared")
 
