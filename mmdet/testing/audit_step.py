@@ -84,6 +84,7 @@ def record_training(cfg: RunConfig, device: torch.device, batches: list[Batch]) 
     """Run one step to warm up, then record one step per batch."""
     trainer = build_trainer(cfg, device)
     with ExitStack() as stack:
+        stack.callback(trainer.log.close)
         if device.type == "cpu":
             _take_the_path_of_a_card(stack)
         trainer.train_step(batches[0].to(device))

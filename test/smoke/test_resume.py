@@ -245,6 +245,8 @@ def test_the_best_checkpoint_survives_resuming(repo, faces, tmp_path, with_hook,
     assert [path.name for path in tmp_path.glob("best_*")] == ["best_AP_hard_epoch_4.pth"]
 
 
-def test_logging_is_left_as_it_was():
+def test_logging_is_left_as_it_was(repo, faces, tmp_path):
     root = logging.getLogger("mmdet")
-    assert root.propagate and not root.handlers
+    before = (root.propagate, root.level, list(root.handlers))
+    train(make_options(repo, faces, tmp_path, "total_epochs=1", validate=False))
+    assert (root.propagate, root.level, list(root.handlers)) == before
