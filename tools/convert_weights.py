@@ -1,0 +1,37 @@
+"""Convert weights: checkpoints of any mmcv or mmdet age and ONNX files to ours, ours to ONNX.
+
+    python tools/convert_weights.py old.pth new.pth --config configs/scrfd/scrfd_10g.py
+    python tools/convert_weights.py det_500m.onnx new.pth --config configs/scrfd/scrfd_500m_bnkps.py
+    python tools/convert_weights.py new.pth new.onnx --config configs/scrfd/scrfd_500m_bnkps.py
+
+No code in a checkpoint is run. Says what matched.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmdet.errors import run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="SRC", help=".pth or .onnx")
+    parser.add_argument("target", metavar="DST", help=".pth or .onnx")
+    parser.add_argument("--config", help="of the model; needed where one side is ONNX")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from mmdet.deploy.convert import convert
+
+    print("\n".join(convert(args.source, args.target, args.config)))
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,33 @@
+"""Strip a checkpoint to its weights and a few plain facts, and put a hash into its name.
+
+python tools/publish_model.py work_dirs/a/latest.pth scrfd_10g.pth          # writes scrfd_10g-0123abcd.pth
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmdet.errors import run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="IN", help="checkpoint of this trainer, mmdet or mmcv")
+    parser.add_argument("target", metavar="OUT", help="file to write, without the hash")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from mmdet.deploy.publish import publish
+
+    path = publish(args.source, args.target)
+    print(f"wrote {path} ({path.stat().st_size / 2**20:.2f} MiB)")
+
+
+if __name__ == "__main__":
+    run_cli(main)
