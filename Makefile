@@ -63,7 +63,7 @@ $(STAMPS)/test: $(STAMPS)/runtime
 	@touch $@
 
 $(TOY)/done: tools/make_toy_faces.py | $(STAMPS)/runtime
-	$(PY) tools/make_toy_faces.py --out $(TOY) --train 800 --val 60 --seed 0
+	$(PY) tools/make_toy_faces.py --out $(TOY) --train 1000 --val 100 --seed 0
 	@touch $@
 
 train: $(STAMPS)/runtime $(TOY)/done

@@ -23,12 +23,12 @@ data = dict(
     ),
 )
 # AdamW: SGD at the recipe's rate is still near AP 0 after the 5,000 images in which AdamW reaches 0.5.
-optimizer = dict(_delete_=True, type="AdamW", lr=0.002, weight_decay=0.01)
+optimizer = dict(_delete_=True, type="AdamW", lr=0.003, weight_decay=0.01)
 lr_config = dict(
-    _delete_=True, policy="CosineAnnealing", min_lr=2e-5, warmup="linear", warmup_iters=50, warmup_ratio=0.02
+    _delete_=True, policy="CosineAnnealing", min_lr=3e-5, warmup="linear", warmup_iters=50, warmup_ratio=0.02
 )
-total_epochs = 18
+total_epochs = 21
 auto_scale_lr = dict(base_batch_size=8)
-checkpoint_config = dict(interval=6, max_keep_ckpts=1)
-evaluation = dict(interval=6, start=6)
+checkpoint_config = dict(interval=7, max_keep_ckpts=1)
+evaluation = dict(interval=7, start=7)
 log_config = dict(interval=50)

@@ -81,9 +81,9 @@ def _choose_spots(rng: RandomState, event: int, height: int, width: int) -> list
     """Return (x, y, half height) of each face, far (small) ones first; nobody hides much of another face."""
     side = min(height, width)
     num, low, high = (
-        (1, 0.14, 0.3),
-        (rng.randint(2, 8), 0.035, 0.14),
-        (rng.randint(12, 40), 0.014, 0.05),
+        (1, 0.16, 0.34),
+        (rng.randint(2, 7), 0.05, 0.16),
+        (rng.randint(10, 30), 0.012, 0.06),
         (0, 0, 0),
     )[event]
     spots: list[np.ndarray] = []
