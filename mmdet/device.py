@@ -15,6 +15,7 @@ import random
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -205,6 +206,23 @@ def make_grad_scaler(device: torch.device, init_scale: float, backends: Backends
     if device.type == "cuda":  # torch < 2.3
         return torch.cuda.amp.GradScaler(init_scale=init_scale)
     raise DeviceError(f"device {device.type}: loss scaling needs torch >= 2.3, this is {torch.__version__}.")
+
+
+def make_profiler(
+    device: torch.device, folder: Path, first_step: int, last_step: int, backends: Backends = BACKENDS
+) -> Any:
+    """Return the device's own profiler, which writes a trace of some steps into `folder`.
+
+    Call start() before the first step and step() after each; steps are counted from 1, first_step >= 2.
+    stop() ends an unfinished recording.
+    """
+    profiler = backends.torch_npu().profiler if device.type == "npu" else torch.profiler
+    active = last_step - first_step + 1
+    return profiler.profile(
+        schedule=profiler.schedule(skip_first=first_step - 2, wait=0, warmup=1, active=active, repeat=1),
+        on_trace_ready=profiler.tensorboard_trace_handler(str(folder), worker_name="rank0"),
+        record_shapes=True,
+    )
 
 
 def supports_bf16(device: torch.device, backends: Backends = BACKENDS) -> bool:

@@ -89,7 +89,8 @@ def _train_args(args: argparse.Namespace) -> list[str]:
         "--max-iters": args.max_iters,
     }
     pairs = [(name, str(value)) for name, value in values.items() if value is not None]
-    return [part for pair in pairs for part in pair] + (["--perf"] if args.mode == "performance" else [])
+    flags = {"--perf": args.mode == "performance", "--profiling": args.profiling}
+    return [part for pair in pairs for part in pair] + [name for name, is_on in flags.items() if is_on]
 
 
 def _make_parser(prog: str) -> argparse.ArgumentParser:
@@ -117,6 +118,15 @@ def _make_parser(prog: str) -> argparse.ArgumentParser:
     add("--work_dir", help="checkpoints and metrics (default: <output folder>/<case name>)")
     add("--resume_from", help="checkpoint to continue, or auto: the newest of work_dir")
     add("--load_from", help="weights to start from")
+    add(
+        "--profiling",
+        type=_profiling,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="True|False",
+        help="write a trace of steps 10 to 15 to <work_dir>/profile; GE and CANN mean True (default: False)",
+    )
     add("--max_iters", type=_positive_int, help="stop after so many iterations")
     add("--cfg_options", default="", help='more config changes: "optimizer.lr=0.02 log_config.interval=10"')
     return parser
@@ -127,6 +137,14 @@ def _positive_int(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive")
     return value
+
+
+def _profiling(text: str) -> bool:
+    """Read True or False; the Ascend scripts also say which profiler: ours records all there is."""
+    meanings = {"true": True, "1": True, "ge": True, "cann": True, "false": False, "0": False, "none": False}
+    if text.lower() not in meanings:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of True, False, GE, CANN")
+    return meanings[text.lower()]
 
 
 def _file(name: str) -> Path:

@@ -29,10 +29,16 @@ if _scrfd_source_cann; then
     export ASCEND_SLOG_PRINT_TO_STDOUT=${ASCEND_SLOG_PRINT_TO_STDOUT:-0}
     export ASCEND_GLOBAL_LOG_LEVEL=${ASCEND_GLOBAL_LOG_LEVEL:-3}     # errors only
     export ASCEND_GLOBAL_EVENT_ENABLE=${ASCEND_GLOBAL_EVENT_ENABLE:-0}
-    export TASK_QUEUE_ENABLE=${TASK_QUEUE_ENABLE:-1}                 # 2 is faster and takes more memory
     export COMBINED_ENABLE=${COMBINED_ENABLE:-1}
     export HCCL_WHITELIST_DISABLE=${HCCL_WHITELIST_DISABLE:-1}
     export HCCL_CONNECT_TIMEOUT=${HCCL_CONNECT_TIMEOUT:-1200}        # seconds; first-step compile is slow
-    export CPU_AFFINITY_CONF=${CPU_AFFINITY_CONF:-1}                 # bind each process to cores near its NPU
+    # Submit operators from a second thread; 2 is faster and takes more memory.
+    export TASK_QUEUE_ENABLE=${TASK_QUEUE_ENABLE:-1}
+    # Bind each process to cores near its NPU; 2 also binds its threads.
+    export CPU_AFFINITY_CONF=${CPU_AFFINITY_CONF:-1}
+    # Memory blocks that grow: less fragmentation. torch_npu aborts if PYTORCH_ALLOC_CONF is set too.
+    if [ -z "${PYTORCH_ALLOC_CONF:-}" ]; then
+        export PYTORCH_NPU_ALLOC_CONF=${PYTORCH_NPU_ALLOC_CONF:-expandable_segments:True}
+    fi
 fi
 unset -f _scrfd_cann_root _scrfd_source_cann

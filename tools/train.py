@@ -44,6 +44,7 @@ def parse_args() -> argparse.Namespace:
     add("--perf", action="store_true", help="measure speed: 3 epochs, no checkpoints, no evaluation")
     add("--max-iters", type=int, metavar="N", help="stop after N iterations")
     add("--auto-scale-lr", action="store_true", help="scale the learning rate with the images per step")
+    add("--profiling", action="store_true", help="write a trace of steps 10 to 15 to work_dir/profile")
     add("--amp", choices=("O0", "O1", "O2"), help="precision, instead of the config's amp.level")
     launch = parser.add_argument_group(
         "several ranks", "torchrun: see tools/dist_train.sh; or the Ascend names"
@@ -90,6 +91,7 @@ def main() -> None:
         load_from=args.load_from,
         auto_scale_lr=args.auto_scale_lr,
         amp=args.amp,
+        profiling=args.profiling,
     )
     record_errors(run_training)(options, info)
 

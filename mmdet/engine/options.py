@@ -23,6 +23,7 @@ class TrainOptions:
         amp: level, instead of the config's amp.level.
         perf: measure speed: 3 epochs or max_iters, no checkpoints, no evaluation.
         resume_from: a file or "auto".
+        profiling: write a trace of steps 10 to 15 to work_dir/profile.
     """
 
     config: str
@@ -38,6 +39,7 @@ class TrainOptions:
     load_from: str | None = None
     auto_scale_lr: bool = False
     amp: str | None = None
+    profiling: bool = False
 
 
 def read_config(options: TrainOptions) -> RunConfig:

@@ -16,6 +16,7 @@ from mmdet.distributed import DistInfo, barrier, is_main
 from mmdet.engine.assemble import build_trainer
 from mmdet.engine.logger import RunLog, write_json
 from mmdet.engine.options import TrainOptions
+from mmdet.engine.profile_hook import ProfileHook
 from mmdet.engine.trainer import Trainer
 from mmdet.errors import ConfigError
 
@@ -36,6 +37,8 @@ def run_training(options: TrainOptions, info: DistInfo) -> dict:
     log = RunLog(rank=info.rank)
     try:
         trainer = build_trainer(options, info, log)
+        if options.profiling:
+            trainer.hooks.insert(0, ProfileHook())
         _start_files(trainer, options)
         training_s = time.time()
         trainer.train()

@@ -17,6 +17,7 @@ from mmdet.device import (
     can_pin,
     device_summary,
     make_grad_scaler,
+    make_profiler,
     peak_memory_mib,
     pick_device,
     rng_state,
@@ -135,6 +136,19 @@ def test_an_absent_device_says_why_and_never_becomes_the_cpu():
         pick_device("npu", backends=backends())
     with pytest.raises(DeviceError, match="device cuda: .*Or pass --device cpu"):
         pick_device("cuda", backends=backends())
+
+
+def test_a_card_is_profiled_by_torch_npu(tmp_path):
+    profiler = types.SimpleNamespace(
+        tensorboard_trace_handler=lambda folder, worker_name: ("handler", folder, worker_name),
+        schedule=lambda **options: ("schedule", options),
+        profile=lambda **options: options,
+    )
+    stand_in = Backends(lambda: types.SimpleNamespace(profiler=profiler), None, FakeDevice)
+    handler = ("handler", str(tmp_path), "rank0")
+    schedule = ("schedule", {"skip_first": 8, "wait": 0, "warmup": 1, "active": 6, "repeat": 1})
+    made = make_profiler(FakeDevice("npu", 0), tmp_path, 10, 15, stand_in)
+    assert made == {"schedule": schedule, "on_trace_ready": handler, "record_shapes": True}
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "tpu:0", ""])

@@ -64,6 +64,26 @@ def test_unknown_argument_is_refused_with_its_name(repo, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("given", "is_on"),
+    [
+        ("--profiling=True", True), ("--profiling", True), ("--profiling=GE", True),
+        ("--profiling=CANN", True),
+        ("--profiling=false", False), ("--profiling=False", False),
+        ("--profiling=0", False), ("--seed=1", False),
+    ],
+)  # fmt: skip
+def test_profiling_reaches_the_training_command(tmp_path, given, is_on):
+    job = parse(make_data(tmp_path), "--config=setup.py", given)
+    assert ("--profiling" in launch.train_command(job, tmp_path)) == is_on
+
+
+def test_profiling_refuses_what_it_does_not_know(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(make_data(tmp_path), "--config=setup.py", "--profiling=maybe")
+    assert "'maybe' is none of True, False, GE, CANN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "name",
     ["train/images/", "train/labelv2.txt", "val/images/", "val/labelv2.txt", "val/gt/wider_hard_val.mat"],
 )
@@ -228,9 +248,11 @@ def test_a_signal_is_passed_to_the_training_once(tmp_path):
 
 
 def test_env_npu_does_nothing_without_cann_and_respects_what_is_set(repo, tmp_path):
-    script = (
-        f"source {repo}/test/env_npu.sh; echo ${{TASK_QUEUE_ENABLE:-unset}} ${{HCCL_CONNECT_TIMEOUT:-unset}}"
-    )
+    names = (
+        "TASK_QUEUE_ENABLE", "HCCL_CONNECT_TIMEOUT", "CPU_AFFINITY_CONF", "PYTORCH_NPU_ALLOC_CONF",
+    )  # fmt: skip
+    shown = " ".join(f"${{{name}:-unset}}" for name in names)
+    script = f"source {repo}/test/env_npu.sh; echo {shown}"
 
     def run(**env: str) -> str:
         done = subprocess.run(
@@ -239,11 +261,18 @@ def test_env_npu_does_nothing_without_cann_and_respects_what_is_set(repo, tmp_pa
         assert done.returncode == 0, done.stderr
         return done.stdout.decode().strip()
 
-    assert run(ASCEND_INSTALL_PATH=str(tmp_path)) == "unset unset"
+    assert run(ASCEND_INSTALL_PATH=str(tmp_path)) == "unset unset unset unset"
     (tmp_path / "ascend-toolkit").mkdir()
     (tmp_path / "ascend-toolkit/set_env.sh").write_text("export HCCL_CONNECT_TIMEOUT=77\n")
-    assert run(ASCEND_INSTALL_PATH=str(tmp_path)) == "1 77"
-    assert run(ASCEND_INSTALL_PATH=str(tmp_path), TASK_QUEUE_ENABLE="2") == "2 77"
+    assert run(ASCEND_INSTALL_PATH=str(tmp_path)) == "1 77 1 expandable_segments:True"
+    given = {
+        "TASK_QUEUE_ENABLE": "2",
+        "CPU_AFFINITY_CONF": "0",
+        "PYTORCH_NPU_ALLOC_CONF": "max_split_size_mb:64",
+    }
+    assert run(ASCEND_INSTALL_PATH=str(tmp_path), **given) == "2 77 0 max_split_size_mb:64"
+    both_would_abort = run(ASCEND_INSTALL_PATH=str(tmp_path), PYTORCH_ALLOC_CONF="expandable_segments:True")
+    assert both_would_abort == "1 77 1 unset"
 
 
 @pytest.mark.parametrize("name", [*LAUNCHERS, "common", "env_npu"])

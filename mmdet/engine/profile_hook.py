@@ -1,0 +1,70 @@
+"""ProfileHook: a trace of a few steps, for tools/train.py --profiling."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from mmdet.device import make_profiler, synchronize
+from mmdet.distributed import is_main
+from mmdet.engine.trainer import Hook, Losses, Trainer
+
+logger = logging.getLogger("mmdet")
+
+FIRST_STEP, LAST_STEP = 10, 15  # of this run, counted from 1: by then everything is compiled and allocated
+
+
+class ProfileHook(Hook):
+    """Records steps 10 to 15 of the run on rank 0 and writes the trace to work_dir/profile.
+
+    Stands before all other hooks, so that recording begins and ends right after a step; what they do
+    between the recorded steps is in the trace too. A run that ends early leaves what it has.
+
+    Args:
+        make: stand-in for device.make_profiler, for tests.
+    """
+
+    name = "profile"
+
+    def __init__(self, make: Callable[..., Any] = make_profiler) -> None:
+        self.make = make
+        self._first_iter = 0
+        self._profiler: Any = None
+
+    def before_train(self, trainer: Trainer) -> None:
+        """Prepare the recording; it begins by itself."""
+        self._first_iter = trainer.iter
+        num = trainer.total_iters - trainer.iter
+        if num < FIRST_STEP:
+            logger.warning("--profiling: no trace, it begins at step %d and the run has %d", FIRST_STEP, num)
+        elif is_main():
+            folder = trainer.work_dir / "profile"
+            self._profiler = self.make(trainer.device, folder, FIRST_STEP, LAST_STEP)
+            self._profiler.start()
+
+    def after_iter(self, trainer: Trainer, losses: Losses) -> None:
+        """Count the step; write the trace after the last."""
+        if self._profiler is None:
+            return
+        step = trainer.iter - self._first_iter
+        if step in (FIRST_STEP - 1, LAST_STEP):
+            synchronize(trainer.device)  # a step's work belongs to it
+        self._profiler.step()
+        if step == LAST_STEP:
+            self._finish(trainer)
+
+    def after_train(self, trainer: Trainer) -> None:
+        """Write what a short run recorded."""
+        self._finish(trainer)
+
+    def on_stop(self, trainer: Trainer) -> None:
+        """Write what was recorded until the signal."""
+        self._finish(trainer)
+
+    def _finish(self, trainer: Trainer) -> None:
+        if self._profiler is None:
+            return
+        self._profiler.stop()
+        self._profiler = None
+        last, folder = trainer.iter - self._first_iter, trainer.work_dir / "profile"
+        if last >= FIRST_STEP:
+            logger.info("trace of steps %d to %d: %s; it slowed them down", FIRST_STEP, last, folder)

@@ -1,0 +1,92 @@
+"""ProfileHook against a trainer that only counts, and against torch's own profiler."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmdet.engine.profile_hook import ProfileHook
+
+
+class RecordingProfiler:
+    """Stands for a profiler: notes after which step it was started and stopped, and counts steps."""
+
+    def __init__(self, trainer):
+        self.trainer, self.calls, self.num = trainer, [], 0
+
+    def make(self, device, folder, first_step, last_step):
+        self.calls.append(("make", str(device), folder.name, first_step, last_step))
+        return self
+
+    def step(self):
+        self.num += 1
+
+    def start(self):
+        self.calls.append(("start", self.trainer.iter))
+
+    def stop(self):
+        self.calls.append(("stop", self.trainer.iter, self.num))
+
+
+def run(tmp_path, total, start=0, stop_at=None):
+    trainer = SimpleNamespace(iter=start, total_iters=total, work_dir=tmp_path, device=torch.device("cpu"))
+    profiler = RecordingProfiler(trainer)
+    hook = ProfileHook(profiler.make)
+    hook.before_train(trainer)
+    while trainer.iter < total:
+        trainer.iter += 1
+        hook.after_iter(trainer, {})
+        if trainer.iter == stop_at:
+            hook.on_stop(trainer)
+            return profiler.calls
+    hook.after_train(trainer)
+    return profiler.calls
+
+
+MADE = ("make", "cpu", "profile", 10, 15)
+
+
+def test_steps_10_to_15_are_recorded(tmp_path):
+    assert run(tmp_path, total=40) == [MADE, ("start", 0), ("stop", 15, 15)]
+
+
+def test_a_resumed_run_counts_its_own_steps(tmp_path):
+    assert run(tmp_path, total=140, start=100) == [MADE, ("start", 100), ("stop", 115, 15)]
+
+
+@pytest.mark.parametrize(("total", "last"), [(10, 10), (12, 12), (15, 15)])
+def test_a_short_run_leaves_what_it_has(tmp_path, total, last):
+    assert run(tmp_path, total) == [MADE, ("start", 0), ("stop", last, last)]
+
+
+def test_a_signal_leaves_what_it_has(tmp_path):
+    assert run(tmp_path, total=40, stop_at=11) == [MADE, ("start", 0), ("stop", 11, 11)]
+
+
+@pytest.mark.parametrize("total", [1, 9])
+def test_a_run_that_ends_before_step_10_says_so(tmp_path, total, caplog):
+    assert run(tmp_path, total) == []
+    assert f"begins at step 10 and the run has {total}" in caplog.text
+
+
+def test_only_rank_0_records(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmdet.engine.profile_hook.is_main", lambda: False)
+    assert run(tmp_path, total=40) == []
+
+
+def test_torchs_own_profiler_leaves_a_trace_with_operators(tmp_path, caplog):
+    caplog.set_level("INFO")
+    trainer = SimpleNamespace(iter=0, total_iters=20, work_dir=tmp_path, device=torch.device("cpu"))
+    hook = ProfileHook()
+    hook.before_train(trainer)
+    for size in range(1, 21):
+        torch.ones(size).relu()
+        trainer.iter += 1
+        hook.after_iter(trainer, {})
+    hook.after_train(trainer)
+    (trace,) = (tmp_path / "profile").glob("*.json")
+    events = json.loads(trace.read_text())["traceEvents"]
+    sizes = [event["args"]["Input Dims"][0] for event in events if event.get("name") == "aten::relu"]
+    assert sizes == [[10], [11], [12], [13], [14], [15]]
+    assert "trace of steps 10 to 15" in caplog.text
