@@ -170,7 +170,13 @@ def _float_constants(onnx: Any, graph: Any) -> Arrays:
             aliases[node.output[0]] = node.input[0]
     arrays = {name: onnx.numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
     floats = {n: a.astype(np.float32) for n, a in arrays.items() if np.issubdtype(a.dtype, np.floating)}
-    return floats | {alias: floats[name] for alias, name in aliases.items() if name in floats}
+    for alias in aliases:
+        name = alias
+        while name in aliases:
+            name = aliases[name]
+        if name in floats:
+            floats[alias] = floats[name]
+    return floats
 
 
 def _walk(graph: Any) -> list[int]:

@@ -1,0 +1,146 @@
+// One picture at a time: send its bytes, keep the answer, draw; the threshold only draws again.
+const find = (id) => document.getElementById(id);
+const BOX = "#50dc3c";
+const POINTS = ["#ff3c3c", "#28aaff", "#ffd700", "#eb5aeb", "#3cebff"];
+const state = { bytes: null, bitmap: null, found: null, number: 0 };
+
+function chosen() {
+  const lowest = Number(find("threshold").value);
+  return state.found ? state.found.faces.filter((face) => face.score >= lowest) : [];
+}
+
+function draw() {
+  find("value").textContent = Number(find("threshold").value).toFixed(2);
+  if (!state.bitmap) return;
+  const { width, height } = state.bitmap;
+  const canvas = find("canvas");
+  Object.assign(canvas, { width, height, hidden: false });
+  find("invitation").hidden = true;
+  find("stage").classList.add("filled");
+  const pen = canvas.getContext("2d");
+  pen.drawImage(state.bitmap, 0, 0);
+  const faces = chosen();
+  const unit = Math.max(1, Math.min(width, height) / 500);
+  for (const face of [...faces].reverse()) drawFace(pen, face, unit);
+  if (state.found) {
+    const more = state.found.faces.length - faces.length;
+    say(`${faces.length} ${faces.length === 1 ? "face" : "faces"}, ${more} more below the threshold. ` +
+        `${width} x ${height} pixels, ${state.found.time_ms} ms.`);
+    find("stage").dataset.faces = faces.length;
+  }
+  find("save").disabled = !state.found;
+}
+
+function drawFace(pen, face, unit) {
+  const [x1, y1, x2, y2] = face.bbox;
+  pen.lineWidth = 2 * unit;
+  pen.strokeStyle = BOX;
+  pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
+  if (find("points").checked && face.kps) {
+    const radius = Math.max(unit, (x2 - x1) / 40);
+    face.kps.forEach(([x, y], index) => {
+      pen.fillStyle = POINTS[index % POINTS.length];
+      pen.beginPath();
+      pen.arc(x, y, radius, 0, 2 * Math.PI);
+      pen.fill();
+    });
+  }
+  const text = (face.class ? `${face.class} ` : "") + face.score.toFixed(2);
+  pen.font = `600 ${13 * unit}px system-ui, sans-serif`;
+  const wide = pen.measureText(text).width + 6 * unit;
+  if (!find("scores").checked || wide > 1.25 * (x2 - x1)) return;
+  const tall = 17 * unit;
+  const top = y1 - tall < 0 ? y1 : y1 - tall;
+  pen.fillStyle = BOX;
+  pen.fillRect(x1 - unit, top, wide, tall);
+  pen.fillStyle = "#141414";
+  pen.fillText(text, x1 + 2 * unit, top + 13 * unit);
+}
+
+function say(text, isError = false) {
+  find("summary").textContent = text;
+  find("summary").classList.toggle("error", isError);
+}
+
+// While an answer is awaited a newer picture may come; then the older answer is dropped.
+async function detect() {
+  const number = ++state.number;
+  find("stage").classList.add("busy");
+  delete document.body.dataset.state;
+  say("Looking ...");
+  try {
+    const query = find("two_scale").checked ? "?two_scale=1" : "";
+    const answer = await fetch(`detect${query}`, { method: "POST", body: state.bytes });
+    const content = await answer.json();
+    if (number !== state.number) return;
+    if (!answer.ok) throw new Error(content.error);
+    state.found = content;
+    draw();
+    document.body.dataset.state = "done";
+  } catch (error) {
+    if (number !== state.number) return;
+    say(error.message, true);
+    document.body.dataset.state = "error";
+  } finally {
+    if (number === state.number) find("stage").classList.remove("busy");
+  }
+}
+
+async function show(bytes) {
+  if (!bytes) return;
+  Object.assign(state, { bytes, found: null, bitmap: null });
+  try {
+    state.bitmap = await createImageBitmap(bytes);  // turned upright as the server turns it
+    draw();
+  } catch {
+    find("canvas").hidden = true;  // the server says what is wrong, or the browser does not know the format
+  }
+  await detect();
+}
+
+async function showExample(name) {
+  await show(await (await fetch(`examples/${encodeURIComponent(name)}`)).blob());
+}
+
+function listen() {
+  for (const id of ["threshold", "points", "scores"]) find(id).addEventListener("input", draw);
+  find("two_scale").addEventListener("input", () => state.bytes && detect());
+  for (const id of ["file", "another"]) {
+    find(id).addEventListener("change", (event) => show(event.target.files[0]));
+  }
+  const stage = find("stage");
+  for (const [name, isOver] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
+    document.addEventListener(name, (event) => {
+      event.preventDefault();
+      stage.classList.toggle("over", isOver);
+      if (name === "drop") show(event.dataTransfer.files[0]);
+    });
+  }
+  document.addEventListener("paste", (event) => show(event.clipboardData.files[0]));
+  find("save").addEventListener("click", () => {
+    const link = document.createElement("a");
+    link.download = "faces.png";
+    link.href = find("canvas").toDataURL("image/png");
+    link.click();
+  });
+}
+
+// ?example=NAME&threshold=T opens an example at once: a link that shows something.
+async function start() {
+  const about = await (await fetch("about")).json();
+  find("about").textContent = `${about.model}, input ${about.input}, ${about.provider}`;
+  const query = new URLSearchParams(location.search);
+  find("threshold").min = about.lowest;
+  find("threshold").value = query.get("threshold") ?? about.threshold;
+  for (const name of about.examples) {
+    const image = new Image();
+    Object.assign(image, { src: `examples/${encodeURIComponent(name)}`, alt: name, title: name, loading: "lazy" });
+    image.addEventListener("click", () => showExample(name));
+    find("examples").append(image);
+  }
+  listen();
+  draw();
+  if (query.has("example")) await showExample(query.get("example"));
+}
+
+start();
