@@ -3,12 +3,15 @@
 import contextlib
 import copy
 import io
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from mmdet.config.types import AmpConfig
+from mmdet.engine.optim import build_optimizer
 from mmdet.errors import CheckpointError, ConfigError
 from mmdet.precision import Precision
 from mmdet.precision.flat import ALIGN, FlatWeights
@@ -371,3 +374,44 @@ def test_apex_is_called_as_the_ascend_folder_calls_it():
     state = precision.state_dict()
     precision.load_state_dict(state)
     assert apex.calls[2] == ("load_state_dict", {"loss_scaler0": {"loss_scale": 128.0}})
+
+
+class RecordingFusedSGD(torch.optim.SGD):
+    """Stands for apex.optimizers.NpuFusedSGD: the same formula, and it counts its steps."""
+
+    num_steps = 0
+
+    def step(self, closure=None):
+        self.num_steps += 1
+        return super().step(closure)
+
+
+@pytest.mark.parametrize(
+    ("apex_is_there", "backend", "is_fused"),
+    [(True, "apex", True), (True, "native", False), (False, "native", False)],
+)
+def test_npu_fused_sgd_updates_the_weights_where_apex_is_asked_for(
+    apex_is_there, backend, is_fused, monkeypatch
+):
+    amp = RecordingApex()
+    fused = SimpleNamespace(NpuFusedSGD=RecordingFusedSGD)
+    for name, stand_in in {"apex": SimpleNamespace(), "apex.amp": amp, "apex.optimizers": fused}.items():
+        monkeypatch.setitem(sys.modules, name, stand_in if apex_is_there else None)  # None: import fails
+    net = make_net()
+    precision = Precision(net, AmpConfig("O2", "float16", 128.0, backend), CPU)
+    arguments = dict(type="NpuFusedSGD", lr=0.05, momentum=0.9, weight_decay=5e-4)
+    optimizer = precision.prepare(build_optimizer(precision.optimizer_params(), arguments, backend))
+    assert type(optimizer) is (RecordingFusedSGD if is_fused else torch.optim.SGD)
+    before = [parameter.detach().clone() for parameter in precision.optimizer_params()]
+    precision.zero_grad()
+    inputs = images(0) if is_fused else precision.cast_input(images(0))  # the stand-in leaves the net in fp32
+    precision.backward((net(inputs).float() - 1).pow(2).mean())
+    precision.step(optimizer)
+    changed = [
+        not torch.equal(old, new) for old, new in zip(before, precision.optimizer_params(), strict=True)
+    ]
+    assert any(changed)
+    assert getattr(optimizer, "num_steps", 1) == 1
+    assert bool(amp.calls) == is_fused
+    if is_fused:  # one update of the very weights that plain SGD gives
+        assert_equal_states(precision.model_state_dict(), plain_fp32(1)[0].state_dict())
