@@ -107,7 +107,7 @@ def pick_device(
     if kind == "auto":
         kind = _first_present(backends)
     if kind == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
         return torch.device("cpu")
     api = backends.api(kind)
     count = _device_count(kind, api)
@@ -156,7 +156,7 @@ def _prepare_npu(api: Any) -> None:
     api.config.allow_internal_format = False
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Ask the C library to reuse large blocks instead of returning them to the kernel.
 
     By default glibc maps every large tensor anew and unmaps it when it is freed, so a CPU training step

@@ -2,9 +2,11 @@
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import process_time
 from typing import Any
 
@@ -18,9 +20,11 @@ from mmdet.config import load_config
 from mmdet.core.structures import Batch
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
+from mmdet.datasets.device_augment import FinishImages, leave_colours_to_device
 from mmdet.datasets.transforms.crop import RandomSquareCrop
 from mmdet.datasets.transforms.geometric import Resize
 from mmdet.datasets.widerface import RetinaFaceDataset
+from mmdet.device import device_summary, keep_freed_memory, pick_device
 from mmdet.errors import ConfigError
 
 SCALES = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
@@ -74,12 +78,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg-options", nargs="+", default=[], action="extend", metavar="KEY=VALUE")
     parser.add_argument("--images", type=int, default=64, help="images per repetition (default 64)")
     parser.add_argument("--rounds", type=int, default=5, help="alternating repetitions (default 5)")
+    parser.add_argument("--device", default="cpu", help="where data.device_augment works (default cpu)")
+    parser.add_argument(
+        "--default-malloc",
+        action="store_true",
+        help="memory as the reference's workers get it, for both sides",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure on one core."""
+    """Measure on one core: the baseline, and the product with and without its options."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    if not args.default_malloc:
+        keep_freed_memory()
     cfg = load_config(args.config, args.cfg_options)
     dataset = build_dataset(cfg.data.train)
     recipe = _recipe_of(dataset)
@@ -87,24 +99,52 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     ids = [(0, index) for index in range(0, len(dataset), step)][: args.images]
     batches = [ids[i : i + 16] for i in range(0, len(ids), 16)]
     same = torch.equal(product_batch(dataset, ids[:8]).images, baseline_batch(dataset, ids[:8], recipe)[0])
-    times = alternate(
-        {
-            "baseline": lambda: [baseline_batch(dataset, each, recipe) for each in batches],
-            "product": lambda: [product_batch(dataset, each) for each in batches],
-        },
-        rounds=args.rounds,
-    )
-    with stopwatch(dataset) as parts:
-        for each in batches:
-            product_batch(dataset, each)
+
+    with TemporaryDirectory() as folder:
+        variants = {
+            "product": dataset,
+            "cached": build_dataset({**cfg.data.train, "cache_dir": folder, "cache_gib": 16}),
+            "raw": build_dataset(cfg.data.train),
+            "raw_cached": build_dataset({**cfg.data.train, "cache_dir": folder, "cache_gib": 16}),
+        }
+        finish = [leave_colours_to_device(variants[name]) for name in ("raw", "raw_cached")][0]
+        works = {
+            name: partial(_make_all, partial(product_batch, each), batches) for name, each in variants.items()
+        }
+        works = {
+            "baseline": partial(_make_all, partial(baseline_batch, dataset, recipe=recipe), batches),
+            **works,
+        }
+        times = alternate(works, rounds=args.rounds)
+        parts = {}
+        for name, variant in variants.items():
+            with stopwatch(variant) as spent:
+                works[name]()
+            parts[name] = {step: 1000 * taken / len(ids) for step, taken in spent.items() if taken > 1e-4}
     return {
         "images": len(ids),
         "mean_side_px": float(np.mean(np.sqrt(dataset.labels.sizes_hw[[i for _, i in ids]].prod(1)))),
         "equal_to_baseline": same,
         "images_per_s_and_core": {name: len(ids) / timing.cpu_s for name, timing in times.items()},
-        "ratio": ratio(times["baseline"], times["product"]),
-        "product_ms_per_image": {name: 1000 * taken / len(ids) for name, taken in parts.items()},
+        "ratio": {name: ratio(times["baseline"], times[name]) for name in variants},
+        "ms_per_image": parts,
+        "device_part": _device_part(finish, variants["raw"], ids[:16], args),
     }
+
+
+def _make_all(make: Callable[[list], object], batches: list[list[tuple[int, int]]]) -> None:
+    for ids in batches:
+        make(ids)
+
+
+def _device_part(
+    finish: FinishImages, dataset: RetinaFaceDataset, ids: list[tuple[int, int]], args: argparse.Namespace
+) -> dict[str, Any]:
+    """Return the time that the raw variants leave to the device, ms per image."""
+    device = pick_device(args.device)
+    batch = product_batch(dataset, ids).to(device)
+    timing = alternate({"finish": lambda: finish(batch)}, rounds=args.rounds, device=device)["finish"]
+    return {"device": device_summary(device), "ms_per_image": 1000 * timing.wall_s / len(ids)}
 
 
 def _recipe_of(dataset: RetinaFaceDataset) -> baseline_data.Recipe:

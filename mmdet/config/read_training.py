@@ -37,6 +37,7 @@ def read_data(top: Section) -> DataConfig:
         test=datasets["test"],
         gt_slots=data.ints("gt_slots", DataConfig.gt_slots),
         val_samples_per_gpu=val_samples,
+        device_augment=data.take("device_augment", bool, False),
     )
     data.close()
     if not config.gt_slots:

@@ -18,6 +18,8 @@ class DataConfig:
         train, val, test: dataset dicts; train is {} and the others None where the file has none.
         gt_slots: sizes a batch's faces are padded to, ascending.
         val_samples_per_gpu: images per forward pass of validation and test.
+        device_augment: change colours and normalise on the device, a batch at once; the loader resizes in
+            8 bits, which rounds pixels (docs/data.md).
     """
 
     samples_per_gpu: int
@@ -27,6 +29,7 @@ class DataConfig:
     test: dict | None
     gt_slots: tuple[int, ...] = (32, 128, 512, 2048)
     val_samples_per_gpu: int = 1
+    device_augment: bool = False
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class Sample:
         size_hw: height and width of the image file.
         scale_xy: factors from file pixels to `image` pixels (test time only).
         notes: what went wrong on the way here (an unreadable file replaced by another, ...).
+        pixel_ops: (P,) float32, what the device still has to do to the pixels; None: nothing.
     """
 
     image: np.ndarray
@@ -54,6 +55,7 @@ class Sample:
     size_hw: tuple[int, int]
     scale_xy: tuple[float, float] = (1.0, 1.0)
     notes: tuple[Note, ...] = ()
+    pixel_ops: np.ndarray | None = None
 
     def replace(self, **changes: object) -> "Sample":
         """Return a copy with some fields changed."""
@@ -65,7 +67,7 @@ class Batch:
     """B samples with fixed shapes; G is one of a few slot sizes (`data.gt_slots`).
 
     Attributes:
-        images: (B, 3, H, W), RGB, normalised, float32.
+        images: (B, 3, H, W), RGB, normalised, float32. With `pixel_ops` not yet: (B, H, W, 3) BGR uint8.
         gt_bboxes: (B, G, 4) float32 xyxy, pixels of `images`; zeros on padding.
         gt_labels: (B, G) int64.
         gt_kps: (B, G, K, 3) float32: x, y, weight.
@@ -75,6 +77,7 @@ class Batch:
             cell starts beyond it take no part. Equal to (H, W) when all samples have one size.
         names: B image names, for messages; stays on the host.
         notes: what the loader tells the user about these images; stays on the host.
+        pixel_ops: (B, P) float32, colour changes left to `datasets.device_augment`; None: images are ready.
     """
 
     images: Tensor
@@ -86,6 +89,7 @@ class Batch:
     valid_hw: Tensor
     names: tuple[str, ...] = field(default=())
     notes: tuple[Note, ...] = field(default=())
+    pixel_ops: Tensor | None = None
 
     def _map(self, change) -> "Batch":  # noqa: ANN001
         values = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -51,8 +51,10 @@ class Collate:
             gt_kps[row, :num_faces] = sample.gt_kps
             gt_valid[row, :num_faces] = True
             gt_ignore[row, num_faces:end] = True
+        images, pixel_ops = [sample.image for sample in samples], [sample.pixel_ops for sample in samples]
+        is_raw = pixel_ops[0] is not None  # all samples of a pipeline are alike
         return Batch(
-            images=stack_images([sample.image for sample in samples]),
+            images=torch.from_numpy(np.stack(images)) if is_raw else stack_images(images),
             gt_bboxes=torch.from_numpy(gt_bboxes),
             gt_labels=torch.from_numpy(gt_labels),
             gt_kps=torch.from_numpy(gt_kps),
@@ -61,6 +63,7 @@ class Collate:
             valid_hw=torch.tensor([sample.image.shape[:2] for sample in samples], dtype=torch.int64),
             names=tuple(sample.name for sample in samples),
             notes=tuple(notes),
+            pixel_ops=torch.from_numpy(np.stack(pixel_ops)) if is_raw else None,
         )
 
     def _fit(self, sample: Sample, notes: list[Note]) -> Sample:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdet.core.structures import Note, Sample
+from mmdet.datasets.cache import DecodedCache
 from mmdet.datasets.images import UnreadableImageError, read_image
 from mmdet.datasets.labelv2 import Record, read_labelv2
 from mmdet.datasets.transforms.base import Transform
@@ -30,6 +31,8 @@ class RetinaFaceDataset:
         classes: class names; every face of a labelv2 file is the first.
         filter_empty_gt: False trains on images without faces, too.
         seed: of the augmentation.
+        cache_dir: folder in which decoded images are kept (`mmdet.datasets.cache`); None: decode each time.
+        cache_gib: how much of it to use.
 
     Raises:
         DataError: a file or folder is missing, or the label file is wrong.
@@ -47,6 +50,8 @@ class RetinaFaceDataset:
         classes: Sequence[str] | None = None,
         filter_empty_gt: bool = True,
         seed: int = 0,
+        cache_dir: str | Path | None = None,
+        cache_gib: float = 0,
     ) -> None:
         if test_mode and min_size is not None:
             raise ConfigError("RetinaFaceDataset.min_size is for training; remove it from the test data set")
@@ -62,6 +67,7 @@ class RetinaFaceDataset:
             self.ann_file, train=not test_mode, min_size=min_size, filter_empty_gt=filter_empty_gt
         )
         self._check_some_image_exists()
+        self._cache = None if cache_dir is None else DecodedCache(cache_dir, cache_gib, self.labels.sizes_hw)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -99,8 +105,12 @@ class RetinaFaceDataset:
         Raises:
             UnreadableImageError: the file is missing or no image.
         """
-        record = self.labels[index]
-        image = read_image(self.path(index), record.size_hw)
+        record, path = self.labels[index], self.path(index)
+        image = self._cache.get(index, path) if self._cache else None
+        if image is None:
+            image = read_image(path, record.size_hw)
+            if self._cache:
+                self._cache.put(index, path, image)
         return _make_sample(record, image)
 
     def _load(self, index: int) -> Sample:

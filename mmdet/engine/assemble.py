@@ -10,6 +10,7 @@ from mmdet.build import build_criterion, build_detector
 from mmdet.checkpoint import load_weights
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
+from mmdet.datasets.device_augment import leave_colours_to_device
 from mmdet.datasets.loader import build_loader
 from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.device import can_pin, pick_device, seed_all, set_deterministic
@@ -53,6 +54,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     dataset = build_dataset(cfg.data.train, seed=seed, path="data.train")
     if not len(dataset):
         raise ConfigError(f"data.train: {dataset.ann_file} has no image to train on")
+    finish = {"finish": leave_colours_to_device(dataset)} if cfg.data.device_augment else {}
     eval_data = EvalData(cfg) if options.validate and not options.perf and cfg.evaluation else None
     sampler = GroupBatchSampler(
         dataset.group_flags, cfg.data.samples_per_gpu, info.world_size, info.rank, seed
@@ -105,6 +107,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
         classes=dataset.CLASSES,
         commit=read_commit(),
         ema=ema,
+        **finish,
     )
     if resumed is not None:
         restore(trainer, resumed)

@@ -51,6 +51,10 @@ class Hook:
         """Restore it; {} if the checkpoint has nothing."""
 
 
+def _keep(batch: Batch) -> Batch:
+    return batch
+
+
 @dataclass(kw_only=True)
 class Trainer:
     """One training run.
@@ -58,6 +62,7 @@ class Trainer:
     Attributes:
         net: the model, in DDP if there are several ranks; `precision` knows the model itself.
         make_loader: start_iter -> the stream of this rank's batches.
+        finish: what is left to do to a batch on the device (`data.device_augment`); by default nothing.
         batch_size: images per iteration over all ranks.
         total_iters: where training ends; `total_epochs` is the schedule's idea of it.
         work_dir: where hooks write; it exists when training starts.
@@ -80,6 +85,7 @@ class Trainer:
     iters_per_epoch: int
     total_iters: int
     batch_size: int
+    finish: Callable[[Batch], Batch] = _keep
     world_size: int = 1
     seed: int = 0
     classes: tuple[str, ...] = ("face",)
@@ -115,7 +121,7 @@ class Trainer:
         with StopSignal(every=1 if self.device.type == "cpu" else 10) as stop:
             while self.iter < self.total_iters:
                 self.iter_start_s = time.perf_counter()
-                batch = next(self.loader).to(self.device, non_blocking=True)
+                batch = self.finish(next(self.loader).to(self.device, non_blocking=True))
                 self.data_time_s = time.perf_counter() - self.iter_start_s
                 try:
                     losses = self.train_step(batch)

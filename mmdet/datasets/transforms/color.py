@@ -80,7 +80,7 @@ class PhotoMetricDistortion(Transform):
         if params.contrast is not None and not params.contrast_first:
             image *= np.float32(params.contrast)
         if params.channels is not None:
-            image = image[..., params.channels]
+            image = _reorder_channels(image, params.channels)
         if params.is_gray:
             gray = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2GRAY)
             image = np.repeat(gray[..., None], 3, axis=-1)
@@ -88,7 +88,10 @@ class PhotoMetricDistortion(Transform):
 
 
 class Normalize(Transform):
-    """(pixel - mean) / std per channel, after exchanging blue and red if `to_rgb`; float32."""
+    """(pixel - mean) / std per channel, after exchanging blue and red if `to_rgb`; float32.
+
+    The result is (H, W, 3) by shape and planar in memory, as the batch wants it.
+    """
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float], to_rgb: bool = True) -> None:
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
@@ -99,10 +102,13 @@ class Normalize(Transform):
 
     def apply(self, sample: Sample, params: object = None) -> Sample:
         """Return the normalised sample."""
-        image = sample.image[..., ::-1] if self.to_rgb else sample.image
-        image = np.subtract(image, self.mean, dtype=np.float32)
-        image *= self.inverse_std
-        return sample.replace(image=np.ascontiguousarray(image))
+        image = np.ascontiguousarray(sample.image)
+        planes = np.empty((3, *image.shape[:2]), np.float32)
+        for channel, plane in enumerate(planes):
+            source = cv2.extractChannel(image, 2 - channel if self.to_rgb else channel)
+            np.subtract(source, self.mean[channel], out=plane, dtype=np.float32)
+            plane *= self.inverse_std[channel]
+        return sample.replace(image=planes.transpose(1, 2, 0))
 
 
 def _change_saturation_and_hue(image: np.ndarray, saturation: float | None, hue: float | None) -> np.ndarray:
@@ -111,7 +117,13 @@ def _change_saturation_and_hue(image: np.ndarray, saturation: float | None, hue:
         hsv[..., 1] *= np.float32(saturation)
     if hue is not None:
         degrees = hsv[..., 0] + np.float32(hue)
-        degrees[degrees > 360] -= 360
-        degrees[degrees < 0] += 360
+        degrees -= (degrees > 360) * np.float32(360)
+        degrees += (degrees < 0) * np.float32(360)
         hsv[..., 0] = degrees
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+
+
+def _reorder_channels(image: np.ndarray, channels: Sequence[int]) -> np.ndarray:
+    """Return image[..., channels], contiguous."""
+    pairs = [number for target, source in enumerate(channels) for number in (int(source), target)]
+    return cv2.mixChannels([image], [np.empty_like(image)], pairs)[0]
