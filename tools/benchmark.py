@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluation": ("mmdet.benchmark.evaluation", "WIDER FACE average precision"),
     "data": ("mmdet.benchmark.data", "JPEG files to a normalised batch"),
     "step": ("mmdet.benchmark.step", "a training step, part by part, and its roofline"),
+    "infer": ("mmdet.benchmark.infer", "picture files to faces with an ONNX model"),
     "startup": ("mmdet.benchmark.startup", "from the command line to the first iteration"),
 }
 ALIASES = {"eval": "evaluation"}

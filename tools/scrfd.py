@@ -29,13 +29,13 @@ def parse_args() -> argparse.Namespace:
     add("--nms", type=float, default=0.4, metavar="T", help="largest overlap of two faces (default: 0.4)")
     add("--input-size", type=int, nargs=2, metavar=("W", "H"),
         help="pictures are fitted into it (default: 640 640, or the model's own)")  # fmt: skip
-    add("--batch-size", type=int, default=16, metavar="N", help="pictures in one pass (default: 16)")
+    add("--batch-size", type=int, default=16, metavar="N", help="pictures at once (default: 16)")
     add("--two-scale", action="store_true", help="a second look at a quarter of the size, for close-ups")
     add("--max-num", type=int, default=0, metavar="N", help="largest and most central faces only (0: all)")
     add("--max-frames", type=int, default=0, metavar="N", help="of each video or camera (0: all)")
     add("--provider", default="auto", metavar="P", help="auto, cpu, or an accelerator's (default: auto)")
     add("--device-id", type=int, default=0, metavar="N", help="of the accelerator (default: 0)")
-    add("--threads", type=int, default=0, metavar="N", help="in one operator (0: onnxruntime's choice)")
+    add("--threads", type=int, default=0, metavar="N", help="cores to use on the CPU (0: all)")
     add("--quiet", action="store_true", help="no progress, no summary")
     return parser.parse_args()
 

@@ -205,6 +205,7 @@ def _import_onnx(simplify: bool) -> tuple[Any, Any]:
 
 def _class_names(model: SCRFD) -> tuple[str, ...]:
     names, num = tuple(model.CLASSES), model.bbox_head.num_classes
+    names = ("face",) if names == ("FG",) else names  # what the published checkpoints call their only class
     return names if len(names) == num else tuple(f"class_{index}" for index in range(num))
 
 

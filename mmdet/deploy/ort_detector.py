@@ -35,7 +35,7 @@ class SCRFD:
         model_file: made by tools/scrfd2onnx.py or a published one.
         session: an open onnxruntime session instead of a file.
         provider: "auto", or a name such as "cpu", or several in order of preference.
-        threads: inside one operator; 0 for onnxruntime's choice.
+        threads: cores to use on the CPU; 0 for all.
         device_id: of the accelerator.
 
     Attributes:
@@ -137,9 +137,10 @@ class SCRFD:
         metric: str = "default",
         two_scale: bool = False,
     ) -> list[Found]:
-        """Detect faces in pictures of any sizes, `batch_size` in one pass; as `detect` for each of them.
+        """Detect faces in pictures of any sizes, `batch_size` at once; as `detect` for each of them.
 
-        A graph of fixed batch size runs picture by picture, or with its batch filled up.
+        An accelerator gets them as one batch (a graph of fixed batch size: as many as that needs, the last
+        filled up); on the CPU every core takes one picture after the other, which is faster there.
         """
         found = self.predict(images, batch_size, thresh, input_size, max_num, metric, two_scale)
         return [(faces.bboxes, faces.kps) for faces in found]
@@ -184,6 +185,14 @@ class SCRFD:
         self, images: Sequence[np.ndarray], input_hw: tuple[int, int], fit_hw: tuple[int, int], thresh: float
     ) -> list[Faces]:
         """Return the faces of each picture before NMS, in its own pixels."""
+        if self.model.is_on_cpu and self.model.fixed_batch in (None, 1):
+            return self.model.map(lambda image: self._as_batch([image], input_hw, fit_hw, thresh)[0], images)
+        return self._as_batch(images, input_hw, fit_hw, thresh)
+
+    def _as_batch(
+        self, images: Sequence[np.ndarray], input_hw: tuple[int, int], fit_hw: tuple[int, int], thresh: float
+    ) -> list[Faces]:
+        """Return the same from one run of the network, or from as many as its batch size asks for."""
         boxed = [letterbox(image, input_hw, fit_hw) for image in images]
         facts = self.model.description
         blob = to_blob([canvas for canvas, _ in boxed], facts.mean, facts.std, facts.channels == "RGB")

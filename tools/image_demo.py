@@ -1,0 +1,54 @@
+"""Draw the faces of one picture, found by a checkpoint (or an ONNX model) of this trainer.
+
+python tools/image_demo.py photo.jpg configs/scrfd/scrfd_500m_bnkps.py model.pth --out faces.png
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmdet.errors import ConfigError, run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("image", metavar="IMG")
+    add("model", metavar="CONFIG", help="config file, or MODEL.onnx alone")
+    add("checkpoint", metavar="CKPT", nargs="?")
+    add("--out", type=Path, metavar="F", help="picture to write (default: IMG_faces.png, here)")
+    add("--score-thr", type=float, default=0.5, metavar="T", help="lowest score (default: 0.5)")
+    add("--device", default="auto", help="auto, npu, cuda or cpu (default: auto)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from mmdet.datasets.images import read_image
+
+    image = read_image(args.image)
+    import cv2
+
+    from mmdet.deploy.demo import load_finder
+    from mmdet.deploy.draw import draw_faces
+
+    find, classes = load_finder(args.model, args.checkpoint, args.score_thr, args.device)
+    found = find(image)
+    out = args.out or Path(f"{Path(args.image).stem}_faces.png")
+    try:
+        is_written = cv2.imwrite(str(out), draw_faces(image, found, classes))
+    except cv2.error:
+        is_written = False
+    if not is_written:
+        raise ConfigError(f"--out {out} cannot be written: no such folder, or no picture by its suffix")
+    for label, (x1, y1, x2, y2, score) in zip(found.labels, found.bboxes.tolist(), strict=True):
+        print(f"{classes[label]} {score:.3f}: {x1:.0f} {y1:.0f} {x2:.0f} {y2:.0f}")
+    print(f"{len(found)} faces, drawn in {out}")
+
+
+if __name__ == "__main__":
+    run_cli(main)

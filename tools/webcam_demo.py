@@ -1,0 +1,41 @@
+"""Draw the faces a camera sees, in a window or into a video.
+
+python tools/webcam_demo.py model.onnx
+python tools/webcam_demo.py configs/scrfd/scrfd_500m_bnkps.py model.pth --camera-id 1 --out faces.mp4
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmdet.errors import run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("model", metavar="CONFIG", help="config file, or MODEL.onnx alone")
+    add("checkpoint", metavar="CKPT", nargs="?")
+    add("--camera-id", default="0", metavar="N", help="number of the camera, or a video file (default: 0)")
+    add("--score-thr", type=float, default=0.5, metavar="T", help="lowest score (default: 0.5)")
+    add("--out", type=Path, metavar="F.mp4", help="write a video instead of opening a window")
+    add("--max-frames", type=int, default=0, metavar="N", help="stop after so many (0: at q or Ctrl-C)")
+    add("--device", default="auto", help="auto, npu, cuda or cpu (default: auto)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from mmdet.deploy.demo import load_finder, show_video
+
+    find, classes = load_finder(args.model, args.checkpoint, args.score_thr, args.device)
+    source = int(args.camera_id) if args.camera_id.isdigit() else args.camera_id
+    print(f"{show_video(find, classes, source, args.out, args.max_frames)} frames")
+
+
+if __name__ == "__main__":
+    run_cli(main)
