@@ -143,7 +143,7 @@ def _device_count(kind: str, api: Any) -> int:
     if kind == "npu":
         why = "torch_npu finds no NPU. Does npu-smi info list one? Is ASCEND_RT_VISIBLE_DEVICES right?"
     elif not torch.version.cuda:
-        why = f"this torch ({torch.__version__}) was built without CUDA. Install a CUDA build,"
+        why = f"this torch ({torch.__version__}) was built without CUDA. Install a CUDA build."
     else:
         why = "torch finds no GPU. Does nvidia-smi list one? Is CUDA_VISIBLE_DEVICES right?"
     raise DeviceError(f"device {kind}: {why} Or pass --device cpu.")
