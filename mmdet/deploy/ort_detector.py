@@ -177,7 +177,8 @@ class SCRFD:
     ) -> list[Faces]:
         """Return candidates found at a quarter of the size."""
         multiple = max(self.model.description.strides)
-        small_hw = tuple(-(-side // SMALL_PASS // multiple) * multiple for side in input_hw)
+        small_h, small_w = (-(-side // SMALL_PASS // multiple) * multiple for side in input_hw)
+        small_hw = (small_h, small_w)
         canvas_hw = input_hw if self.model.fixed_hw else small_hw
         return self._candidates(images, canvas_hw, small_hw, thresh)
 

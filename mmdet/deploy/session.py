@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 SUFFIX = "ExecutionProvider"
 CPU = f"CPU{SUFFIX}"
 POOL = "scrfd"  # name of the threads that run pictures
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 REMOTE = f"Azure{SUFFIX}"  # in every build; sends the picture to a service, so never chosen by "auto"
 
 
@@ -109,7 +110,7 @@ class Model:
             ConfigError: the graph does not take this shape.
         """
         in_pool = self.worker is not None and threading.current_thread().name.startswith(POOL)
-        session = self.worker if in_pool else self.session
+        session: Any = self.worker if in_pool else self.session
         try:
             return session.run(None, {self.input_name: blob})
         except Exception as error:  # onnxruntime has a class of its own for every kind of failure

@@ -104,7 +104,7 @@ def _compare(
             worst["distance"] = max(worst["distance"], error / unit)
         else:
             worst["score"] = max(worst["score"], error)
-    return Parity(shape, **worst)
+    return Parity(shape, score=worst["score"], distance=worst["distance"])
 
 
 def _match(want: list[np.ndarray], got: list[np.ndarray]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import subprocess
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -54,7 +55,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     dataset = build_dataset(cfg.data.train, seed=seed, path="data.train")
     if not len(dataset):
         raise ConfigError(f"data.train: {dataset.ann_file} has no image to train on")
-    finish = {"finish": leave_colours_to_device(dataset)} if cfg.data.device_augment else {}
+    finish: dict[str, Any] = {"finish": leave_colours_to_device(dataset)} if cfg.data.device_augment else {}
     eval_data = EvalData(cfg) if options.validate and not options.perf and cfg.evaluation else None
     sampler = GroupBatchSampler(
         dataset.group_flags, cfg.data.samples_per_gpu, info.world_size, info.rank, seed
