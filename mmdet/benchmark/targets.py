@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     figures = {}
     for num_faces in args.faces:
-        slots = args.slots or next(slot for slot in (32, 64, 128, 256, 512, 1024, 2048) if slot >= num_faces)
+        slots = args.slots or next(slot for slot in (32, 128, 512, 2048) if slot >= num_faces)
         scene = make_scene(args.batch, num_faces, slots, args.size)
         figures[f"faces_{num_faces}"] = {"slots": slots, **_compare(scene, args.rounds)}
     if args.faces[1:]:
