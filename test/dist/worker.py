@@ -104,7 +104,7 @@ def scrfd_batch(rows, size=128):
 
 
 def rows_of(batch, rows):
-    return Batch(**{name: value[rows] for name, value in vars(batch).items()})
+    return Batch(**{name: value if value is None else value[rows] for name, value in vars(batch).items()})
 
 
 def scrfd_step(rows):
