@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 import cv2
@@ -21,6 +22,8 @@ from mmdet.core.structures import Batch
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
 from mmdet.datasets.device_augment import FinishImages, leave_colours_to_device
+from mmdet.datasets.loader import build_loader
+from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.datasets.transforms.crop import RandomSquareCrop
 from mmdet.datasets.transforms.geometric import Resize
 from mmdet.datasets.widerface import RetinaFaceDataset
@@ -78,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg-options", nargs="+", default=[], action="extend", metavar="KEY=VALUE")
     parser.add_argument("--images", type=int, default=64, help="images per repetition (default 64)")
     parser.add_argument("--rounds", type=int, default=5, help="alternating repetitions (default 5)")
+    parser.add_argument("--workers", type=int, default=1, help="loader processes of one figure (default 1)")
     parser.add_argument("--device", default="cpu", help="where data.device_augment works (default cpu)")
     parser.add_argument(
         "--default-malloc",
@@ -121,6 +125,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             with stopwatch(variant) as spent:
                 works[name]()
             parts[name] = {step: 1000 * taken / len(ids) for step, taken in spent.items() if taken > 1e-4}
+        fed = {name: loader_rate(each, args.workers, args.rounds) for name, each in variants.items()}
     return {
         "images": len(ids),
         "mean_side_px": float(np.mean(np.sqrt(dataset.labels.sizes_hw[[i for _, i in ids]].prod(1)))),
@@ -128,8 +133,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "images_per_s_and_core": {name: len(ids) / timing.cpu_s for name, timing in times.items()},
         "ratio": {name: ratio(times["baseline"], times[name]) for name in variants},
         "ms_per_image": parts,
+        "images_per_s_and_worker": fed,
         "device_part": _device_part(finish, variants["raw"], ids[:16], args),
     }
+
+
+def loader_rate(dataset: RetinaFaceDataset, workers: int, rounds: int, batch_size: int = 16) -> float:
+    """Return images per second and worker that reach the training process, sent by worker processes.
+
+    The first batches, while workers start and read ahead, do not count: the median of the time between two
+    batches of the same worker does, over `rounds` of them at least.
+    """
+    skipped, counted = 4 * workers, 2 * rounds * workers
+    sampler = GroupBatchSampler(dataset.group_flags, batch_size)
+    loader = build_loader(dataset, sampler, workers=workers, collate=COLLATE, total_iters=skipped + counted)
+    arrivals = []
+    for _ in loader:
+        arrivals.append(perf_counter())
+    gaps = [later - earlier for earlier, later in zip(arrivals, arrivals[workers:], strict=False)]
+    return batch_size / median(gaps[skipped:])
 
 
 def _make_all(make: Callable[[list], object], batches: list[list[tuple[int, int]]]) -> None:

@@ -1,5 +1,7 @@
 """The plain pipeline and the product make the same batches from the same random numbers."""
 
+import argparse
+
 import cv2
 import numpy as np
 import pytest
@@ -42,3 +44,23 @@ def test_baseline_and_product_give_the_same_batch(pictures, clip):
             valid = batch.gt_valid[row].numpy()
             np.testing.assert_array_equal(batch.gt_bboxes[row].numpy()[valid], bboxes[row])
             np.testing.assert_array_equal(batch.gt_kps[row].numpy()[valid], kps[row])
+
+
+@pytest.mark.slow
+def test_the_command_compares_all_variants(pictures, tmp_path, repo):
+    label, folder = pictures
+    config = tmp_path / "config.py"
+    config.write_text(
+        f"_base_ = {str(repo / 'configs/scrfd/scrfd_500m.py')!r}\n"
+        f"data = dict(train=dict(ann_file={str(label)!r}, img_prefix={str(folder)!r}))\n"
+    )
+    parser = argparse.ArgumentParser()
+    data.add_arguments(parser)
+    figures = data.run(parser.parse_args([str(config), "--images", "3", "--rounds", "1"]))
+    variants = {"product", "cached", "raw", "raw_cached"}
+    assert figures["equal_to_baseline"]
+    assert set(figures["images_per_s_and_core"]) == {"baseline", *variants}
+    assert set(figures["images_per_s_and_worker"]) == set(figures["ratio"]) == variants
+    assert "PhotoMetricDistortion" in figures["ms_per_image"]["product"]
+    assert "PhotoMetricDistortion" not in figures["ms_per_image"]["raw"]
+    assert min(figures["images_per_s_and_worker"].values()) > 0
