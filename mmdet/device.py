@@ -6,7 +6,6 @@ modules come from a `Backends` object, so that a stand-in can drive the NPU bran
 """
 
 import contextlib
-import ctypes
 import importlib
 import importlib.metadata
 import logging
@@ -23,13 +22,12 @@ import numpy as np
 import torch
 
 from mmdet.errors import ConfigError, DeviceError, unknown_name
+from mmdet.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
 DEVICE_CHOICES = ("auto", "npu", "cuda", "cpu")
 DIST_BACKEND = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
-# mallopt's parameters, from malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def import_torch_npu() -> ModuleType:
@@ -154,20 +152,6 @@ def _prepare_npu(api: Any) -> None:
     # belong together: no compilation per shape, no private weight formats.
     api.set_compile_mode(jit_compile=False)
     api.config.allow_internal_format = False
-
-
-def keep_freed_memory() -> None:
-    """Ask the C library to reuse large blocks instead of returning them to the kernel.
-
-    By default glibc maps every large tensor anew and unmaps it when it is freed, so a CPU training step
-    spends more than half its time on page faults: scrfd_500m_bnkps, batch 16, two cores, 2.4 s per
-    step with the default and 1.1 s without (docs/decisions.md). Other C libraries lack mallopt.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(_M_TOP_PAD, 64 << 20)
 
 
 def synchronize(device: torch.device, backends: Backends = BACKENDS) -> None:

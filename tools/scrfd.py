@@ -29,7 +29,13 @@ def parse_args() -> argparse.Namespace:
     add("--nms", type=float, default=0.4, metavar="T", help="largest overlap of two faces (default: 0.4)")
     add("--input-size", type=int, nargs=2, metavar=("W", "H"),
         help="pictures are fitted into it (default: 640 640, or the model's own)")  # fmt: skip
-    add("--batch-size", type=int, default=16, metavar="N", help="pictures at once (default: 16)")
+    add(
+        "--batch-size",
+        type=int,
+        default=16,
+        metavar="N",
+        help="pictures at once, in memory and on an accelerator (default: 16)",
+    )
     add("--two-scale", action="store_true", help="a second look at a quarter of the size, for close-ups")
     add("--max-num", type=int, default=0, metavar="N", help="largest and most central faces only (0: all)")
     add("--max-frames", type=int, default=0, metavar="N", help="of each video or camera (0: all)")
@@ -42,7 +48,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmdet.deploy.run import RunOptions, detect_inputs
+    from mmdet.deploy.ort_detector import SCRFD
+    from mmdet.deploy.run import RunOptions, detect_inputs, tune_process
 
     options = RunOptions(
         out=args.out,
@@ -57,8 +64,7 @@ def main() -> None:
         max_frames=args.max_frames,
         show_progress=not args.quiet,
     )
-    from mmdet.deploy.ort_detector import SCRFD
-
+    tune_process()
     detector = SCRFD(args.model, provider=args.provider, threads=args.threads, device_id=args.device_id)
     summary = detect_inputs(detector, args.inputs, options)
     if not args.quiet:

@@ -1,7 +1,15 @@
-"""Picture files to faces: `tools/scrfd.py`'s path against the reference's, one picture at a time."""
+"""Picture files to faces: `tools/scrfd.py`'s path against the reference's, one picture at a time.
+
+Each runs in a process of its own, set up as its user would have it, and they take turns.
+"""
 
 import argparse
+import multiprocessing
+import statistics
 import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -9,72 +17,130 @@ import cv2
 import numpy as np
 
 from mmdet.benchmark.baseline_infer import OneByOne
-from mmdet.benchmark.measure import alternate, ratio
+from mmdet.benchmark.measure import Timing, alternate, ratio
 from mmdet.deploy.inputs import find_inputs, read_complete
 from mmdet.deploy.letterbox import letterbox, to_blob
 from mmdet.deploy.ort_detector import SCRFD
-from mmdet.deploy.run import RunOptions, detect_inputs
-from mmdet.deploy.session import open_model
+from mmdet.deploy.run import RunOptions, detect_inputs, tune_process
+from mmdet.deploy.session import find_providers, import_onnxruntime, open_model
 from mmdet.errors import ConfigError
+
+HW = (640, 640)
+Work = Callable[[], int]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("model", metavar="MODEL.onnx", help="3-level model of any batch and size")
-    add("--images", metavar="DIR", help="picture files (default: 32 drawn ones of 1024x683)")
+    add("images", metavar="FOLDER", nargs="?", help="picture files (default: 32 drawn ones of 1024x683)")
     add("--batch-size", type=int, default=16, metavar="N", help="default: 16")
     add("--rounds", type=int, default=5, metavar="N", help="median of so many (default: 5)")
     add("--provider", default="cpu", metavar="P", help="default: cpu")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Return images per second of both, and where our time goes."""
+    """Return images per second of both, how much they found, and where the time of one picture goes."""
+    facts = open_model(args.model, args.provider).description
+    if len(facts.strides) != 3 or facts.nms is not None:
+        raise ConfigError(f"{args.model}: the baseline knows strides 8, 16, 32 and no NMS inside")
     with tempfile.TemporaryDirectory() as folder:
         images = args.images or _draw_images(Path(folder) / "images")
         files = [path for path, _ in find_inputs([images]).files]
-        theirs = OneByOne(open_model(args.model, args.provider).session)
-        detector = SCRFD(args.model, provider=args.provider)
-        if len(detector.model.description.strides) != 3 or detector.model.description.nms is not None:
-            raise ConfigError(
-                f"{args.model}: the baseline knows models with strides 8, 16, 32 and no NMS inside"
-            )
-        options = RunOptions(out=Path(folder) / "out", batch_size=args.batch_size, show_progress=False)
-        times = alternate(
-            {
-                "one_by_one": lambda: [theirs.detect_file(path) for path in files],
-                "tool": lambda: detect_inputs(detector, [images], options),
-            },
-            rounds=args.rounds,
-        )
-        parts = _parts(detector, files, args)
+        setup = (args.model, args.provider, images, args.batch_size, folder)
+        times, num_faces = _take_turns({"one_by_one": _one_by_one, "tool": _tool}, setup, args.rounds)
+        parts = _parts(args.model, files, args.rounds)
     return {
         "num_images": len(files),
+        "num_faces": num_faces,
         "batch_size": args.batch_size,
         "images_per_s": {name: len(files) / timing.wall_s for name, timing in times.items()},
         "cpu_ms_per_image": {name: 1000 * timing.cpu_s / len(files) for name, timing in times.items()},
         "speedup": ratio(times["one_by_one"], times["tool"]),
-        "parts_ms_per_image": parts,
+        "one_core_ms_per_image": parts,
     }
 
 
-def _parts(detector: SCRFD, files: list[Path], args: argparse.Namespace) -> dict[str, float]:
-    """Return the time of reading, letterboxing, both ways to the blob, and the network alone."""
-    images = [read_complete(path) for path in files]
-    canvases = [letterbox(image, (640, 640))[0] for image in images]
-    model, facts = detector.model, detector.model.description
-    blob = to_blob(canvases[: args.batch_size], facts.mean, facts.std)
-    batch = len(blob)
-    works = {
-        "read": (lambda: [read_complete(path) for path in files], len(files)),
-        "letterbox": (lambda: [letterbox(image, (640, 640)) for image in images], len(files)),
-        "blob": (lambda: to_blob(canvases, facts.mean, facts.std), len(files)),
-        "network_single": (lambda: [model.run(blob[i : i + 1]) for i in range(batch)], batch),
+def _one_by_one(model: str, provider: str, images: str, batch_size: int, folder: str) -> Work:
+    """Prepare the reference's way: a session and OpenCV with their defaults."""
+    ort = import_onnxruntime()
+    ort.set_default_logger_severity(3)
+    detector = OneByOne(ort.InferenceSession(model, providers=find_providers(provider)), HW[::-1])
+    files = [path for path, _ in find_inputs([images]).files]
+    return lambda: sum(len(detector.detect_file(path)) for path in files)
+
+
+def _tool(model: str, provider: str, images: str, batch_size: int, folder: str) -> Work:
+    """Prepare what tools/scrfd.py does with --out."""
+    tune_process()
+    detector = SCRFD(model, provider=provider)
+    options = RunOptions(out=Path(folder) / "out", batch_size=batch_size, show_progress=False)
+    return lambda: detect_inputs(detector, [images], options).num_faces
+
+
+def _take_turns(
+    makers: dict[str, Callable[..., Work]], setup: tuple, rounds: int, warmup: int = 1
+) -> tuple[dict[str, Timing], dict[str, int]]:
+    """Return the median times of each, and what it returned; in every round each runs once."""
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    processes = []
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in makers}
+    results: dict[str, int] = {}
+    try:
+        for name, maker in makers.items():
+            pipes[name], end = context.Pipe()
+            processes.append(context.Process(target=_serve, args=(end, maker, setup), daemon=True))
+            processes[-1].start()
+            end.close()
+        for number in range(warmup + rounds):
+            for name, pipe in pipes.items():
+                pipe.send(None)
+                results[name], *taken = pipe.recv()
+                if number >= warmup:
+                    times[name].append(tuple(taken))
+    except EOFError:
+        raise ConfigError(f"the process of {name!r} ended early; its message is above") from None
+    finally:
+        for pipe in pipes.values():
+            pipe.close()  # ends _serve
+        for process in processes:
+            process.join()
+    return {
+        name: Timing(*(statistics.median(column) for column in zip(*rows, strict=True)))
+        for name, rows in times.items()
+    }, results
+
+
+def _serve(pipe: Connection, maker: Callable[..., Work], setup: tuple) -> None:
+    """Prepare, then run once for every message, until the other end closes."""
+    work = maker(*setup)
+    while True:
+        try:
+            pipe.recv()
+        except EOFError:
+            return
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        result = work()
+        pipe.send((result, time.perf_counter() - wall_s, time.process_time() - cpu_s))
+
+
+def _parts(path: str, files: list[Path], rounds: int) -> dict[str, float]:
+    """Return the time of each step on one core of the CPU."""
+    cv2.setNumThreads(1)
+    images = [read_complete(file) for file in files[:16]]
+    canvases = [letterbox(image, HW)[0] for image in images]
+    model = open_model(path, "cpu", threads=1)
+    mean, std = model.description.mean, model.description.std
+    blobs = [to_blob([canvas], mean, std) for canvas in canvases]
+    works: dict[str, Callable[[], object]] = {
+        "read": lambda: [read_complete(file) for file in files[:16]],
+        "letterbox": lambda: [letterbox(image, HW) for image in images],
+        "blob": lambda: [to_blob([canvas], mean, std) for canvas in canvases],
+        "network": lambda: [model.run(blob) for blob in blobs],
     }
-    if model.fixed_batch is None:
-        works["network_batch"] = (lambda: model.run(blob), batch)
-    times = alternate({name: work for name, (work, _) in works.items()}, rounds=args.rounds)
-    return {name: 1000 * times[name].wall_s / number for name, (_, number) in works.items()}
+    times = alternate(works, rounds=rounds)
+    return {name: 1000 * timing.wall_s / len(images) for name, timing in times.items()}
 
 
 def _draw_images(folder: Path, num: int = 32) -> str:

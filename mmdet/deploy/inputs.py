@@ -3,11 +3,11 @@
 import glob
 import os
 import re
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -37,6 +37,9 @@ class Picture:
     name: str
     frame: int | None = None
     time_s: float | None = None
+
+
+Task: TypeAlias = tuple[str, Callable[[], Picture]]  # a path, and what reads it; in any thread
 
 
 @dataclass
@@ -110,29 +113,24 @@ def _make_names_unique(found: Inputs) -> None:
         found.files = [(path, os.path.relpath(path.resolve(), common)) for path, _ in found.files]
 
 
-def read_pictures(found: Inputs, num_threads: int = 2, ahead: int = 32) -> Iterator[Picture]:
-    """Yield the picture files in order, decoded by threads in advance.
+def picture_tasks(found: Inputs) -> Iterator[Task]:
+    """Yield what reads each picture file, in order."""
+    for path, name in found.files:
+        yield str(path), partial(_read_picture, path, name)
 
-    A file that cannot be read is noted in `found.skipped` and left out.
 
-    Args:
-        found: from `find_inputs`.
-        num_threads: that decode; OpenCV does not hold Python back.
-        ahead: pictures kept ready at most.
-    """
-    with ThreadPoolExecutor(num_threads) as pool:
-        waiting: deque[tuple[Path, str, Future]] = deque()
-        rest = iter(found.files)
-        while True:
-            while len(waiting) < ahead and (following := next(rest, None)) is not None:
-                waiting.append((*following, pool.submit(read_complete, following[0])))
-            if not waiting:
-                return
-            path, name, future = waiting.popleft()
-            try:
-                yield Picture(future.result(), str(path), name)
-            except UnreadableImageError as error:
-                found.skipped[str(path)] = str(error)
+def video_tasks(source: str | int, max_frames: int = 0) -> Iterator[Task]:
+    """Yield what hands out each frame; the frames are read here, one after the other. See `read_video`."""
+    for picture in read_video(source, max_frames):
+        yield picture.path, partial(_same, picture)
+
+
+def _read_picture(path: Path, name: str) -> Picture:
+    return Picture(read_complete(path), str(path), name)
+
+
+def _same(picture: Picture) -> Picture:
+    return picture
 
 
 def read_complete(path: Path) -> np.ndarray:
@@ -159,7 +157,7 @@ def decode_complete(data: bytes, name: str) -> np.ndarray:
 
 def is_truncated_jpeg(data: bytes) -> bool:
     """Return whether a JPEG lacks its end marker; what follows it (a film, a second picture) is ignored."""
-    if data[:2] != b"\xff\xd8":
+    if data[:2] != b"\xff\xd8" or data[-2:] == b"\xff\xd9":
         return False
     position, in_scan = 2, False
     while True:
@@ -188,7 +186,7 @@ def read_video(source: str | int, max_frames: int = 0) -> Iterator[Picture]:
         max_frames: stop after so many; 0 for all.
 
     Raises:
-        DataError: it cannot be opened, or gives no frame.
+        UnreadableImageError: it cannot be opened, or gives no frame.
     """
     what = f"camera {source}" if isinstance(source, int) else str(source)
     capture = cv2.VideoCapture(source)
@@ -202,7 +200,9 @@ def read_video(source: str | int, max_frames: int = 0) -> Iterator[Picture]:
             yield Picture(image, what, Path(what).name, frame, time_s)
             frame += 1
         if not frame:
-            raise DataError(f"{what}: cannot be opened, or holds no frame that this OpenCV can decode")
+            raise UnreadableImageError(
+                f"{what}: cannot be opened, or holds no frame that this OpenCV can decode"
+            )
     finally:
         capture.release()
 
@@ -215,15 +215,3 @@ def video_rate(source: str | int) -> float:
     finally:
         capture.release()
     return rate if 0 < rate < 1000 else 25.0
-
-
-def batches(pictures: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
-    """Yield lists of `size` pictures, the last one shorter."""
-    batch: list[Picture] = []
-    for picture in pictures:
-        batch.append(picture)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

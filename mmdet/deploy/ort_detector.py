@@ -158,19 +158,24 @@ class SCRFD:
         """Return what `detect_batch` does as `Faces`, which also say the class."""
         thresh = self.det_thresh if thresh is None else thresh
         input_hw = self.input_hw if input_size is None else self._check_size(input_size)
-        found: list[Faces] = []
-        for first in range(0, len(images), max(batch_size, 1)):
-            chunk = [_pixels(image, first + i) for i, image in enumerate(images[first : first + batch_size])]
-            raw = self._candidates(chunk, input_hw, input_hw, thresh)
+
+        def find(first: int, last: int) -> list[Faces]:
+            pixels = [_pixels(image, first + i) for i, image in enumerate(images[first:last])]
+            raw = self._candidates(pixels, input_hw, input_hw, thresh)
             if two_scale:
                 raw = [
-                    _join(a, b, image)
-                    for a, b, image in zip(raw, self._small_pass(chunk, input_hw, thresh), chunk, strict=True)
+                    _join(*of_one)
+                    for of_one in zip(raw, self._small_pass(pixels, input_hw, thresh), pixels, strict=True)
                 ]
-            for faces, image in zip(raw, chunk, strict=True):
-                kept = suppress(faces, self.nms_thresh)
-                found.append(keep_largest(kept, max_num, metric, image.shape[:2]))
-        return found
+            kept = [suppress(faces, self.nms_thresh) for faces in raw]
+            return [keep_largest(k, max_num, metric, p.shape[:2]) for k, p in zip(kept, pixels, strict=True)]
+
+        step = 1 if self.model.takes_single else max(batch_size, 1)
+        starts = range(0, len(images), step)
+        pool = self.model.start_pool() if len(starts) > 1 else None
+        run = map if pool is None else pool.map
+        parts = run(find, starts, (start + step for start in starts))
+        return [faces for part in parts for faces in part]
 
     def _small_pass(
         self, images: Sequence[np.ndarray], input_hw: tuple[int, int], thresh: float
@@ -185,15 +190,10 @@ class SCRFD:
     def _candidates(
         self, images: Sequence[np.ndarray], input_hw: tuple[int, int], fit_hw: tuple[int, int], thresh: float
     ) -> list[Faces]:
-        """Return the faces of each picture before NMS, in its own pixels."""
-        if self.model.is_on_cpu and self.model.fixed_batch in (None, 1):
-            return self.model.map(lambda image: self._as_batch([image], input_hw, fit_hw, thresh)[0], images)
-        return self._as_batch(images, input_hw, fit_hw, thresh)
+        """Return the faces of each picture before NMS, in its own pixels.
 
-    def _as_batch(
-        self, images: Sequence[np.ndarray], input_hw: tuple[int, int], fit_hw: tuple[int, int], thresh: float
-    ) -> list[Faces]:
-        """Return the same from one run of the network, or from as many as its batch size asks for."""
+        One run of the network, or as many as its batch size asks for.
+        """
         boxed = [letterbox(image, input_hw, fit_hw) for image in images]
         facts = self.model.description
         blob = to_blob([canvas for canvas, _ in boxed], facts.mean, facts.std, facts.channels == "RGB")

@@ -5,12 +5,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 from tqdm import tqdm
 
-from mmdet.deploy.inputs import Inputs, Picture, batches, find_inputs, read_pictures, read_video, video_rate
+from mmdet.datasets.images import UnreadableImageError
+from mmdet.deploy.inputs import Inputs, find_inputs, picture_tasks, video_rate, video_tasks
 from mmdet.deploy.ort_detector import SCRFD
+from mmdet.deploy.stream import Result, detect_stream
 from mmdet.deploy.writers import FORMATS, Writer
 from mmdet.errors import ConfigError, DataError, unknown_name
+from mmdet.memory import keep_freed_memory
 
 NAMED = 5  # skipped files named; the rest is counted
 
@@ -74,7 +78,6 @@ def detect_inputs(detector: SCRFD, arguments: Sequence[str], options: RunOptions
     """
     found = find_inputs(arguments)
     detector.prepare(nms_thresh=options.nms_thresh, det_thresh=options.thresh)
-    input_size = options.input_size
     summary = RunSummary(skipped=found.skipped)
     total = len(found.files) if not found.videos else None
     hide = not options.show_progress
@@ -84,22 +87,11 @@ def detect_inputs(detector: SCRFD, arguments: Sequence[str], options: RunOptions
         tqdm(total=total, unit="img", desc="detect", disable=hide, mininterval=interval_s) as progress,
     ):
         try:
-            for batch in _all_batches(found, writer, options):
-                images = [picture.image for picture in batch]
-                faces = detector.predict(
-                    images,
-                    options.batch_size,
-                    None,
-                    input_size,
-                    options.max_num,
-                    "default",
-                    options.two_scale,
-                )
-                for picture, result in zip(batch, faces, strict=True):
-                    writer.add(picture, result)
-                    summary.num_faces += len(result)
-                summary.num_pictures += len(batch)
-                progress.update(len(batch))
+            for picture, faces in _results(detector, found, writer, options):
+                writer.add(picture, faces)
+                summary.num_faces += len(faces)
+                summary.num_pictures += 1
+                progress.update()
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
     if not summary.num_pictures:
@@ -107,13 +99,29 @@ def detect_inputs(detector: SCRFD, arguments: Sequence[str], options: RunOptions
     return summary
 
 
-def _all_batches(found: Inputs, writer: Writer, options: RunOptions) -> Iterator[list[Picture]]:
-    """Yield the pictures, then the frames of every video; a batch never mixes two videos."""
-    yield from batches(read_pictures(found, ahead=2 * options.batch_size), options.batch_size)
+def _results(detector: SCRFD, found: Inputs, writer: Writer, options: RunOptions) -> Iterator[Result]:
+    """Yield the faces of the pictures, then of the frames of every video; a batch never mixes two videos."""
+    how = (options.input_size, options.max_num, options.two_scale)
+    yield from detect_stream(detector, picture_tasks(found), found.skipped, options.batch_size, *how)
     for source in found.videos:
         writer.rate = video_rate(source) if options.draw else writer.rate
         size = 1 if isinstance(source, int) else options.batch_size  # a camera's faces are wanted now
-        yield from batches(read_video(source, options.max_frames), size)
+        frames = video_tasks(source, options.max_frames)
+        try:
+            yield from detect_stream(detector, frames, found.skipped, size, *how)
+        except UnreadableImageError as error:
+            found.skipped[str(source)] = str(error)
+
+
+def tune_process() -> None:
+    """Set what a process that does nothing else is faster with.
+
+    Freed pictures are kept, not returned to the kernel and mapped anew, and OpenCV uses no threads of its
+    own, since every core has a picture to itself. Measured on 2 cores: 17.2 and 15.8 ms of processor time
+    per picture.
+    """
+    keep_freed_memory()
+    cv2.setNumThreads(1)
 
 
 def _first(skipped: dict[str, str]) -> str:
