@@ -9,6 +9,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
+ONNX = ["onnx", "onnxslim", "onnxruntime"]  # export; detection needs only the last
 
 
 def read_requirements() -> list[str]:
@@ -34,6 +35,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["mmdet", "mmdet.*"]),
     package_data={
+        "mmdet.deploy.web": ["*.html", "*.css", "*.js"],
         "mmdet.testing": ["ascend_tables/*.txt"],
         "mmdet.testing.ascend_sim": ["csrc/*", "inject/*"],
     },
@@ -41,7 +43,8 @@ setup(
     extras_require={
         "npu": ["torch-npu"],
         "npu-sim": ["torch==2.13.0", "torch-npu==2.13.0"],  # for python -m mmdet.testing.ascend_sim
+        "onnx": ONNX,
         "tensorboard": ["tensorboard"],
-        "test": ["pytest>=8", "pytest-xdist", "ruff", "mypy"],
+        "test": [*ONNX, "pytest>=8", "pytest-xdist", "ruff", "mypy"],
     },
 )
