@@ -77,7 +77,7 @@ def load(path: str | Path) -> dict:
         with _numpy_numbers_allowed():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file may make the parser raise anything
-        raise CheckpointError(f"{path} {_why_unreadable(error)}") from error
+        raise CheckpointError(f"{path} {why_unreadable(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict with a state_dict")
     return content
@@ -159,7 +159,7 @@ def _shorten(keys: tuple[str, ...]) -> str:
     return ", ".join(keys[:SHOWN]) + more
 
 
-def _why_unreadable(error: Exception) -> str:
+def why_unreadable(error: Exception) -> str:
     """Return the rest of a message "<file> ..." without torch's advice to load it unsafely."""
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
@@ -167,7 +167,7 @@ def _why_unreadable(error: Exception) -> str:
     if code:
         return (
             f"is refused: it holds pickled code ({code[1]}), which may do anything when it is loaded. "
-            "If you trust its author, re-save only its state_dict."
+            "tools/convert_weights.py takes the weights out without running it."
         )
     reason = str(error).rsplit("WeightsUnpickler error:", 1)[-1].strip().splitlines()[:1]
     return f"is damaged or not a checkpoint: {type(error).__name__} {' '.join(reason)}"

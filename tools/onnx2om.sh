@@ -3,8 +3,9 @@
 #
 #   bash tools/onnx2om.sh MODEL.onnx OUT [--shape 640 640] [--batch 1] [--soc Ascend310P3] [--fp32] [--dry-run]
 #
-# Writes OUT.om. The OM has a static shape; export the ONNX file with --opset 17 or lower. --dry-run prints
-# the command and needs no CANN. atc comes with CANN: source its set_env.sh first.
+# Writes OUT.om. The OM has a static shape (height, width); export the ONNX file with --opset 17 or lower.
+# --dry-run prints the command and needs no CANN. atc comes with CANN: source its set_env.sh first.
+# --soc: as npu-smi names the card (default: the card of this machine, else Ascend310P3).
 set -euo pipefail
 
 fail() { echo "onnx2om: $*" >&2; exit 2; }
@@ -23,7 +24,7 @@ while [ $# -gt 0 ]; do
     *) positional+=("$1"); shift ;;
   esac
 done
-[ ${#positional[@]} -eq 2 ] || { usage >&2; exit 2; }
+[ ${#positional[@]} -eq 2 ] || fail "give MODEL.onnx and OUT; see --help"
 model=${positional[0]} out=${positional[1]%.om}
 for value in "$height" "$width" "$batch"; do
   [[ $value =~ ^[1-9][0-9]*$ ]] || fail "'$value' is not a positive whole number"
@@ -33,12 +34,12 @@ done
 
 # What the file itself says: opset, input name, and whether its shape agrees with the one asked for.
 here=$(cd "$(dirname "$0")/.." && pwd)
-input=$(PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-python3}" -m mmdet.deploy.om_check "$model" "$batch" "$height" "$width") || exit 2
+input=$(PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-python3}" -m mmdet.deploy.om_check \
+        "$model" "$batch" "$height" "$width") || exit 2
 
 if [ -z "$soc" ]; then
   soc=$(npu-smi info 2>/dev/null | grep -oE '\b(310P[0-9]*|310B[0-9]*|310|910[A-Z0-9]*)\b' | head -n 1 || true)
-  [ -n "$soc" ] && soc="Ascend$soc"
-  [ -n "$soc" ] || soc=Ascend310P3
+  soc=Ascend${soc:-310P3}
 fi
 command=(atc --framework=5 "--model=$model" "--output=$out" "--input_format=NCHW"
          "--input_shape=$input:$batch,3,$height,$width" "--soc_version=$soc" "--precision_mode=$precision"
@@ -48,6 +49,6 @@ if [ "$dry_run" = 1 ]; then
   exit 0
 fi
 command -v atc >/dev/null || fail "atc is not on the PATH; source CANN's set_env.sh (for example /usr/local/Ascend/ascend-toolkit/set_env.sh)"
-"${command[@]}"
+"${command[@]}" || fail "atc failed with code $? (its messages are above); no OM model was made"
 [ -f "$out.om" ] || fail "atc ended without writing $out.om"
 echo "wrote $out.om ($soc, $precision, ${batch}x3x${height}x${width})"

@@ -1,5 +1,6 @@
 """Weights from any mmcv or mmdet checkpoint, or an ONNX file, to one of ours, and back."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,17 +8,16 @@ import torch
 
 from mmdet import checkpoint
 from mmdet.apis import init_detector
-from mmdet.deploy.description import Description
 from mmdet.deploy.export_onnx import ExportModule, ExportOptions, describe, export_module
-from mmdet.deploy.foreign import find_weights, plain_values, read_foreign
+from mmdet.deploy.foreign import Weights, find_weights, plain_values, read_foreign, write_weights
 from mmdet.deploy.onnx_weights import load_onnx_weights
-from mmdet.deploy.session import open_model
-from mmdet.deploy.verify import make_images
+from mmdet.deploy.session import Model, open_model
+from mmdet.deploy.verify import TOLERANCE, make_images
 from mmdet.errors import CheckpointError, ConfigError
 from mmdet.models.detectors.scrfd import SCRFD
 
-SAME = 1e-3  # of probabilities, and of distances in strides; the file's arithmetic is folded, ours is not
 NAMED = 6
+KINDS = {".pth": "torch", ".pt": "torch", ".ckpt": "torch", ".onnx": "onnx"}
 
 
 def convert(source: str | Path, target: str | Path, config: str | Path | None = None) -> list[str]:
@@ -31,68 +31,96 @@ def convert(source: str | Path, target: str | Path, config: str | Path | None = 
         Lines that say what matched.
 
     Raises:
-        CheckpointError: cannot be read, or is not of the config's model.
+        CheckpointError: cannot be read or written, or is not of the config's model.
         ConfigError: another suffix, or no config where one is needed.
     """
-    kinds = (Path(source).suffix.lower(), Path(target).suffix.lower())
-    if kinds not in ((".pth", ".pth"), (".onnx", ".pth"), (".pth", ".onnx")):
+    kinds = tuple(KINDS.get(Path(path).suffix.lower()) for path in (source, target))
+    if None in kinds or kinds == ("onnx", "onnx"):
         raise ConfigError(f"{source} -> {target}: from .pth or .onnx to .pth, or from .pth to .onnx")
-    if config is None and ".onnx" in kinds:
+    if config is None and "onnx" in kinds:
         raise ConfigError("--config is missing: an ONNX file does not say which config its model has")
     if not Path(source).is_file():
         raise CheckpointError(f"{source}: no such file")
-    if kinds[0] == ".onnx":
-        return _from_onnx(source, target, config)
-    content = read_foreign(source)
-    weights = find_weights(content, str(source))
-    lines = [f"{len(weights)} weights in {source}"]
-    if config is None:
-        lines.append("not compared with a model: no --config")
+    if kinds[0] == "onnx":
+        assert config is not None
+        lines = _from_onnx(source, target, config)
     else:
-        model = init_detector(config, device="cpu")
-        checkpoint.load_weights(model, weights)
-        lines.append(f"all {len(model.state_dict())} keys of {config} matched by name")
-    if kinds[1] == ".onnx":
-        options = ExportOptions(dynamic_batch=True)
-        export_module(ExportModule(model, describe(model, options)), target, options)
-    else:
-        _save(target, weights, content.get("meta"))
+        lines = _from_checkpoint(source, target, config, to_onnx=kinds[1] == "onnx")
     return [*lines, f"wrote {target}"]
 
 
-def _from_onnx(source: str | Path, target: str | Path, config: str | Path | None) -> list[str]:
-    model = init_detector(config, device="cpu")  # type: ignore[arg-type]
+def _from_checkpoint(
+    source: str | Path, target: str | Path, config: str | Path | None, to_onnx: bool
+) -> list[str]:
+    content = read_foreign(source)
+    found = find_weights(content, str(source))
+    meta = plain_values(content.get("meta"))
+    meta = meta if isinstance(meta, dict) else {}
+    lines = _describe_checkpoint(source, found)
+    if config is None:
+        lines.append("not compared with a model: no --config")
+        write_weights(target, found.tensors, meta)
+        return lines
+    model = init_detector(config, device="cpu")
+    try:
+        checkpoint.load_weights(model, found.tensors)
+    except CheckpointError as error:
+        raise CheckpointError(str(error).replace("the checkpoint", str(source), 1)) from None
+    own = model.state_dict()
+    num_matched = sum(key in own for key in found.tensors)
+    lines.append(f"{num_matched} of {len(own)} keys of {config} matched by name, none is left over")
+    if not to_onnx:
+        write_weights(target, found.tensors, meta)
+        return lines
+    model.CLASSES = _class_names(meta, model)
+    options = ExportOptions(dynamic_batch=True)
+    export_module(ExportModule(model, describe(model, options)), target, options)
+    return lines
+
+
+def _from_onnx(source: str | Path, target: str | Path, config: str | Path) -> list[str]:
+    model = init_detector(config, device="cpu")
     report = load_onnx_weights(model, source)
     kept = [key for key in report.kept if not key.endswith("integral.project")]  # a constant
-    error = _compare(model, source)
-    if not error <= SAME:
+    onnx_model = open_model(source, "cpu")
+    error = _compare(model, onnx_model)
+    if not error <= TOLERANCE[onnx_model.description.precision]["distance"]:
         raise CheckpointError(f"{source} and the converted model differ by {error:.3g}: of another config?")
-    _save(target, model.state_dict(), {"CLASSES": model.CLASSES, "config": model.cfg.text})
+    meta = {"CLASSES": onnx_model.description.classes, "config": model.cfg.text}
+    write_weights(target, model.state_dict(), meta)
     return [
         f"{len(report.by_name)} keys matched by name, {len(report.by_order)} by the order of the layers",
         f"{len(kept)} keys not in the file{': ' if kept else ''}{', '.join(kept[:NAMED])}",
         f"run against the file: max abs error {error:.1e}",
-        f"wrote {target}",
     ]
 
 
-def _compare(model: SCRFD, path: str | Path) -> float:
+def _compare(model: SCRFD, onnx_model: Model) -> float:
     """Return the largest difference of the outputs on one input."""
-    onnx_model = open_model(path, "cpu")
-    hw = onnx_model.fixed_hw or (320, 256)
-    images = make_images(onnx_model.fixed_batch or 1, hw)
-    options = ExportOptions()
-    facts: Description = describe(model, options)
+    if onnx_model.description.nms is not None:
+        raise CheckpointError(f"{onnx_model.name} was exported --with-nms; convert one without")
+    images = make_images(onnx_model.fixed_batch or 1, onnx_model.fixed_hw or (320, 256))
     with torch.no_grad():
-        want = [out.numpy() for out in ExportModule(model.eval(), facts)(torch.from_numpy(images))]
+        module = ExportModule(model.eval(), describe(model, ExportOptions()))
+        want = [out.numpy() for out in module(torch.from_numpy(images))]
     got = onnx_model.run(images)
-    if len(got) != len(want):
+    if [array.size for array in got] != [array.size for array in want]:
         raise CheckpointError(
-            f"{path} has {len(got)} outputs, the config's model {len(want)}: of another config?"
+            f"{onnx_model.name} gives {len(got)} outputs, {sum(a.size for a in got)} numbers; the config's "
+            f"model {len(want)}, {sum(a.size for a in want)}: of another config?"
         )
     return max(float(np.abs(a - b.reshape(a.shape)).max()) for a, b in zip(want, got, strict=True))
 
 
-def _save(target: str | Path, weights: dict, meta: object) -> None:
-    keep = {key: value.detach().contiguous() for key, value in weights.items()}
-    checkpoint.save(target, {"meta": plain_values(meta) or {}, "state_dict": keep})
+def _describe_checkpoint(source: str | Path, found: Weights) -> list[str]:
+    prefix = f", prefix {found.prefix!r} dropped" if found.prefix else ""
+    lines = [f"{len(found.tensors)} weights in {source}{prefix}"]
+    left_out = [other for other in found.others if other != "meta"]
+    if found.num_averages:
+        left_out.append(f"{found.num_averages} second copies under 'ema_'")
+    return lines + ([f"left out: {', '.join(left_out)}"] if left_out else [])
+
+
+def _class_names(meta: Mapping, model: SCRFD) -> tuple[str, ...]:
+    names = meta.get("CLASSES") or model.CLASSES
+    return (names,) if isinstance(names, str) else tuple(map(str, names))

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from mmdet.errors import CheckpointError, ConfigError, DeviceError, run_cli
 
 LARGEST_OPSET = 17
+MULTIPLE = 32  # the largest stride
 
 
 def check_for_atc(path: str, shape: Sequence[int]) -> str:
     """Return the name of the input.
 
     Args:
-        path: ONNX file.
+        path: ONNX file. Sides it leaves open are fixed by atc's --input_shape.
         shape: N, 3, H, W the OM model shall have.
 
     Raises:
-        CheckpointError: not an ONNX file, or of another kind.
-        ConfigError: the opset is too new, or the shape is not that of the graph.
+        CheckpointError: not an ONNX file, or none with one picture input.
+        ConfigError: the opset is too new, the shape is not that of the graph, or the number of outputs
+            depends on the picture.
         DeviceError: the onnx package is missing.
     """
     try:
@@ -26,18 +28,30 @@ def check_for_atc(path: str, shape: Sequence[int]) -> str:
         raise DeviceError(f"the check of {path} needs another package ({error}); pip install onnx") from None
     try:
         model = onnx.load(path)
-        graph_input = model.graph.input[0]
     except Exception as error:  # protobuf's own classes
         raise CheckpointError(f"{path} cannot be read as an ONNX file ({type(error).__name__})") from None
-    opset = max(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
-    if opset > LARGEST_OPSET:
+    constants = {tensor.name for tensor in model.graph.initializer}  # old exporters list them as inputs
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    opsets = [item.version for item in model.opset_import if item.domain in ("", "ai.onnx")]
+    if len(inputs) != 1 or not opsets:
+        raise CheckpointError(f"{path} is no detector: {len(inputs)} inputs, one is expected")
+    if max(opsets) > LARGEST_OPSET:
         raise ConfigError(
-            f"{path} has opset {opset}; export it with --opset {LARGEST_OPSET} or lower for atc"
+            f"{path} has opset {max(opsets)}; export it with --opset {LARGEST_OPSET} or lower for atc"
         )
-    dims = [dim.dim_value or None for dim in graph_input.type.tensor_type.shape.dim]
+    dims = [dim.dim_value or None for dim in inputs[0].type.tensor_type.shape.dim]
     if len(dims) != 4 or any(dim not in (None, want) for dim, want in zip(dims, shape, strict=True)):
-        raise ConfigError(f"{path} takes {dims}, not {list(shape)}; give its own --shape and --batch")
-    return graph_input.name
+        text = " x ".join("any" if dim is None else str(dim) for dim in dims)
+        raise ConfigError(
+            f"{path} takes {text}, not {' x '.join(map(str, shape))}; give its own --batch and --shape"
+        )
+    if any(node.op_type == "NonMaxSuppression" for node in model.graph.node):
+        raise ConfigError(
+            f"{path} has NMS inside, whose outputs have no fixed size; export without --with-nms"
+        )
+    if shape[2] % MULTIPLE or shape[3] % MULTIPLE:
+        raise ConfigError(f"--shape {shape[2]} {shape[3]}: both must be multiples of {MULTIPLE}")
+    return inputs[0].name
 
 
 def main() -> None:

@@ -44,7 +44,8 @@ def load_onnx_weights(model: SCRFD, path: str | Path) -> MatchReport:
     """Copy the weights of an ONNX file into a model of the same config.
 
     A convolution whose BatchNorm was folded gets the folded weight, and its BatchNorm becomes the addition
-    of the folded bias: the model computes the same, and can be trained on.
+    of the folded bias: the model computes the same in eval mode. What BatchNorm had learned of the batch
+    is not in the file, so a training that normalises by batches starts from another function.
 
     Raises:
         CheckpointError: not an ONNX file, or of another model; the first difference is named.

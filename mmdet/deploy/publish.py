@@ -3,11 +3,9 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
-from mmdet import checkpoint
-from mmdet.deploy.foreign import find_weights, plain_values, read_foreign
-from mmdet.errors import CheckpointError
+from mmdet.deploy.foreign import find_weights, plain_values, read_foreign, write_weights
+from mmdet.errors import CheckpointError, ConfigError
 
 # What a user of the weights may need; everything else (optimizer, random state, hooks) stays behind.
 META = ("CLASSES", "config", "epoch", "iter", "mmdet_version", "scrfd_trainer_version", "commit")
@@ -22,27 +20,28 @@ def publish(source: str | Path, target: str | Path) -> Path:
 
     Raises:
         CheckpointError: the source cannot be read, or the target cannot be written.
+        ConfigError: the target is a folder.
     """
+    target = Path(target)
+    if target.is_dir():
+        raise ConfigError(
+            f"{target} is a folder; give the name of a file in it, for example {target}/model.pth"
+        )
     content = read_foreign(source)
     meta = content.get("meta")
     meta = meta if isinstance(meta, dict) else {}
-    weights = {key: value.detach().contiguous() for key, value in find_weights(content, str(source)).items()}
-    slim: dict[str, Any] = {
-        "meta": {key: value for key in META if (value := plain_values(meta.get(key))) is not None},
-        "state_dict": weights,
-    }
-    target = Path(target)
+    facts = {key: value for key in META if (value := plain_values(meta.get(key))) is not None}
+    tensors = find_weights(content, str(source)).tensors
     target = target.with_suffix("") if target.suffix == ".pth" else target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{target.parent}: cannot be made ({error.strerror or error})") from None
     unhashed = target.with_name(f".{target.name}.{os.getpid()}.pth")
     try:
-        checkpoint.save(unhashed, slim)
+        write_weights(unhashed, tensors, facts)
         digest = hashlib.sha256(unhashed.read_bytes()).hexdigest()[:HASH_DIGITS]
         final = target.with_name(f"{target.name}-{digest}.pth")
         os.replace(unhashed, final)
+    except OSError as error:
+        raise CheckpointError(f"{target} cannot be written: {error.strerror or error}") from None
     finally:
-        unhashed.unlink(missing_ok=True)
+        if unhashed.parent.is_dir():
+            unhashed.unlink(missing_ok=True)
     return final
