@@ -1,8 +1,9 @@
 // One picture at a time: send its bytes, keep the answer, draw; the threshold only draws again.
 const find = (id) => document.getElementById(id);
 const BOX = "#50dc3c";
+const INK = "#141414";
 const POINTS = ["#ff3c3c", "#28aaff", "#ffd700", "#eb5aeb", "#3cebff"];
-const state = { bytes: null, bitmap: null, found: null, number: 0 };
+const state = { bytes: null, bitmap: null, found: null, number: 0, largest: Infinity };
 
 function chosen() {
   const lowest = Number(find("threshold").value);
@@ -33,16 +34,21 @@ function draw() {
 
 function drawFace(pen, face, unit) {
   const [x1, y1, x2, y2] = face.bbox;
-  pen.lineWidth = 2 * unit;
-  pen.strokeStyle = BOX;
-  pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
+  const thin = Math.min(x2 - x1, y2 - y1) < 24 * unit;
+  for (const [color, width] of [[INK, thin ? 2.5 : 4], [BOX, thin ? 1.2 : 2.2]]) {  // visible on any ground
+    pen.lineWidth = width * unit;
+    pen.strokeStyle = color;
+    pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
+  }
   if (find("points").checked && face.kps) {
-    const radius = Math.max(unit, (x2 - x1) / 40);
+    const radius = Math.max(0.8 * unit, (x2 - x1) / 32);
     face.kps.forEach(([x, y], index) => {
-      pen.fillStyle = POINTS[index % POINTS.length];
-      pen.beginPath();
-      pen.arc(x, y, radius, 0, 2 * Math.PI);
-      pen.fill();
+      for (const [color, size] of [[INK, thin ? 0 : 1.35], [POINTS[index % POINTS.length], 1]]) {
+        pen.fillStyle = color;
+        pen.beginPath();
+        pen.arc(x, y, size * radius, 0, 2 * Math.PI);
+        pen.fill();
+      }
     });
   }
   const text = (face.class ? `${face.class} ` : "") + face.score.toFixed(2);
@@ -53,7 +59,7 @@ function drawFace(pen, face, unit) {
   const top = y1 - tall < 0 ? y1 : y1 - tall;
   pen.fillStyle = BOX;
   pen.fillRect(x1 - unit, top, wide, tall);
-  pen.fillStyle = "#141414";
+  pen.fillStyle = INK;
   pen.fillText(text, x1 + 2 * unit, top + 13 * unit);
 }
 
@@ -69,6 +75,9 @@ async function detect() {
   delete document.body.dataset.state;
   say("Looking ...");
   try {
+    if (state.bytes.size > state.largest) {
+      throw new Error(`The picture is too large: at most ${state.largest / 2 ** 20} MiB.`);
+    }
     const query = find("two_scale").checked ? "?two_scale=1" : "";
     const answer = await fetch(`detect${query}`, { method: "POST", body: state.bytes });
     const content = await answer.json();
@@ -130,6 +139,7 @@ async function start() {
   const about = await (await fetch("about")).json();
   find("about").textContent = `${about.model}, input ${about.input}, ${about.provider}`;
   const query = new URLSearchParams(location.search);
+  state.largest = about.largest_bytes;
   find("threshold").min = about.lowest;
   find("threshold").value = query.get("threshold") ?? about.threshold;
   for (const name of about.examples) {

@@ -1,5 +1,7 @@
 """The web page's server, on the standard library: three static files and one question, "which faces?".
 
+    curl --data-binary @photo.jpg 'localhost:8000/detect?threshold=0.5'
+
 The browser sends a picture's bytes and gets every face above a low score; it draws them and moves the
 threshold by itself, which gives what a new detection at that threshold would (in greedy NMS a face is never
 removed by a worse one).
@@ -13,15 +15,16 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from mmdet.deploy.inputs import IMAGES, decode_complete
 from mmdet.deploy.ort_detector import SCRFD
 from mmdet.deploy.writers import to_plain
-from mmdet.errors import DataError, DeviceError, MMDetError
+from mmdet.errors import ConfigError, DataError, DeviceError, MMDetError
 
 LOWEST_SCORE = 0.1  # of the faces sent to the page; its slider begins here
 LARGEST_UPLOAD = 64 << 20  # bytes
+LARGEST_DISCARDED = 1 << 30  # of a body that is refused; then the connection is closed
 HERE = Path(__file__).parent
 STATIC = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -53,16 +56,23 @@ class App:
             if not self.examples:
                 raise DataError(f"--examples {examples}: no folder with pictures")
 
-    def detect(self, data: bytes, two_scale: bool) -> dict[str, Any]:
+    def detect(self, data: bytes, query: dict[str, str]) -> dict[str, Any]:
         """Return width, height, time and faces of an encoded picture.
+
+        Args:
+            data: the file's bytes.
+            query: "threshold": lowest score (default: LOWEST_SCORE); "two_scale": "1" for a second look.
 
         Raises:
             DataError: it cannot be read.
+            ConfigError: the threshold is no number from 0 to 1.
         """
+        threshold = _read_threshold(query.get("threshold", LOWEST_SCORE))
+        two_scale = query.get("two_scale") == "1"
         image = decode_complete(data, "the picture")
         with self.lock:
             started = time.perf_counter()
-            (found,) = self.detector.predict([image], 1, LOWEST_SCORE, two_scale=two_scale)
+            (found,) = self.detector.predict([image], 1, threshold, two_scale=two_scale)
             time_ms = 1000 * (time.perf_counter() - started)
         height, width = image.shape[:2]
         faces = to_plain(found, self.detector.classes)
@@ -78,6 +88,7 @@ class App:
             "provider": model.providers[0].removesuffix("ExecutionProvider"),
             "threshold": self.detector.det_thresh,
             "lowest": LOWEST_SCORE,
+            "largest_bytes": LARGEST_UPLOAD,
             "examples": list(self.examples),
         }
 
@@ -110,17 +121,34 @@ class Handler(BaseHTTPRequestHandler):
         """Detect the faces of the picture in the body."""
         url = urlsplit(self.path)
         length = self.headers.get("Content-Length", "")
-        if url.path != "/detect" or not length.isdigit() or int(length) > LARGEST_UPLOAD:
-            self.close_connection = True  # the body stays unread
-            reason = f"a picture of at most {LARGEST_UPLOAD >> 20} MiB is expected at /detect"
-            self._send_json(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": reason})
+        refused = None
+        if url.path != "/detect":
+            refused = HTTPStatus.NOT_FOUND, f"{url.path}: nothing there; pictures go to /detect"
+        elif not length.isdigit():
+            refused = HTTPStatus.LENGTH_REQUIRED, "the request has no Content-Length"
+        elif int(length) > LARGEST_UPLOAD:
+            reason = (
+                f"the picture has {int(length) / 2**20:.1f} MiB, at most {LARGEST_UPLOAD / 2**20:g} are taken"
+            )
+            refused = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason
+        if refused is not None:
+            self._discard(int(length) if length.isdigit() else 0)
+            self._send_json(refused[0], {"error": refused[1]})
             return
+        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         try:
-            found = self.app.detect(self.rfile.read(int(length)), "two_scale=1" in url.query)
+            found = self.app.detect(self.rfile.read(int(length)), query)
         except MMDetError as error:
-            self._send_json(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)})
+            self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
             return
         self._send_json(HTTPStatus.OK, found)
+
+    def _discard(self, length: int) -> None:
+        """Read a body that is not wanted: browsers show the answer only after they have sent all of it."""
+        self.close_connection = True
+        left = min(length, LARGEST_DISCARDED)
+        while left > 0 and (part := self.rfile.read(min(left, 1 << 20))):
+            left -= len(part)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stay quiet; errors are shown on the page."""
@@ -135,6 +163,16 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+def _read_threshold(value: str | float) -> float:
+    try:
+        threshold = float(value)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"threshold={value}: a number from 0 to 1 is expected")
+    return threshold
 
 
 def make_server(detector: SCRFD, host: str, port: int, examples: Path | None = None) -> ThreadingHTTPServer:
