@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mmdet.device import make_profiler, synchronize
@@ -17,7 +18,8 @@ class ProfileHook(Hook):
     """Records steps 10 to 15 of the run on rank 0 and writes the trace to work_dir/profile.
 
     Stands before all other hooks, so that recording begins and ends right after a step; what they do
-    between the recorded steps is in the trace too. A run that ends early leaves what it has.
+    between the recorded steps is in the trace too. A run that ends early leaves what it has. A vendor's
+    profiler may fail with no more than a line of its own in the log, so the folder is looked at.
 
     Args:
         make: stand-in for device.make_profiler, for tests.
@@ -29,6 +31,7 @@ class ProfileHook(Hook):
         self.make = make
         self._first_iter = 0
         self._profiler: Any = None
+        self._old_traces: set[Path] = set()
 
     def before_train(self, trainer: Trainer) -> None:
         """Prepare the recording; it begins by itself."""
@@ -38,6 +41,7 @@ class ProfileHook(Hook):
             logger.warning("--profiling: no trace, it begins at step %d and the run has %d", FIRST_STEP, num)
         elif is_main():
             folder = trainer.work_dir / "profile"
+            self._old_traces = _traces(folder)
             self._profiler = self.make(trainer.device, folder, FIRST_STEP, LAST_STEP)
             self._profiler.start()
 
@@ -66,5 +70,19 @@ class ProfileHook(Hook):
         self._profiler.stop()
         self._profiler = None
         last, folder = trainer.iter - self._first_iter, trainer.work_dir / "profile"
-        if last >= FIRST_STEP:
-            logger.info("trace of steps %d to %d: %s; it slowed them down", FIRST_STEP, last, folder)
+        if last < FIRST_STEP:
+            return
+        new = sorted(_traces(folder) - self._old_traces)
+        if new:
+            logger.info("trace of steps %d to %d: %s; it slowed them down", FIRST_STEP, last, new[0])
+        else:
+            logger.warning(
+                "--profiling: no trace of steps %d to %d was written into %s; the profiler's own lines above "
+                "say why",
+                *(FIRST_STEP, last, folder),
+            )
+
+
+def _traces(folder: Path) -> set[Path]:
+    """Return the trace files below `folder` that hold anything: *.pt.trace.json, trace_view.json."""
+    return {path for path in folder.rglob("*trace*.json") if path.stat().st_size}

@@ -15,6 +15,16 @@ def card(simulator):
 
 
 @pytest.fixture(scope="module")
+def strict_card(simulator):
+    """Return the report of a card without fallbacks, whose memory blocks grow."""
+    settings = {
+        "TORCH_NPU_FALLBACK_CPU_DISABLE": "1",
+        "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True",
+    }
+    return simulator.probe("runtime", **settings)
+
+
+@pytest.fixture(scope="module")
 def saturating_card(simulator):
     return simulator.probe("runtime", "saturate", options=["--saturate"])
 
@@ -37,15 +47,25 @@ def test_arithmetic_gives_the_cpus_bits(card):
     assert card["losses_equal"]
 
 
-def test_memory_is_counted_and_taken_only_when_touched(card):
-    assert 4 * 2**20 <= card["allocated"] < 4 * 2**20 + 4096
-    assert card["freed"] == 0
-    assert card["huge"] == 6.0
+@pytest.mark.parametrize("which", ["card", "strict_card"])
+def test_memory_is_counted_and_taken_only_when_touched(which, request):
+    report = request.getfixturevalue(which)
+    assert 4 * 2**20 <= report["allocated"] < 4 * 2**20 + 4096
+    assert report["freed"] == 0
+    assert report["huge"] == 6.0
 
 
-def test_out_of_memory_names_both_sizes(card):
-    assert "OutOfMemoryError" in card["oom"]
-    assert "Tried to allocate 40.00 GiB" in card["oom"] and "64.00 GiB total capacity" in card["oom"]
+@pytest.mark.parametrize("which", ["card", "strict_card"])
+def test_out_of_memory_names_both_sizes(which, request):
+    oom = request.getfixturevalue(which)["oom"]
+    assert "OutOfMemoryError" in oom
+    assert "Tried to allocate 40.00 GiB" in oom and "64.00 GiB total capacity" in oom
+
+
+def test_blocks_grow_where_asked_and_give_their_memory_back(card, strict_card):
+    assert (card["grows"], strict_card["grows"]) == (False, True)
+    for report in (card, strict_card):
+        assert report["used_mib"] == report["reserved_mib"] < 64
 
 
 def test_random_numbers_follow_the_cards_generator(card):
@@ -86,13 +106,26 @@ def test_an_operator_that_is_not_simulated_says_its_name(card):
 
 def test_an_operator_torch_npu_lacks_falls_back_with_a_warning(card):
     assert card["fallback"] == "no error" and card["eigh"] == "no error"
-    assert "'aten::lgamma.out' is not currently supported on the NPU backend" in card["stderr"]
+    for name in ("lgamma.out", "_linalg_eigh.eigenvalues", "_fused_adam_"):
+        assert f"'aten::{name}' is not currently supported on the NPU backend" in card["stderr"]
 
 
-def test_a_fallback_is_an_error_where_it_is_disabled(simulator):
-    report = simulator.probe("runtime", TORCH_NPU_FALLBACK_CPU_DISABLE="1")
-    assert "_linalg_eigh" in report["eigh"] and "CPU fallback is disabled" in report["eigh"]
-    assert "lgamma" in report["fallback"] and "CPU fallback is disabled" in report["fallback"]
+def test_fallbacks_are_counted_and_listed_at_the_end(card):
+    assert abs(card["fused_adam"] - 0.5) < 1e-6
+    planted = {"aten::lgamma.out": 3, "aten::_linalg_eigh.eigenvalues": 1, "aten::_fused_adam_": 1}
+    assert card["fallbacks"] == planted
+    last = card["stderr"].strip().splitlines()[-1]
+    assert last.startswith("ascend_sim: 5 calls fell back to the CPU: aten::lgamma.out 3x, aten::_")
+
+
+def test_a_process_without_fallbacks_says_nothing_of_them(saturating_card):
+    assert "fell back" not in saturating_card["stderr"]
+
+
+def test_a_fallback_is_an_error_where_it_is_disabled(strict_card):
+    assert "_linalg_eigh" in strict_card["eigh"] and "CPU fallback is disabled" in strict_card["eigh"]
+    assert "lgamma" in strict_card["fallback"] and "CPU fallback is disabled" in strict_card["fallback"]
+    assert not {"aten::lgamma.out", "aten::_linalg_eigh.eigenvalues"} & set(strict_card["fallbacks"])
 
 
 # ---- overflow -------------------------------------------------------------------------------

@@ -18,7 +18,16 @@ from mmdet.errors import DeviceError
 
 CSRC = Path(__file__).parent / "csrc"
 # Libraries the wheel is linked against; all of them lead to the one that holds the code.
-FORWARDERS = ("hccl", "acl_op_compiler", "ge_runner", "graph", "acl_tdt_channel", "opapi")
+FORWARDERS = (
+    "hccl",
+    "acl_op_compiler",
+    "ge_runner",
+    "graph",
+    "acl_tdt_channel",
+    "opapi",
+    "msprofiler",
+    "ascend_hal",
+)
 CANN_SYMBOL = re.compile(r"(acl|aclrt|aclop|aclmdl|rt[A-Z]|Msprof|Hccl)\w*$")
 
 

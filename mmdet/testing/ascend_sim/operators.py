@@ -3,17 +3,21 @@
 Every operator that torch_npu implements (has a kernel for the dispatch key PrivateUse1) is registered again
 with a function that calls the CPU operator. An operator torch_npu does not implement is left alone, so
 that it meets torch_npu's own fallback: copy to the host, warn, or raise under
-TORCH_NPU_FALLBACK_CPU_DISABLE=1.
+TORCH_NPU_FALLBACK_CPU_DISABLE=1. Fallbacks are counted (`fallbacks`), and rank 0 prints them when it ends.
 
     ASCEND_SIM_SATURATE=1   imitate a 910A: an fp16 result of Inf becomes 65504 and NaN becomes 0, and the
                             card's overflow flag is raised
 """
 
+import atexit
 import contextlib
 import ctypes
 import hashlib
 import os
+import re
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,9 +39,21 @@ _FORMAT_CASTS = (
     "npu_format_cast.Tensor",
 )
 
+# torch_npu says so itself where a kernel it registers only copies to the host and back.
+_FALLS_BACK_INSIDE = re.compile(rb"perator '(aten::[a-zA-Z0-9_.]+)'")
+# An operator with a kernel for one of these never reaches the fallback.
+_OWN_OR_COMPOSITE = (
+    "PrivateUse1",
+    "CompositeImplicitAutograd",
+    "CompositeExplicitAutograd",
+    "CompositeExplicitAutogradNonFunctional",
+)
+
 _SATURATING = os.environ.get("ASCEND_SIM_SATURATE") == "1"
 
-counts: dict[str, int] = {}
+counts: dict[str, int] = {}  # calls of operators that torch_npu implements
+fallbacks: dict[str, int] = {}  # calls that ran on the host, by operator
+watched: frozenset[str] = frozenset()  # operators that only have a kernel so that fallbacks are counted
 overflow = False  # the card's sticky flag in saturating mode
 _libraries: list[torch.library.Library] = []  # registrations live as long as these
 
@@ -171,22 +187,53 @@ def _clone(tensor: torch.Tensor, *, memory_format=None) -> torch.Tensor:  # noqa
     return to_npu(alias(tensor).clone(memory_format=keep), tensor.device)
 
 
-def _register(namespace: str, kernels: dict) -> None:
+def _register(namespace: str, kernels: dict, with_keyset: bool = False) -> None:
     library = torch.library.Library(namespace, "IMPL")
     _libraries.append(library)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "overriding a previously registered kernel": that is the point
         for name, kernel in kernels.items():
-            library.impl(name, kernel, "PrivateUse1", allow_override=True)
+            library.impl(name, kernel, "PrivateUse1", with_keyset=with_keyset, allow_override=True)
 
 
-def _aten_kernels() -> dict:
+def _counted_fallback(full: str):  # noqa: ANN202
+    """Return a kernel that counts and calls what torch_npu does about an operator it does not implement."""
+    torch_npus = torch.library.get_kernel(full, "PrivateUse1")
+
+    def kernel(keyset, *args, **kwargs):  # noqa: ANN001, ANN002, ANN003, ANN202
+        result = torch_npus.call_boxed(keyset, *args, **kwargs)
+        fallbacks[full] = fallbacks.get(full, 0) + 1
+        return result
+
+    return kernel
+
+
+def _print_fallbacks() -> None:
+    if fallbacks and os.environ.get("RANK", "0") == "0":
+        most = sorted(fallbacks.items(), key=lambda item: -item[1])
+        listed = ", ".join(f"{name} {num}x" for name, num in most)
+        print(f"ascend_sim: {sum(fallbacks.values())} calls fell back to the CPU: {listed}", file=sys.stderr)
+
+
+def _falling_back(torch_npu) -> tuple[frozenset[str], frozenset[str]]:  # noqa: ANN001
+    """Return the aten operators that run on the CPU: without a kernel, and with one that goes there."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::")]
+    library = Path(torch_npu.__file__).parent / "lib" / "libtorch_npu.so"
+    inside = {match.decode() for match in _FALLS_BACK_INSIDE.findall(library.read_bytes())}
+    return (
+        frozenset(n for n in names if not any(has_kernel(n, key) for key in _OWN_OR_COMPOSITE)),
+        frozenset(n for n in names if n in inside and has_kernel(n, "PrivateUse1")),
+    )
+
+
+def _aten_kernels(not_these: frozenset[str]) -> dict:
     """Return a kernel for each aten operator that the installed torch_npu implements."""
     kernels = {}
     for full in torch._C._dispatch_get_all_op_names():
         name = full.removeprefix("aten::")
         base, _, overload = name.partition(".")
-        if not full.startswith("aten::") or base in _KEEP:
+        if not full.startswith("aten::") or base in _KEEP or full in not_these:
             continue
         if not torch._C._dispatch_has_kernel_for_dispatch_key(full, "PrivateUse1"):
             continue
@@ -218,8 +265,13 @@ def _check_and_unscale_(grads: list[torch.Tensor], found_inf: torch.Tensor, inv_
 
 def install(torch_npu) -> None:  # noqa: ANN001
     """Replace the operators of an imported torch_npu; called once per process."""
+    global watched
     torch_npu.npu.config.allow_internal_format = False  # private formats exist only on a card
-    _register("aten", _aten_kernels())
+    watched, inside = _falling_back(torch_npu)
+    _register("aten", _aten_kernels(not_these=inside))
+    counted = {name.removeprefix("aten::"): _counted_fallback(name) for name in watched | inside}
+    _register("aten", counted, with_keyset=True)
+    atexit.register(_print_fallbacks)
     _register("aten", {"copy_": _copy_, "contiguous": _contiguous, "clone": _clone})
     available = set(torch._C._dispatch_get_all_op_names())
     casts = {n: (lambda tensor, *rest, **named: tensor) for n in _FORMAT_CASTS if f"npu::{n}" in available}

@@ -78,8 +78,12 @@ def memory() -> None:
     huge = torch.empty(10 * 2**30, device="npu")  # 40 GiB that nobody touches, but for its end
     report["huge"] = huge[-2:].fill_(3).sum().item()
     report["oom"] = error_of(lambda: torch.empty(10 * 2**30, device="npu"))
+    report["grows"] = any(segment["is_expandable"] for segment in torch.npu.memory_snapshot())
     del huge
     torch.npu.empty_cache()
+    report["reserved_mib"] = torch.npu.memory_reserved() // 2**20
+    free, total = torch.npu.mem_get_info()
+    report["used_mib"] = (total - free) // 2**20
 
 
 def randomness() -> None:
@@ -98,6 +102,14 @@ def randomness() -> None:
     torch.manual_seed(5)
     torch.randn(3, device="npu")
     report["host_stream_untouched"] = torch.equal(torch.randn(3), expected)
+
+
+def fused_adam_step() -> float:
+    """Return a weight of 1 after a step with gradient 1 and lr 0.5, by an operator that goes to the CPU."""
+    weight = torch.nn.Parameter(torch.ones(1, device="npu"))
+    weight.grad = torch.ones_like(weight)
+    torch.optim.Adam([weight], lr=0.5, fused=True).step()
+    return weight.item()
 
 
 def main() -> None:
@@ -138,8 +150,10 @@ def main() -> None:
             torch.rand(2, 4, 4, 4).npu(), torch.rand(2, 5, 4).npu(), 0.5, 2, 2
         )
     )
-    report["fallback"] = error_of(lambda: torch.lgamma(matrix + 1))
+    report["fallback"] = error_of(lambda: [torch.lgamma(matrix + 1) for _ in range(3)])
     report["eigh"] = error_of(lambda: torch.linalg.eigh(torch.eye(2).npu()))
+    report["fused_adam"] = fused_adam_step()
+    report["fallbacks"] = sys.modules["ascend_sim_operators"].fallbacks
     print(json.dumps(report))
 
 

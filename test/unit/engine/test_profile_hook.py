@@ -12,11 +12,12 @@ from mmdet.engine.profile_hook import ProfileHook
 class RecordingProfiler:
     """Stands for a profiler: notes after which step it was started and stopped, and counts steps."""
 
-    def __init__(self, trainer):
-        self.trainer, self.calls, self.num = trainer, [], 0
+    def __init__(self, trainer, writes=""):
+        self.trainer, self.calls, self.num, self.writes = trainer, [], 0, writes
 
     def make(self, device, folder, first_step, last_step):
         self.calls.append(("make", str(device), folder.name, first_step, last_step))
+        self.folder = folder
         return self
 
     def step(self):
@@ -27,11 +28,15 @@ class RecordingProfiler:
 
     def stop(self):
         self.calls.append(("stop", self.trainer.iter, self.num))
+        if self.writes:
+            path = self.folder / self.writes
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}")
 
 
-def run(tmp_path, total, start=0, stop_at=None):
+def run(tmp_path, total, start=0, stop_at=None, writes=""):
     trainer = SimpleNamespace(iter=start, total_iters=total, work_dir=tmp_path, device=torch.device("cpu"))
-    profiler = RecordingProfiler(trainer)
+    profiler = RecordingProfiler(trainer, writes)
     hook = ProfileHook(profiler.make)
     hook.before_train(trainer)
     while trainer.iter < total:
@@ -70,6 +75,25 @@ def test_a_run_that_ends_before_step_10_says_so(tmp_path, total, caplog):
     assert f"begins at step 10 and the run has {total}" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "name", ["rank0.17.pt.trace.json", "rank0_7_ascend_pt/ASCEND_PROFILER_OUTPUT/trace_view.json"]
+)
+def test_the_trace_that_was_written_is_named(tmp_path, name, caplog):
+    caplog.set_level("INFO")
+    run(tmp_path, total=40, writes=name)
+    assert f"trace of steps 10 to 15: {tmp_path / 'profile' / name}" in caplog.text
+
+
+@pytest.mark.parametrize("writes", ["", "rank0_7_ascend_pt/profiler_info.json"])
+def test_no_trace_is_claimed_where_none_was_written(tmp_path, writes, caplog):
+    caplog.set_level("INFO")
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile" / "rank0.16.pt.trace.json").write_text("{}")  # of an earlier run
+    run(tmp_path, total=40, writes=writes)
+    assert f"no trace of steps 10 to 15 was written into {tmp_path / 'profile'}" in caplog.text
+    assert "it slowed them down" not in caplog.text
+
+
 def test_only_rank_0_records(tmp_path, monkeypatch):
     monkeypatch.setattr("mmdet.engine.profile_hook.is_main", lambda: False)
     assert run(tmp_path, total=40) == []
@@ -89,4 +113,4 @@ def test_torchs_own_profiler_leaves_a_trace_with_operators(tmp_path, caplog):
     events = json.loads(trace.read_text())["traceEvents"]
     sizes = [event["args"]["Input Dims"][0] for event in events if event.get("name") == "aten::relu"]
     assert sizes == [[10], [11], [12], [13], [14], [15]]
-    assert "trace of steps 10 to 15" in caplog.text
+    assert f"trace of steps 10 to 15: {trace}" in caplog.text

@@ -1,38 +1,23 @@
-/* ACL runtime on host memory: devices, memory with accounting and a limit, streams, events.
+/* ACL runtime without a card: devices, streams, events (memory is in memory.c).
  *
- * Device memory is host memory, and work is done when it is submitted, so streams and
- * synchronisation have nothing to wait for. An event keeps the time it was recorded at.
+ * Work is done when it is submitted, so streams and synchronisation have nothing to wait for. An event
+ * keeps the time it was recorded at.
  *
  *   ASCEND_SIM_DEVICES     cards per host (8)
- *   ASCEND_SIM_MEMORY_MIB  memory of each card (65536); aclrtMalloc fails beyond it
  *   ASCEND_SIM_SOC         name of the chip (Ascend910B1)
  */
 #define _GNU_SOURCE
 #include "sim.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_DEVICES 64
-#define ALIGNMENT 512 /* CANN aligns device memory to 512 bytes */
-
 static __thread int current_device = -1; /* none until the thread chooses one, as on hardware */
 static __thread char last_error[512];
-static pthread_mutex_t memory_lock = PTHREAD_MUTEX_INITIALIZER;
-static size_t used_bytes[MAX_DEVICES];
-
-/* Sits before each device allocation, in a block of its own of ALIGNMENT bytes. */
-typedef struct {
-    size_t size;
-    int device;
-} Header;
 
 /* ---- shared helpers ------------------------------------------------------------------ */
 
@@ -72,10 +57,14 @@ double sim_env(const char *name, double fallback) {
     return *end ? fallback : value;
 }
 
+static int num_installed(void) {
+    int all = (int)sim_env("ASCEND_SIM_DEVICES", 8);
+    return all < 0 ? 0 : all > MAX_DEVICES ? MAX_DEVICES : all;
+}
+
 /* Cards this process may use: all, or those ASCEND_RT_VISIBLE_DEVICES lists, up to its first bad entry. */
 static int num_devices(void) {
-    int all = (int)sim_env("ASCEND_SIM_DEVICES", 8), num = 0;
-    all = all < 0 ? 0 : all > MAX_DEVICES ? MAX_DEVICES : all;
+    int all = num_installed(), num = 0;
     const char *list = getenv("ASCEND_RT_VISIBLE_DEVICES");
     if (!list) return all;
     for (char *end; *list; list = *end == ',' ? end + 1 : end, num++) {
@@ -85,8 +74,6 @@ static int num_devices(void) {
     return num;
 }
 
-static size_t memory_limit(void) { return (size_t)sim_env("ASCEND_SIM_MEMORY_MIB", 65536) << 20; }
-
 const char *aclGetRecentErrMsg(void) { return last_error[0] ? last_error : NULL; }
 
 /* ---- start, end, devices ------------------------------------------------------------- */
@@ -95,6 +82,8 @@ int aclInit(const char *config) { (void)config; return ACL_OK; }
 int aclFinalize(void) { return ACL_OK; }
 
 int aclrtGetDeviceCount(uint32_t *count) { *count = (uint32_t)num_devices(); return ACL_OK; }
+/* The driver (libascend_hal.so), which torch_npu asks first, counts all cards of the host. */
+int drvGetDevNum(uint32_t *count) { *count = (uint32_t)num_installed(); return ACL_OK; }
 
 int aclrtSetDevice(int device) {
     if (device < 0 || device >= num_devices())
@@ -102,6 +91,7 @@ int aclrtSetDevice(int device) {
     current_device = device;
     return ACL_OK;
 }
+int sim_device(void) { return current_device; }
 int aclrtResetDevice(int device) { (void)device; return ACL_OK; }
 int aclrtGetDevice(int *device) {
     if (current_device < 0) return ACL_RT_CONTEXT_NULL;
@@ -145,79 +135,6 @@ int aclrtSetOpExecuteTimeOut(uint32_t seconds) { (void)seconds; return ACL_OK; }
 int aclrtSetOpWaitTimeout(uint32_t seconds) { (void)seconds; return ACL_OK; }
 int aclrtGetLastError(int level) { (void)level; return ACL_OK; }
 int aclrtPeekAtLastError(int level) { (void)level; return ACL_OK; }
-
-/* ---- memory -------------------------------------------------------------------------- */
-
-int aclrtMalloc(void **pointer, size_t size, int policy) {
-    (void)policy;
-    if (current_device < 0) return sim_fail(ACL_RT_CONTEXT_NULL, "aclrtMalloc before aclrtSetDevice in this thread");
-    size_t rounded = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    pthread_mutex_lock(&memory_lock);
-    int fits = used_bytes[current_device] + rounded <= memory_limit();
-    if (fits) used_bytes[current_device] += rounded;
-    pthread_mutex_unlock(&memory_lock);
-    if (!fits) { /* torch_npu empties its cache and tries again, so this is not yet an error */
-        sim_log("card %d: no room for %zu bytes", current_device, size);
-        return ACL_RT_MEMORY_ALLOCATION;
-    }
-    /* Pages come into being when they are touched: a 40 GiB tensor costs nothing until it is written. */
-    void *block = mmap(NULL, ALIGNMENT + rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (block == MAP_FAILED) {
-        pthread_mutex_lock(&memory_lock);
-        used_bytes[current_device] -= rounded;
-        pthread_mutex_unlock(&memory_lock);
-        return sim_fail(ACL_BAD_ALLOC, "the host refuses %zu bytes: %s", size, strerror(errno));
-    }
-    Header *header = (Header *)block;
-    header->size = rounded;
-    header->device = current_device;
-    *pointer = (char *)block + ALIGNMENT;
-    return ACL_OK;
-}
-int aclrtMallocAlign32(void **pointer, size_t size, int policy) { return aclrtMalloc(pointer, size, policy); }
-int aclrtMallocWithCfg(void **pointer, size_t size, int policy, void *config) {
-    (void)config; return aclrtMalloc(pointer, size, policy);
-}
-int aclrtFree(void *pointer) {
-    if (!pointer) return ACL_OK;
-    Header *header = (Header *)((char *)pointer - ALIGNMENT);
-    pthread_mutex_lock(&memory_lock);
-    used_bytes[header->device] -= header->size;
-    pthread_mutex_unlock(&memory_lock);
-    munmap(header, ALIGNMENT + header->size);
-    return ACL_OK;
-}
-int aclrtGetMemInfo(int attribute, size_t *free_bytes, size_t *total) {
-    (void)attribute;
-    if (current_device < 0) return sim_fail(ACL_RT_CONTEXT_NULL, "aclrtGetMemInfo before aclrtSetDevice in this thread");
-    *total = memory_limit();
-    *free_bytes = *total - used_bytes[current_device];
-    return ACL_OK;
-}
-int aclrtMallocHost(void **pointer, size_t size) {
-    *pointer = aligned_alloc(ALIGNMENT, (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
-    return *pointer ? ACL_OK : sim_fail(ACL_BAD_ALLOC, "the host has no %zu bytes left", size);
-}
-int aclrtMallocHostWithCfg(void **pointer, uint64_t size, void *config) { (void)config; return aclrtMallocHost(pointer, size); }
-int aclrtFreeHost(void *pointer) { free(pointer); return ACL_OK; }
-
-int aclrtMemcpy(void *to, size_t room, const void *from, size_t size, int kind) {
-    (void)kind;
-    if (size > room) return sim_fail(ACL_RT_PARAM_INVALID, "aclrtMemcpy of %zu bytes into %zu", size, room);
-    memmove(to, from, size);
-    return ACL_OK;
-}
-int aclrtMemcpyAsync(void *to, size_t room, const void *from, size_t size, int kind, void *stream) {
-    (void)stream; return aclrtMemcpy(to, room, from, size, kind);
-}
-int aclrtMemset(void *to, size_t room, int value, size_t size) {
-    if (size > room) return sim_fail(ACL_RT_PARAM_INVALID, "aclrtMemset of %zu bytes into %zu", size, room);
-    memset(to, value, size);
-    return ACL_OK;
-}
-int aclrtMemsetAsync(void *to, size_t room, int value, size_t size, void *stream) {
-    (void)stream; return aclrtMemset(to, room, value, size);
-}
 
 /* ---- streams and events -------------------------------------------------------------- */
 

@@ -1,9 +1,11 @@
-/* What the three parts of the stand-in CANN share: error text, debug log, element sizes. */
+/* What the parts of the stand-in CANN share: error text, debug log, the current card. */
 #ifndef ASCEND_SIM_H
 #define ASCEND_SIM_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#define MAX_DEVICES 64
 
 /* aclError values, as CANN's own headers number them. */
 enum {
@@ -20,6 +22,9 @@ int sim_fail(int code, const char *format, ...) __attribute__((format(printf, 2,
 
 /* Print a line to stderr when ASCEND_SIM_DEBUG is set. */
 void sim_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Card the calling thread has chosen; -1 for none. */
+int sim_device(void);
 
 /* Seconds of CLOCK_MONOTONIC. */
 double sim_now(void);
