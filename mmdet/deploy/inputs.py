@@ -78,7 +78,7 @@ def find_inputs(arguments: Sequence[str]) -> Inputs:
         elif argument.isdigit():
             found.videos.append(int(argument))
         elif glob.has_magic(argument):
-            root = Path(argument[: re.search(r"[*?\[]", argument).start()]).parent  # type: ignore[union-attr]
+            root = Path(os.path.dirname(re.split(r"[*?\[]", argument)[0]))
             _add(
                 found,
                 [Path(p) for p in sorted(glob.glob(argument, recursive=True)) if Path(p).is_file()],

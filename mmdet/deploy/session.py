@@ -156,7 +156,7 @@ def open_model(
 
     def open_session(num_threads: int, providers: list[Any]) -> "onnxruntime.InferenceSession":
         options = ort.SessionOptions()
-        options.log_severity_level = 3  # errors; its warnings speak of graph internals
+        options.log_severity_level = 4  # fatal; errors are raised, too, and warnings speak of graph internals
         options.intra_op_num_threads = num_threads
         return ort.InferenceSession(str(path), sess_options=options, providers=providers)
 
