@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     add("checkpoint", metavar="CKPT", nargs="?")
     add("--out", type=Path, metavar="F", help="picture to write (default: IMG_faces.png, here)")
     add("--score-thr", type=float, default=0.5, metavar="T", help="lowest score (default: 0.5)")
-    add("--device", default="auto", help="auto, npu, cuda or cpu (default: auto)")
+    add("--device", default="auto", help="auto, npu, cuda or cpu; of ONNX the provider (default: auto)")
     return parser.parse_args()
 
 

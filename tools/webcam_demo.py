@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     add("--score-thr", type=float, default=0.5, metavar="T", help="lowest score (default: 0.5)")
     add("--out", type=Path, metavar="F.mp4", help="write a video instead of opening a window")
     add("--max-frames", type=int, default=0, metavar="N", help="stop after so many (0: at q or Ctrl-C)")
-    add("--device", default="auto", help="auto, npu, cuda or cpu (default: auto)")
+    add("--device", default="auto", help="auto, npu, cuda or cpu; of ONNX the provider (default: auto)")
     return parser.parse_args()
 
 

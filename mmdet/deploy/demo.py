@@ -1,5 +1,7 @@
 """What tools/image_demo.py and tools/webcam_demo.py need: a checkpoint behind the detector's interface."""
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +10,11 @@ import numpy as np
 
 from mmdet.deploy.decode import Faces
 from mmdet.deploy.draw import draw_faces
-from mmdet.deploy.inputs import Picture, read_video
+from mmdet.deploy.inputs import Picture, read_video, video_rate
 from mmdet.deploy.ort_detector import SCRFD
 from mmdet.errors import ConfigError, DataError
 
+NO_WINDOW = "no window can be opened (opencv-python-headless, or no display); write a video with --out F.mp4"
 FindFaces = Callable[[np.ndarray], Faces]
 
 
@@ -24,15 +27,18 @@ def load_finder(
         model: MODEL.onnx, or a config file with its
         checkpoint: .pth; None for ONNX.
         thresh: lowest score.
-        device: of the checkpoint's model.
+        device: of the checkpoint's model; for ONNX the provider.
 
     Raises:
         ConfigError: a config without checkpoint, or a checkpoint beside an ONNX file.
+        CheckpointError, DeviceError, DataError: see their messages.
     """
-    if Path(model).suffix == ".onnx":
+    if not 0 <= thresh <= 1:
+        raise ConfigError(f"--score-thr {thresh}: from 0 to 1")
+    if Path(model).suffix.lower() == ".onnx":
         if checkpoint is not None:
             raise ConfigError(f"{model} holds its weights; leave out {checkpoint}")
-        detector = SCRFD(model)
+        detector = SCRFD(model, provider=device)
         detector.prepare(det_thresh=thresh)
         return (lambda image: detector.predict([image])[0]), detector.classes
     if checkpoint is None:
@@ -58,7 +64,10 @@ def show_video(
         DataError: the source gives no frame, or the file cannot be written.
         ConfigError: no file was asked for, and this OpenCV has no windows.
     """
+    if out is None and not _has_screen():
+        raise ConfigError(NO_WINDOW)
     frames = 0
+    rate = video_rate(source) if out is not None else 0.0  # before it is read: a camera opens only once
     writer: cv2.VideoWriter | None = None
     try:
         for picture in read_video(source, max_frames):
@@ -67,7 +76,7 @@ def show_video(
                 if not _show(drawn):
                     break
             else:
-                writer = writer or _open_video(out, picture)
+                writer = writer or _open_video(out, picture, rate)
                 writer.write(drawn)
             frames += 1
     except KeyboardInterrupt:
@@ -78,11 +87,13 @@ def show_video(
     return frames
 
 
-def _open_video(out: Path, picture: Picture) -> cv2.VideoWriter:
+def _open_video(out: Path, picture: Picture, rate: float) -> cv2.VideoWriter:
     size = picture.image.shape[1::-1]
-    writer = cv2.VideoWriter(str(out), cv2.VideoWriter_fourcc(*"mp4v"), 25.0, size)
+    if not out.parent.is_dir():
+        raise DataError(f"{out.parent}: no such folder")
+    writer = cv2.VideoWriter(str(out), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)
     if not writer.isOpened():
-        raise DataError(f"{out}: cannot be written as mp4 video")
+        raise DataError(f"{out}: this OpenCV cannot write it; give a name that ends in .mp4")
     return writer
 
 
@@ -92,7 +103,9 @@ def _show(drawn: np.ndarray) -> bool:
         cv2.imshow("SCRFD (q ends)", drawn)
         return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
     except cv2.error:
-        raise ConfigError(
-            "this OpenCV has no windows (opencv-python-headless, or no display); write a video with "
-            "--out F.mp4"
-        ) from None
+        raise ConfigError(NO_WINDOW) from None
+
+
+def _has_screen() -> bool:
+    """Return whether a window can be opened; some builds of OpenCV end the program when it cannot."""
+    return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
