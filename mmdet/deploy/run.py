@@ -125,9 +125,8 @@ def tune_process() -> None:
     """
     keep_freed_memory()
     cv2.setNumThreads(1)
-    cv2.utils.logging.setLogLevel(
-        cv2.utils.logging.LOG_LEVEL_SILENT
-    )  # what fails is raised, and told in one line
+    in_opencv_5 = getattr(cv2.utils, "logging", cv2)
+    in_opencv_5.setLogLevel(0)  # silent: what fails is raised, and told in one line
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
