@@ -8,10 +8,13 @@ modules come from a `Backends` object, so that a stand-in can drive the NPU bran
 import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import random
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +35,7 @@ DIST_BACKEND = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
 
 def import_torch_npu() -> ModuleType:
     """Return torch_npu; DeviceError with the reason if it cannot be imported."""
+    _refuse_cuda_build()
     try:
         return importlib.import_module("torch_npu")
     except ModuleNotFoundError as error:
@@ -41,6 +45,26 @@ def import_torch_npu() -> ModuleType:
         raise DeviceError(f"device npu: torch_npu is not installed. {hint}.") from error
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise _import_failed(error) from error
+
+
+def _refuse_cuda_build() -> None:
+    """Stop if importing torch_npu would end this process, as 2.13.0 does in a CUDA build of torch.
+
+    Only a process of its own can tell; it is asked in such a build alone.
+    """
+    if (
+        torch.version.cuda is None
+        or "torch_npu" in sys.modules
+        or importlib.util.find_spec("torch_npu") is None
+    ):
+        return
+    environ = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+    done = subprocess.run([sys.executable, "-c", "import torch_npu"], env=environ, capture_output=True)
+    if done.returncode < 0:  # a signal: abort
+        raise DeviceError(
+            f"device npu: torch_npu aborts, because torch {torch.__version__} is a CUDA build. Install the "
+            f"CPU build: pip install torch=={torch.__version__.partition('+')[0]}+cpu from PyTorch's CPU index."
+        )
 
 
 def _import_failed(error: Exception) -> DeviceError:

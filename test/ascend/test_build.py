@@ -2,6 +2,7 @@
 
 import importlib.util
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,20 @@ def test_without_the_wheel_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=r"needs the torch-npu wheel .*pip install -e '\.\[npu-sim\]'"):
         build.build()
+
+
+def test_a_cuda_build_of_torch_is_refused(monkeypatch, tmp_path):
+    text = "__version__ = '2.13.0+cu130'\ndebug = False\ncuda: Optional[str] = '13.0'\nhip = None\n"
+    (tmp_path / "version.py").write_text(text)
+    monkeypatch.setattr(build, "find_torch_npu", lambda: tmp_path)
+    spec = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(DeviceError, match=r"torch 2.13.0\+cu130 is a CUDA build.* torch==2.13.0\+cpu"):
+        build.build(tmp_path)
+    (tmp_path / "version.py").write_text(text.replace("'13.0'", "None"))
+    monkeypatch.setattr(build.shutil, "which", lambda tool: None)
+    with pytest.raises(DeviceError, match="needs gcc"):
+        build.build(tmp_path)
 
 
 def test_without_gcc_the_message_names_it(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import subprocess
 import types
 from typing import NamedTuple
 
@@ -197,6 +198,33 @@ def test_a_wrong_pair_of_releases_names_both(torch_version, npu_version, hint, m
     with pytest.raises(DeviceError) as caught:
         pick_device("npu")
     assert str(caught.value) == f"device npu: torch_npu failed to import (undefined symbol: _ZN3c10). {hint}"
+
+
+@pytest.mark.parametrize(("code", "is_refused"), [(-6, True), (0, False), (1, False)])
+def test_a_cuda_build_in_which_torch_npu_aborts_is_refused(code, is_refused, monkeypatch):
+    asked = []
+    monkeypatch.delitem(device_module.sys.modules, "torch_npu", raising=False)
+    monkeypatch.setattr(device_module.torch, "__version__", "2.13.0+cu130")
+    monkeypatch.setattr(device_module.torch.version, "cuda", "13.0")
+    monkeypatch.setattr(device_module.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(device_module.importlib, "import_module", lambda name: "torch_npu itself")
+
+    def run(command, env, **options):
+        asked.append((command[1:], env["TORCH_DEVICE_BACKEND_AUTOLOAD"]))
+        return subprocess.CompletedProcess(command, code)
+
+    monkeypatch.setattr(device_module.subprocess, "run", run)
+    expected = (
+        "device npu: torch_npu aborts, because torch 2.13.0+cu130 is a CUDA build. Install the CPU build: "
+        "pip install torch==2.13.0+cpu from PyTorch's CPU index."
+    )
+    if is_refused:
+        with pytest.raises(DeviceError) as caught:
+            device_module.import_torch_npu()
+        assert str(caught.value) == expected
+    else:  # a Python error is reported by the import itself
+        assert device_module.import_torch_npu() == "torch_npu itself"
+    assert asked == [(["-c", "import torch_npu"], "0")]
 
 
 def test_missing_torch_npu_is_quiet_in_auto_only(monkeypatch, caplog):

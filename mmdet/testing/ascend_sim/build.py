@@ -46,6 +46,21 @@ def find_torch_npu() -> Path:
     return Path(spec.origin).parent
 
 
+def _refuse_cuda_build() -> None:
+    """Raise DeviceError in a CUDA build of torch, which PyPI brings: torch_npu aborts there."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise DeviceError("the Ascend simulator needs torch: pip install -e '.[npu-sim]'")
+    text = (Path(spec.origin).parent / "version.py").read_text()
+    version, cuda = (re.search(rf"^{name}\b.*= '([^']+)'", text, re.M) for name in ("__version__", "cuda"))
+    if version and cuda:
+        release = version[1].partition("+")[0]
+        raise DeviceError(
+            f"torch {version[1]} is a CUDA build, in which torch-npu aborts. Install the CPU build: pip "
+            f"install torch=={release}+cpu from PyTorch's CPU index"
+        )
+
+
 def _symbols(library: Path, which: str) -> set[str]:
     """Return the dynamic symbols of a library; `which` is "undefined" or "defined"."""
     text = subprocess.run(
@@ -93,9 +108,10 @@ def build(cache: Path | None = None) -> Path:
         cache: where to keep builds; default $XDG_CACHE_HOME or ~/.cache, under scrfd-ascend-sim.
 
     Raises:
-        DeviceError: torch_npu, gcc or nm is missing, or a source does not compile.
+        DeviceError: torch_npu, gcc or nm is missing, torch is a CUDA build, a source does not compile.
     """
     torch_npu = find_torch_npu()
+    _refuse_cuda_build()
     for tool in ("gcc", "nm"):
         if shutil.which(tool) is None:
             raise DeviceError(f"the Ascend simulator needs {tool}; install gcc and binutils")
