@@ -61,9 +61,10 @@ def _refuse_cuda_build() -> None:
     environ = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
     done = subprocess.run([sys.executable, "-c", "import torch_npu"], env=environ, capture_output=True)
     if done.returncode < 0:  # a signal: abort
+        cpu_build = torch.__version__.partition("+")[0] + "+cpu"
         raise DeviceError(
             f"device npu: torch_npu aborts, because torch {torch.__version__} is a CUDA build. Install the "
-            f"CPU build: pip install torch=={torch.__version__.partition('+')[0]}+cpu from PyTorch's CPU index."
+            f"CPU build: pip install torch=={cpu_build} from PyTorch's CPU index."
         )
 
 
@@ -231,6 +232,51 @@ def make_profiler(
         on_trace_ready=profiler.tensorboard_trace_handler(str(folder), worker_name="rank0"),
         record_shapes=True,
     )
+
+
+def has_graphs(device: torch.device) -> bool:
+    """Say whether work on the device can be recorded once and repeated (`GraphRecorder`)."""
+    return device.type == "cuda"
+
+
+class GraphRecorder:
+    """Records work on a device as a graph and repeats it, by torch's rules for CUDA graphs.
+
+    Work to be recorded runs first on the stream it will be recorded on (`warm_up`): lazily made state must
+    exist before, and autograd remembers streams. All graphs share one pool of memory: what one computed is
+    copied away before the next is repeated, and what lasts (weights, momentum) lies outside.
+    """
+
+    def __init__(self, device: torch.device, backends: Backends = BACKENDS) -> None:
+        if not has_graphs(device):
+            raise DeviceError(
+                f"speed.graph: a {device.type} cannot record a step; set speed.graph=False, or use --device cuda."
+            )
+        self._api = backends.api(device.type)
+        self._device = device
+        self._stream = self._api.Stream(device)
+        self._pool = self._api.graph_pool_handle()
+
+    def warm_up(self, work: Callable[[], Any]) -> Any:
+        """Run the work on the recording stream and return its result."""
+        current = self._api.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with self._api.stream(self._stream):
+            result = work()
+        current.wait_stream(self._stream)
+        return result
+
+    def record(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """Record the work without running it.
+
+        Returns:
+            What repeats it; and the work's result, whose tensors each repetition overwrites.
+        """
+        graph = self._api.CUDAGraph()
+        # thread_local: the loader's thread that pins batches may allocate meanwhile.
+        with self._api.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            result = work()
+        return graph.replay, result
 
 
 def supports_bf16(device: torch.device, backends: Backends = BACKENDS) -> bool:
