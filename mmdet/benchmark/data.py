@@ -31,7 +31,7 @@ from mmdet.device import device_summary, keep_freed_memory, pick_device
 from mmdet.errors import ConfigError
 
 SCALES = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
-COLLATE = Collate((32, 128, 512, 2048))
+COLLATE = Collate((32, 64, 128, 256, 512, 1024, 2048))
 
 
 def pipeline(size: int = 640, clip: bool = True) -> list[dict]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmdet.benchmark import baseline_targets as baseline
 from mmdet.benchmark.measure import alternate, peak_tensor_mib, ratio
+from mmdet.config.types import DataConfig
 from mmdet.core.anchors import AnchorGenerator
 from mmdet.core.assigners import ATSSAssigner
 from mmdet.core.structures import Batch, Outputs
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     figures = {}
     for num_faces in args.faces:
-        slots = args.slots or next(slot for slot in (32, 128, 512, 2048) if slot >= num_faces)
+        slots = args.slots or next(slot for slot in DataConfig.gt_slots if slot >= num_faces)
         scene = make_scene(args.batch, num_faces, slots, args.size)
         figures[f"faces_{num_faces}"] = {"slots": slots, **_compare(scene, args.rounds)}
     if args.faces[1:]:

@@ -16,7 +16,7 @@ class DataConfig:
         samples_per_gpu: training images per device and step.
         workers_per_gpu: loader processes per device.
         train, val, test: dataset dicts; train is {} and the others None where the file has none.
-        gt_slots: sizes a batch's faces are padded to, ascending.
+        gt_slots: sizes a batch's faces are padded to, ascending; each is twice the one before.
         val_samples_per_gpu: images per forward pass of validation and test.
         device_augment: change colours and normalise on the device, a batch at once; the loader resizes in
             8 bits, which rounds pixels (docs/data.md).
@@ -27,7 +27,7 @@ class DataConfig:
     train: dict
     val: dict | None
     test: dict | None
-    gt_slots: tuple[int, ...] = (32, 128, 512, 2048)
+    gt_slots: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048)
     val_samples_per_gpu: int = 1
     device_augment: bool = False
 

@@ -132,23 +132,37 @@ class Outputs:
 
 @dataclass
 class Assignment:
-    """Which face each anchor learns, and the same as a fixed-size list of candidates.
+    """Which face each anchor learns, as a fixed-size list of candidates.
+
+    Losses on positives read the list, which costs G x M instead of A; the same by anchor is computed when
+    asked for.
 
     Attributes:
-        gt_index: (B, A) int64 in [0, G), meaningful where is_positive.
-        is_positive: (B, A) bool.
         is_ignored: (B, A) bool, anchors that take no part in any loss (inside an ignore region, or
             beyond `Batch.valid_hw`).
-        candidate_anchor: (B, G, M) int64, the M candidate anchors of each face.
-        candidate_wins: (B, G, M) bool; true for exactly one (face, candidate) per positive anchor, so
-            losses on positives cost G x M instead of A.
+        candidate_anchor: (B, G, M) int64, up to M anchors that each face may win.
+        candidate_wins: (B, G, M) bool; true for exactly one (face, candidate) per positive anchor.
     """
 
-    gt_index: Tensor
-    is_positive: Tensor
     is_ignored: Tensor
     candidate_anchor: Tensor
     candidate_wins: Tensor
+
+    @property
+    def gt_index(self) -> Tensor:
+        """(B, A) int64 in [0, G), meaningful where is_positive."""
+        slot = torch.arange(self.candidate_wins.shape[1], device=self.candidate_wins.device)[:, None]
+        return self._by_anchor(slot * self.candidate_wins)
+
+    @property
+    def is_positive(self) -> Tensor:
+        """(B, A) bool."""
+        return self._by_anchor(self.candidate_wins.long()) > 0
+
+    def _by_anchor(self, values: Tensor) -> Tensor:
+        """Return (B, A) sums of (B, G, M) int64 values at their anchors."""
+        zeros = torch.zeros_like(self.is_ignored, dtype=torch.int64)
+        return zeros.scatter_add_(1, self.candidate_anchor.flatten(1), values.flatten(1))
 
 
 @dataclass

@@ -186,7 +186,7 @@ def test_data_root_that_moves_nothing_is_an_error(load):
 
 def test_defaults(load):
     config = load()
-    assert config.data.gt_slots == (32, 128, 512, 2048)
+    assert config.data.gt_slots == (32, 64, 128, 256, 512, 1024, 2048)
     assert (config.data.workers_per_gpu, config.data.val_samples_per_gpu, config.data.test) == (2, 1, None)
     assert config.amp == AmpConfig("O0", "float16", 128.0, "native")
     assert config.ema is None and config.grad_clip is None and config.base_batch_size is None

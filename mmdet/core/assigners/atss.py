@@ -1,6 +1,7 @@
 """ATSS for a whole batch, with fixed shapes and without the anchors x faces matrix.
 
-Letters: B images, G face slots, L levels, A anchors of all levels, M = L * topk candidates per face.
+Letters: B images, G face slots, L levels, A anchors of all levels, M candidates per face (L * topk, until
+those that cannot win are left out).
 """
 
 import torch
@@ -61,7 +62,7 @@ class ATSSAssigner:
                 it are neither candidates nor trained.
 
         Returns:
-            Assignment with M = L * topk; it does not depend on G or on what padding slots hold.
+            Assignment; it does not depend on G or on what padding slots hold.
         """
         # The where() keeps padding out of all arithmetic; no mask further down has to remember it.
         faces = torch.where(gt_valid[..., None], gt_bboxes.float(), 0)
@@ -80,7 +81,9 @@ class ATSSAssigner:
             grid.centers.index_select(0, flat).view(*candidate.shape, 2), faces[:, :, None]
         )
         is_positive = enough & inside & exists & gt_valid[..., None]
-        return _settle_contests(candidate, iou, is_positive, is_ignored)
+        wins = _settle_contests(candidate, iou, is_positive, grid.num_anchors)
+        candidate, wins = _keep_winners(candidate, wins, _most_winners(grid, candidate.shape[-1]))
+        return Assignment(is_ignored, candidate, wins)
 
 
 def nearest_anchors(grid: AnchorGrid, faces: Tensor, valid_hw: Tensor, topk: int) -> tuple[Tensor, Tensor]:
@@ -220,27 +223,40 @@ def _is_well_inside(centers: Tensor, faces: Tensor) -> Tensor:
     return margin / area.clamp(min=1e-4).sqrt() > 0.001
 
 
-def _settle_contests(candidate: Tensor, iou: Tensor, is_positive: Tensor, is_ignored: Tensor) -> Assignment:
-    """Give each claimed anchor to the face of highest IoU, ties to the lowest slot.
+def _settle_contests(candidate: Tensor, iou: Tensor, is_positive: Tensor, num_anchors: int) -> Tensor:
+    """Give each claimed anchor to the face of highest IoU, ties to the lowest slot; return who wins.
 
     Args:
         candidate: (B, G, M) anchor indices.
         iou: (B, G, M) with the face.
         is_positive: (B, G, M), the face claims the anchor.
-        is_ignored: (B, A), passed through.
+        num_anchors: A.
     """
     slot = torch.arange(candidate.shape[1], device=candidate.device)[:, None]
     # The complement of the slot, so that the lowest one wins a tie.
     bid = torch.where(is_positive, _make_key(iou, _LOW_32_BITS - slot), -1)
     where = candidate.flatten(1)
-    best = torch.full_like(is_ignored, -1, dtype=torch.int64)
-    best = best.scatter_reduce(1, where, bid.flatten(1), "amax")  # (B, A)
-    wins = is_positive & (best.gather(1, where).view_as(bid) == bid)
-    gt_index = torch.zeros_like(best).scatter_add(1, where, (slot * wins).flatten(1))
-    return Assignment(
-        gt_index=gt_index,
-        is_positive=best >= 0,
-        is_ignored=is_ignored,
-        candidate_anchor=candidate,
-        candidate_wins=wins,
-    )
+    best = bid.new_full((len(bid), num_anchors), -1)
+    best.scatter_reduce_(1, where, bid.flatten(1), "amax")  # (B, A)
+    return is_positive & (best.gather(1, where).view_as(bid) == bid)
+
+
+def _most_winners(grid: AnchorGrid, num_candidates: int) -> int:
+    """Return how many of a face's candidates can reach mean + standard deviation.
+
+    If m of n values reach it, the best case being m equal values above n - m equal ones, then
+    m <= n (n - 1) / (2 n - 1), less than half. Only values that are all equal all reach it. IoUs above 0 are
+    all equal only if every anchor lies inside the face or around it, so not with three sizes of anchors.
+    """
+    areas = {width * height for level in grid.levels for width, height in level.anchor_whs}
+    return num_candidates // 2 if len(areas) >= 3 else num_candidates
+
+
+def _keep_winners(candidate: Tensor, wins: Tensor, num_kept: int) -> tuple[Tensor, Tensor]:
+    """Return candidate and wins (B, G, num_kept), the winners first and in their order."""
+    # The losers share one place past the end.
+    place = torch.where(wins, wins.int().cumsum(dim=-1) - 1, num_kept)
+    index = torch.arange(candidate.shape[-1], device=candidate.device).expand_as(place)
+    kept = index.new_zeros(*place.shape[:-1], num_kept + 1).scatter_(-1, place, index)[..., :num_kept]
+    is_winner = index[..., :num_kept] < wins.sum(dim=-1, keepdim=True)
+    return candidate.gather(-1, kept), is_winner

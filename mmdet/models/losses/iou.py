@@ -63,11 +63,16 @@ def _iou(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     """IoU with eps added to the union, as DIoU and CIoU have it."""
     lt = torch.maximum(pred[..., :2], target[..., :2])
     rb = torch.minimum(pred[..., 2:], target[..., 2:])
-    inter = (rb - lt).clamp(min=0).prod(dim=-1)
-    pred_area = (pred[..., 2:] - pred[..., :2]).prod(dim=-1)
-    target_area = (target[..., 2:] - target[..., :2]).prod(dim=-1)
+    inter = _area((rb - lt).clamp(min=0))
+    pred_area, target_area = _area(pred[..., 2:] - pred[..., :2]), _area(target[..., 2:] - target[..., :2])
     # Without inversion the union is at least eps. With it inter is 0, so the clamp only avoids 0 / 0.
     return inter / (pred_area + target_area - inter + eps).clamp(min=eps)
+
+
+def _area(wh: Tensor) -> Tensor:
+    """Width times height; not prod(), whose gradient waits for the device to count zeros."""
+    width, height = wh.unbind(-1)
+    return width * height
 
 
 def _center_penalty(pred: Tensor, target: Tensor, eps: float) -> Tensor:

@@ -5,7 +5,13 @@ import torch
 
 from mmdet.core.anchors import AnchorGenerator
 from mmdet.core.assigners import ATSSAssigner
-from mmdet.core.assigners.atss import nearest_allowed_anchors, nearest_anchors
+from mmdet.core.assigners.atss import (
+    _keep_winners,
+    _mean_plus_std,
+    _most_winners,
+    nearest_allowed_anchors,
+    nearest_anchors,
+)
 from mmdet.core.bbox import pairwise_overlaps
 from mmdet.errors import ConfigError
 
@@ -219,3 +225,30 @@ def test_other_modes_are_refused():
         ATSSAssigner(mode=2)
     with pytest.raises(ConfigError, match="topk=0"):
         ATSSAssigner(topk=0)
+
+
+def test_less_than_half_of_the_candidates_can_reach_mean_plus_std():
+    # The hardest case: m equal values above n - m equal ones, and random ones.
+    grid = make_grid(SCRFD, 64, 64)
+    most = _most_winners(grid, 27)
+    assert most == 13
+    ramps = torch.stack([(torch.arange(27) < m).float() for m in range(1, 27)])  # (26, 27)
+    values = torch.cat([ramps, ramps * 0.1 + 0.3, torch.rand(2000, 27) ** 8])
+    reached = (values >= _mean_plus_std(values, torch.ones_like(values, dtype=torch.bool))).sum(dim=-1)
+    assert reached.max() == 13
+    assert reached[:26].tolist() == [*range(1, 14), *[0] * 13]
+
+
+def test_with_two_sizes_of_anchors_all_candidates_may_win():
+    # All anchors inside the face overlap it equally: the standard deviation is 0 and all 9 reach the mean.
+    generator = AnchorGenerator(strides=[8], scales=[1], ratios=[1.0])
+    got = check(generator, (64, 64), torch.tensor([[[0.0, 0.0, 64.0, 64.0]]]))
+    assert got.is_positive.sum() == got.candidate_wins.sum() == 9
+
+
+def test_winners_come_first_and_in_their_order():
+    candidate = torch.tensor([[[10, 11, 12, 13, 14], [20, 21, 22, 23, 24]]])
+    wins = torch.tensor([[[False, True, False, False, True], [False] * 5]])
+    kept, is_winner = _keep_winners(candidate, wins, 2)
+    assert kept[0, 0].tolist() == [11, 14]
+    assert is_winner.tolist() == [[[True, True], [False, False]]]
