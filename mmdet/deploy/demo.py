@@ -52,7 +52,7 @@ def load_finder(
         bboxes = np.concatenate((found.bboxes.numpy(), found.scores.numpy()[:, None]), axis=1)
         return Faces(bboxes, None if found.kps is None else found.kps.numpy(), found.labels.numpy())
 
-    return find, network.CLASSES
+    return find, ("face",) if network.CLASSES == ("FG",) else network.CLASSES  # as published files say
 
 
 def show_video(
