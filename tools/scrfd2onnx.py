@@ -28,6 +28,10 @@ def parse_args() -> argparse.Namespace:
     add("--simplify", action="store_true", help="run onnxslim over the graph")
     add("--opset", type=int, default=17, metavar="N", help="11 to 20 (default: 17)")
     add("--fp16", action="store_true", help="half-precision weights; inputs and outputs stay fp32")
+    add("--merge-heads", action="store_true",
+        help="one convolution for the predictors of a level: faster, cannot be converted back")  # fmt: skip
+    add("--no-batch-axis", action="store_true",
+        help="outputs (A, C) of one picture, as insightface up to 0.7 wants them")  # fmt: skip
     add("--with-nms", action="store_true", help="decode and suppress inside the graph")
     add("--score-thr", type=float, metavar="T", help="with --with-nms (default: the config's test_cfg)")
     add("--nms-thr", type=float, metavar="T", help="with --with-nms (default: the config's test_cfg)")
@@ -52,6 +56,8 @@ def main() -> None:
         score_thr=args.score_thr,
         iou_thr=args.nms_thr,
         half=args.fp16,
+        merge_heads=args.merge_heads,
+        batch_axis=not args.no_batch_axis,
     )
     path, module = export_checkpoint(args.config, args.checkpoint, args.output_file, options)
     print(f"wrote {path} and {path.with_suffix('.json').name}")

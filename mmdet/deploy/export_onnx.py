@@ -4,6 +4,7 @@ import copy
 import logging
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mmdet.apis import init_detector
 from mmdet.core.postprocess import Postprocess
 from mmdet.deploy.description import METADATA_KEY, Description
 from mmdet.deploy.graph_nms import nms_in_graph
+from mmdet.deploy.merge_heads import MergedPredictors
 from mmdet.errors import ConfigError, DeviceError
 from mmdet.models.detectors.scrfd import SCRFD, flatten_maps
 from mmdet.models.layers import NUM_KPS
@@ -38,6 +40,8 @@ class ExportOptions:
         with_nms: decode and suppress inside the graph.
         score_thr, iou_thr: for with_nms; None: those of the config's test_cfg.
         half: fp16 weights and arithmetic; inputs and outputs stay fp32.
+        merge_heads: one convolution for the predictors of a level; such a file cannot be converted back.
+        batch_axis: outputs are (N, A, C); else (A, C), as in the files that insightface's packs hold.
     """
 
     height: int = -1
@@ -49,6 +53,8 @@ class ExportOptions:
     score_thr: float | None = None
     iou_thr: float | None = None
     half: bool = False
+    merge_heads: bool = False
+    batch_axis: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be exported."""
@@ -58,6 +64,9 @@ class ExportOptions:
             raise ConfigError(f"--shape {self.height} {self.width}: at least 32 each, or -1 -1 for any size")
         if (self.height == -1) != (self.width == -1):
             raise ConfigError(f"--shape {self.height} {self.width}: -1 for both or for none")
+        if not self.batch_axis and (self.dynamic_batch or self.with_nms):
+            other = "--dynamic-batch" if self.dynamic_batch else "--with-nms"
+            raise ConfigError(f"--no-batch-axis gives outputs of one picture; it cannot go with {other}")
 
     @property
     def is_dynamic(self) -> bool:
@@ -66,12 +75,20 @@ class ExportOptions:
 
 
 class ExportModule(nn.Module):
-    """A detector whose outputs are those of an ONNX file, in the order of `Description.output_names`."""
+    """A detector whose outputs are those of an ONNX file, in the order of `Description.output_names`.
 
-    def __init__(self, model: SCRFD, description: Description) -> None:
+    Args:
+        model: the detector.
+        description: of the file.
+        batch_axis: see `ExportOptions`.
+    """
+
+    def __init__(
+        self, model: SCRFD | MergedPredictors, description: Description, batch_axis: bool = True
+    ) -> None:
         super().__init__()
         self.model = model
-        self.description = description
+        self.description, self.batch_axis = description, batch_axis
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map (N, 3, H, W) fp32 to the outputs `Description.output_names` lists."""
@@ -86,7 +103,7 @@ class ExportModule(nn.Module):
             ltrb = [flatten_maps([m], 4).float() for m in bbox]
         points = [flatten_maps([m], 2 * NUM_KPS).float() for m in kps if m is not None]
         if self.description.nms is None:
-            return (*scores, *ltrb, *points)
+            return tuple(out if self.batch_axis else out[0] for out in (*scores, *ltrb, *points))
         sizes_hw = [(m.shape[2], m.shape[3]) for m in cls]
         return nms_in_graph(scores, ltrb, points, sizes_hw, self.description)
 
@@ -136,8 +153,9 @@ def export_module(module: ExportModule, path: str | Path, options: ExportOptions
             unfinished = Path(folder) / path.name
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")  # on tracing and deprecation: what counts is `verify`
+                shapes = [tuple(output.shape) for output in module.eval()(images)]
                 torch.onnx.export(
-                    module.eval(),
+                    module,
                     (images,),
                     str(unfinished),
                     input_names=[INPUT_NAME],
@@ -148,6 +166,7 @@ def export_module(module: ExportModule, path: str | Path, options: ExportOptions
                 )
             graph = onnx.load(str(unfinished))
             graph = slim(graph) if slim else graph
+            _state_shapes(graph, shapes, dynamic)
             onnx.helper.set_model_props(graph, {METADATA_KEY: module.description.to_json()})
             onnx.checker.check_model(graph, full_check=True)
             onnx.save(graph, str(unfinished))
@@ -173,11 +192,10 @@ def export_checkpoint(
     if path is None:
         size = "" if options.is_dynamic else f"_{options.height}x{options.width}"
         path = Path(f"{Path(config).stem}{size}.onnx")
-    module = ExportModule(model, description)
-    export_module(
-        ExportModule(copy.deepcopy(model).half(), description) if options.half else module, path, options
-    )
-    return Path(path), module
+    exported: SCRFD | MergedPredictors = MergedPredictors(model) if options.merge_heads else model
+    exported = copy.deepcopy(exported).half() if options.half else exported
+    export_module(ExportModule(exported, description, options.batch_axis), path, options)
+    return Path(path), ExportModule(model, description, options.batch_axis)
 
 
 def _output_axes(name: str, options: ExportOptions) -> dict[int, str]:
@@ -185,7 +203,19 @@ def _output_axes(name: str, options: ExportOptions) -> dict[int, str]:
     if options.with_nms:
         return {0: "faces"}
     batch = {0: "N"} if options.dynamic_batch else {}
-    return batch | ({1: f"A_{name.rpartition('_')[2]}"} if options.is_dynamic else {})
+    anchors = {int(options.batch_axis): f"A_{name.rpartition('_')[2]}"}
+    return batch | (anchors if options.is_dynamic else {})
+
+
+def _state_shapes(graph: Any, shapes: Sequence[tuple[int, ...]], dynamic: dict[str, dict[int, str]]) -> None:
+    """Write the outputs' sizes into the file; where one axis is open, the exporter leaves all of them so."""
+    for output, shape in zip(graph.graph.output, shapes, strict=True):
+        for axis, size in enumerate(shape):
+            dim = output.type.tensor_type.shape.dim[axis]
+            if axis in dynamic[output.name]:
+                dim.dim_param = dynamic[output.name][axis]
+            else:
+                dim.dim_value = size
 
 
 def _import_onnx(simplify: bool) -> tuple[Any, Any]:
