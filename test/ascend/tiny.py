@@ -25,3 +25,4 @@ total_epochs = 1
 checkpoint_config = dict(interval=1, max_keep_ckpts=1)
 evaluation = dict(interval=1)
 log_config = dict(interval=1)
+speed = dict(channels_last=False)  # as on a card: another order in memory is another rounding
