@@ -1,6 +1,7 @@
 """The operator audit: every config passes, a planted sync is found, and shapes do not depend on faces."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -150,9 +151,10 @@ def test_a_host_tensor_may_be_read():
 # ---- the tool -------------------------------------------------------------------------------
 
 
-def audit(*args: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "tools/npu_audit.py", SMALL, "--batch-size", "1", "--size", "64", *args]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+def audit(*args: str, config: str = SMALL, **env: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "tools/npu_audit.py", config, "--batch-size", "1", "--size", "64", *args]
+    environ = {**os.environ, **env}
+    return subprocess.run(command, cwd=REPO, env=environ, capture_output=True, text=True)
 
 
 def test_the_tool_prints_a_table_and_writes_json(tmp_path):
@@ -163,6 +165,31 @@ def test_the_tool_prints_a_table_and_writes_json(tmp_path):
     assert report["num_offending"] == 0
     convolution = next(row for row in report["operators"] if row["name"] == "aten::convolution")
     assert convolution["verdict"] == "native" and convolution["count"] > 50
+
+
+def test_the_tool_fails_on_a_planted_nonzero_and_item(tmp_path):
+    (tmp_path / "planted.py").write_text(
+        "from mmdet.build import LOSSES\n"
+        "class Planted(LOSSES['QualityFocalLoss']):\n"
+        "    def __call__(self, logits, quality):\n"
+        "        (quality > 0).nonzero()\n"
+        "        logits.max().item()\n"
+        "        return super().__call__(logits, quality)\n"
+        "LOSSES['Planted'] = Planted\n"
+    )
+    config = tmp_path / "config.py"
+    config.write_text(
+        f"_base_ = [{str(REPO / SMALL)!r}]\n"
+        "custom_imports = dict(imports=['planted'])\n"
+        "model = dict(bbox_head=dict(loss_cls=dict(type='Planted')))\n"
+    )
+    done = audit("--device", "cpu", config=str(config), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert "2 that a card does not like" in done.stdout
+    table = [" ".join(line.split()[:5]) for line in done.stdout.splitlines()]
+    for line in ("dynamic shape 1 1 aten::nonzero", "at planted.py:4", "at planted.py:5"):
+        assert line in table
+    assert "host sync 1 1 aten::_local_scalar_dense" in table
 
 
 def test_the_tool_refuses_more_faces_than_slots():

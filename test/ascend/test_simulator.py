@@ -3,10 +3,13 @@
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from mmdet.testing.ascend_sim.build import CSRC
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +209,42 @@ def test_only_visible_cards_are_there(visible, num, tmp_path):
     subprocess.run(["gcc", "-o", program, source, CSRC / "runtime.c", "-lpthread"], check=True)
     done = subprocess.run([program], env={"ASCEND_SIM_DEVICES": "4", "ASCEND_RT_VISIBLE_DEVICES": visible})
     assert done.returncode == num
+
+
+# ---- what is missing, in one line ------------------------------------------------------------
+
+AUDIT = ("tools/npu_audit.py", "configs/scrfd/scrfd_500m.py", "--device", "npu")
+
+
+def test_without_cann_the_library_is_named(simulator):
+    environment = simulator.environment()  # torch is free to load torch_npu by itself
+    done = subprocess.run(
+        [simulator.python, *AUDIT], cwd=REPO, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    expected = (
+        "DeviceError: device npu: torch_npu failed to import (libhccl.so: not found). Source CANN's "
+        "set_env.sh, or pass --device cpu."
+    )
+    assert done.stderr.strip() == expected
+
+
+def test_without_a_card_the_message_says_where_to_look(simulator):
+    done = simulator.run(simulator.python, *AUDIT, devices=0)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("DeviceError: device npu: torch_npu finds no NPU. Does npu-smi info list one?")
+    assert "Traceback" not in done.stderr
+
+
+def test_auto_takes_a_card_even_where_cuda_was_redirected_to_it(simulator):
+    code = (
+        "import torch, torch_npu; from torch_npu.contrib import transfer_to_npu;"
+        "from mmdet.device import pick_device;"
+        "print(torch.cuda.is_available(), pick_device('auto'), pick_device('npu', 1))"
+    )
+    done = simulator.run(simulator.python, "-c", code)
+    assert done.stdout.strip().splitlines()[-1:] == ["True npu:0 npu:1"], done.stderr[-2000:]
 
 
 # ---- the command ----------------------------------------------------------------------------
