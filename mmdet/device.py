@@ -234,11 +234,6 @@ def make_profiler(
     )
 
 
-def has_graphs(device: torch.device) -> bool:
-    """Say whether work on the device can be recorded once and repeated (`GraphRecorder`)."""
-    return device.type == "cuda"
-
-
 class GraphRecorder:
     """Records work on a device as a graph and repeats it, by torch's rules for CUDA graphs.
 
@@ -248,14 +243,20 @@ class GraphRecorder:
     """
 
     def __init__(self, device: torch.device, backends: Backends = BACKENDS) -> None:
-        if not has_graphs(device):
-            raise DeviceError(
-                f"speed.graph: a {device.type} cannot record a step; set speed.graph=False, or use --device cuda."
-            )
+        self.check(device)
         self._api = backends.api(device.type)
         self._device = device
         self._stream = self._api.Stream(device)
         self._pool = self._api.graph_pool_handle()
+
+    @staticmethod
+    def check(device: torch.device) -> None:
+        """Raise DeviceError if the device has no graphs."""
+        if device.type != "cuda":
+            raise DeviceError(
+                f"speed.graph: device {device.type} cannot record a step; set it to False, or pass "
+                "--device cuda."
+            )
 
     def warm_up(self, work: Callable[[], Any]) -> Any:
         """Run the work on the recording stream and return its result."""

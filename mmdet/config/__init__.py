@@ -14,6 +14,7 @@ from mmdet.config.types import (
     EvalConfig,
     LrConfig,
     RunConfig,
+    SpeedConfig,
 )
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "EvalConfig",
     "LrConfig",
     "RunConfig",
+    "SpeedConfig",
     "dump",
     "load_config",
     "parse_options",

@@ -14,6 +14,7 @@ from mmdet.config.read_runtime import (
     read_ema,
     read_evaluation,
     read_log,
+    read_speed,
 )
 from mmdet.config.read_training import read_data, read_grad_clip, read_lr, read_optimizer, read_total_epochs
 from mmdet.config.section import Section
@@ -101,6 +102,7 @@ def _check(values: dict, filename: str) -> RunConfig:
         text=format_python(values),
         seed=top.take("seed", int, None, least=0),
         cudnn_benchmark=top.take("cudnn_benchmark", bool, False),
+        speed=read_speed(top),
         unused=tuple(top.unused),
     )
     scale_lr.close()

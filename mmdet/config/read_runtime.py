@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mmdet.config.section import Section
-from mmdet.config.types import AmpConfig, CheckpointConfig, EmaConfig, EvalConfig
+from mmdet.config.types import AmpConfig, CheckpointConfig, EmaConfig, EvalConfig, SpeedConfig
 from mmdet.errors import ConfigError, unknown_name
 
 METRICS = ("widerface", "mAP")
@@ -28,6 +28,19 @@ def read_amp(top: Section) -> AmpConfig:
             loss_scale=_loss_scale(section, AmpConfig.loss_scale),
             backend=section.choose("backend", ("native", "apex"), "native"),
         )
+    section.close()
+    return config
+
+
+def read_speed(top: Section) -> SpeedConfig:
+    """Read `speed`."""
+    section = top.section("speed")
+    config = SpeedConfig(
+        channels_last=section.take("channels_last", bool, None),
+        compile=section.take("compile", bool, False),
+        fused_optimizer=section.take("fused_optimizer", bool, False),
+        graph=section.take("graph", bool, False),
+    )
     section.close()
     return config
 

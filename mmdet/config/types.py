@@ -73,6 +73,23 @@ class AmpConfig:
 
 
 @dataclass(frozen=True)
+class SpeedConfig:
+    """How a step is carried out; beyond rounding, none of it changes the result (docs/speed.md).
+
+    Attributes:
+        channels_last: keep feature maps as (B, H, W, C) in memory; None: where it was measured, on a CPU.
+        compile: let torch.compile translate the network; the first step then takes minutes.
+        fused_optimizer: one kernel for all weights (SGD, Adam, AdamW).
+        graph: record the step once per slot size, then repeat it (CUDA, one rank); fuses the optimizer.
+    """
+
+    channels_last: bool | None = None
+    compile: bool = False
+    fused_optimizer: bool = False
+    graph: bool = False
+
+
+@dataclass(frozen=True)
 class EmaConfig:
     """Moving average of the weights: `momentum` is the share of the newest weights."""
 
@@ -147,4 +164,5 @@ class RunConfig:
     text: str
     seed: int | None = None
     cudnn_benchmark: bool = False
+    speed: SpeedConfig = SpeedConfig()
     unused: tuple[str, ...] = ()

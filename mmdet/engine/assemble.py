@@ -32,6 +32,14 @@ from mmdet.engine.options import (
     read_config,
 )
 from mmdet.engine.schedule import Schedule
+from mmdet.engine.speed import (
+    check_speed,
+    choose_memory_format,
+    compile_network,
+    fuse_optimizer,
+    record_steps,
+    start_momentum,
+)
 from mmdet.engine.state import load_resumable, restore
 from mmdet.engine.trainer import Hook, Trainer
 from mmdet.errors import ConfigError
@@ -45,6 +53,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     work_dir = choose_work_dir(cfg)
     set_deterministic(options.deterministic)
     device = pick_device(options.device, info.local_rank, first_npu=info.first_npu)
+    check_speed(cfg, device, info.world_size)
     init_distributed(info, device)
 
     resumed = load_resumable(cfg.resume_from, work_dir) if cfg.resume_from else None
@@ -65,10 +74,13 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
     if cfg.load_from and resumed is None:
         load_weights(model, cfg.load_from)
-    model = model.to(device)
+    memory_format = choose_memory_format(cfg.speed, device)
+    model = model.to(device, memory_format=memory_format)
     precision = Precision(model, cfg.amp, device)
     optimizer_cfg = choose_lr(cfg, sampler.joint_batch_size, options.auto_scale_lr)
-    optimizer = build_optimizer(precision.optimizer_params(), optimizer_cfg, cfg.amp.backend)
+    fused_cfg = fuse_optimizer(optimizer_cfg, cfg.speed)
+    optimizer = build_optimizer(precision.optimizer_params(), fused_cfg, cfg.amp.backend)
+    start_momentum(optimizer)
     optimizer = precision.prepare(optimizer)
     ema = WeightAverage(cfg.ema, precision.named_masters()) if cfg.ema else None
     net = wrap_ddp(model, device, cfg.sync_bn, find_unused=cfg.find_unused_parameters)
@@ -81,7 +93,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
         hooks.append(EvalHook(cfg, eval_data, judge))
     trainer = Trainer(
         cfg=cfg,
-        net=net,
+        net=compile_network(net, cfg.speed),
         criterion=build_criterion(cfg.model, cfg.train_cfg, mean_across_ranks),
         precision=precision,
         optimizer=optimizer,
@@ -108,8 +120,10 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
         classes=dataset.CLASSES,
         commit=read_commit(),
         ema=ema,
+        memory_format=memory_format,
         **finish,
     )
+    trainer.recorded = record_steps(trainer.update, optimizer, cfg.speed, device)
     if resumed is not None:
         restore(trainer, resumed)
     return trainer

@@ -47,7 +47,7 @@ class FiniteGuard:
         self._names: dict[int, tuple[str, ...]] = {}
 
     def update(self, iter: int, losses: dict[str, Tensor], names: Sequence[str] = ()) -> Tensor:
-        """Note the losses and return their sum, to be passed to `Precision.backward`.
+        """Note the losses and return their sum, to be passed to `Precision.backward`: watch, then remember.
 
         Args:
             iter: number of this iteration.
@@ -60,18 +60,32 @@ class FiniteGuard:
         Raises:
             TrainError: on a CPU, on every rank, at once. Elsewhere `check` raises it.
         """
+        total = self.watch(iter, losses)
+        self.remember(iter, names)
+        return total
+
+    def watch(self, iter: int | Tensor, losses: dict[str, Tensor]) -> Tensor:
+        """Do the device's part of `update`: its state changes in place, so a recorded step can repeat it.
+
+        Args:
+            iter: number of this iteration; an int64 scalar on the device in a recorded step.
+            losses: see `update`.
+        """
         values = torch.stack([value.detach().float() for value in losses.values()])
         if not self._keys:
             self._keys = tuple(losses)
             self._bad_values = torch.zeros_like(values)
         is_first = (self._bad_iter < 0) & ~values.isfinite().all()
-        self._bad_iter = torch.where(is_first, iter, self._bad_iter)
-        self._bad_values = torch.where(is_first, values, self._bad_values)
+        self._bad_iter.copy_(torch.where(is_first, iter, self._bad_iter))
+        self._bad_values.copy_(torch.where(is_first, values, self._bad_values))
+        poison = torch.where(self._bad_iter < 0, 1.0, torch.nan)
+        return sum(losses.values(), start=torch.zeros((), device=self.device)) * poison
+
+    def remember(self, iter: int, names: Sequence[str] = ()) -> None:
+        """Do the host's part of `update`: keep the names; on a CPU, look at the losses at once."""
         self._names[iter] = tuple(names)
         if self.device.type == "cpu":
             self.check()
-        poison = torch.where(self._bad_iter < 0, 1.0, torch.nan)
-        return sum(losses.values(), start=torch.zeros((), device=self.device)) * poison
 
     def check(self) -> None:
         """Raise TrainError on all ranks if any rank met a bad loss; waits for the device.

@@ -78,7 +78,7 @@ class LogHook(Hook):
             "mode": "train",
             "epoch": (trainer.iter - 1) // trainer.iters_per_epoch + 1,
             "iter": inner_iter,
-            "lr": trainer.optimizer.param_groups[0]["lr"],
+            "lr": float(trainer.optimizer.param_groups[0]["lr"]),  # a tensor in a recorded step
             "memory": int(peak_memory_mib(trainer.device)),
             "data_time": self._data_time_s / self._count,
             **dict(zip(self._sums, means, strict=True)),

@@ -37,9 +37,12 @@ class Schedule:
         return regular * self._warmup_factor(iter / self.warmup_iters)
 
     def apply(self, optimizer: torch.optim.Optimizer, iter: int) -> None:
-        """Give the optimizer the learning rate of an iteration."""
+        """Give the optimizer the learning rate of an iteration; a tensor stays and changes its value."""
         for group in optimizer.param_groups:
-            group["lr"] = self.lr_at(iter)
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(self.lr_at(iter))
+            else:
+                group["lr"] = self.lr_at(iter)
 
     def _regular_lr(self, iter: int) -> float:
         cfg, low = self.cfg, self.cfg.min_lr or 0.0

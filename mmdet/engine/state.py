@@ -90,10 +90,15 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
         )
     trainer.precision.load_model_state(content["state_dict"] if ema is None else ema["weights"])
     trainer.precision.load_state_dict(content["precision"])
+    first = trainer.optimizer.param_groups[0]
+    settings = {key: first[key] for key in ("fused", "foreach", "capturable") if key in first}
     try:
         trainer.optimizer.load_state_dict(content["optimizer"])
     except (ValueError, KeyError) as error:
         raise CheckpointError(f"the checkpoint's optimizer state does not fit: {error}") from error
+    for group in trainer.optimizer.param_groups:  # how this run steps is its own affair, not the checkpoint's
+        group.update(settings)
+        group["lr"] = float(group["lr"])  # a tensor where steps were recorded
     if trainer.ema is not None and ema is not None:
         trainer.ema.load_state_dict(ema, content["state_dict"])
     for hook in trainer.hooks:

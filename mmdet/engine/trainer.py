@@ -14,6 +14,7 @@ from mmdet.core.structures import Batch
 from mmdet.datasets.loader import TrainLoader
 from mmdet.engine.ema import WeightAverage
 from mmdet.engine.finite import FiniteGuard
+from mmdet.engine.graphs import RecordedStep
 from mmdet.engine.logger import RunLog
 from mmdet.engine.schedule import Schedule
 from mmdet.engine.signals import StopSignal
@@ -63,6 +64,8 @@ class Trainer:
         net: the model, in DDP if there are several ranks; `precision` knows the model itself.
         make_loader: start_iter -> the stream of this rank's batches.
         finish: what is left to do to a batch on the device (`data.device_augment`); by default nothing.
+        memory_format: order of the network's input and feature maps in memory (`speed.channels_last`).
+        recorded: repeats a recorded `update` (`speed.graph`); None runs it.
         batch_size: images per iteration over all ranks.
         total_iters: where training ends; `total_epochs` is the schedule's idea of it.
         work_dir: where hooks write; it exists when training starts.
@@ -86,6 +89,8 @@ class Trainer:
     total_iters: int
     batch_size: int
     finish: Callable[[Batch], Batch] = _keep
+    memory_format: torch.memory_format = torch.contiguous_format
+    recorded: RecordedStep | None = None
     world_size: int = 1
     seed: int = 0
     classes: tuple[str, ...] = ("face",)
@@ -144,12 +149,19 @@ class Trainer:
     def train_step(self, batch: Batch) -> Losses:
         """Update the weights once; return the losses, on the device."""
         self.schedule.apply(self.optimizer, self.iter)
+        update = self.update if self.recorded is None else self.recorded
+        losses = update(self.iter, batch)
+        self.guard.remember(self.iter, batch.names)
+        return losses
+
+    def update(self, iter: int | Tensor, batch: Batch) -> Losses:
+        """Do the device's work of one iteration; all state that it changes, it changes in place."""
         self.precision.zero_grad()
+        images = batch.images.to(memory_format=self.memory_format)
         with self.precision.autocast():
-            outputs = self.net(self.precision.cast_input(batch.images))  # (B, A, .), half under O2
+            outputs = self.net(self.precision.cast_input(images))  # (B, A, .), half under O2
         losses = self.criterion(outputs.float(), batch)  # assign -> targets -> masked losses, fp32
-        total = self.guard.update(self.iter, losses, batch.names)
-        self.precision.backward(total)
+        self.precision.backward(self.guard.watch(iter, losses))
         self.precision.step(self.optimizer, self.cfg.grad_clip)
         return losses
 

@@ -24,17 +24,17 @@ def clip_by_norm(params: Sequence[nn.Parameter], grad_clip: dict | None) -> Tens
 def step_if(optimizer: torch.optim.Optimizer, is_wanted: Tensor) -> None:
     """Take the optimizer step where `is_wanted` (bool scalar) holds, without asking the host.
 
-    On a CPU asking costs nothing. Elsewhere a fused optimizer refuses by itself (`found_inf`, what
-    the loss scaler uses too); any other takes the step, and the old values are put back.
+    A fused optimizer refuses by itself (`found_inf`, what the loss scaler uses too). On a CPU asking
+    costs nothing. Any other takes the step, and the old values are put back.
     """
-    if is_wanted.device.type == "cpu":
-        if is_wanted:
-            optimizer.step()
-    elif getattr(optimizer, "_step_supports_amp_scaling", False):
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = (~is_wanted).float()  # type: ignore[attr-defined]
         optimizer.grad_scale = None  # type: ignore[attr-defined]
         optimizer.step()
         del optimizer.found_inf, optimizer.grad_scale  # type: ignore[attr-defined]
+    elif is_wanted.device.type == "cpu":
+        if is_wanted:
+            optimizer.step()
     else:
         step_and_put_back(optimizer, is_wanted)
 

@@ -110,7 +110,8 @@ class Precision:
         self.weights.gather_grads()
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
-        self.grad_norm = clip_by_norm(self.optimizer_params(), grad_clip)
+        # In place, as all state of a step: a recorded step repeats its work on the same memory.
+        self.grad_norm.copy_(clip_by_norm(self.optimizer_params(), grad_clip))
         is_finite = torch.isfinite(self.grad_norm)
         if self.apex is not None:
             optimizer.step()  # apex skips by itself, and copies its masters to the model
@@ -124,7 +125,7 @@ class Precision:
             self.weights.push()
         total, in_a_row = self._skips
         is_skipped = (~is_finite).long()
-        self._skips = torch.stack([total + is_skipped, (in_a_row + 1) * is_skipped])
+        self._skips.copy_(torch.stack([total + is_skipped, (in_a_row + 1) * is_skipped]))
 
     @property
     def scale(self) -> float:

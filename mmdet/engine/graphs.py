@@ -1,0 +1,117 @@
+"""A training step recorded once per batch shape and repeated (`speed.graph`), CUDA graphs behind it.
+
+Face slots make shapes repeat: there is one recording per slot size. A recording repeats the same kernels on
+the same memory, so all that differs between steps is written into fixed tensors first: the batch, the number
+of the iteration, the learning rate. Everything a step leaves behind (weights, momentum, loss scale, counters)
+it changes in place.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mmdet.core.structures import Batch
+from mmdet.errors import TrainError
+
+Losses = dict[str, Tensor]
+Key = tuple[Any, ...]
+
+WARM_UP_STEPS = 3  # per shape, in earnest: kernels are chosen, lazy state is made, then the step is recorded
+
+
+class Recorder(Protocol):
+    """What `mmdet.device.GraphRecorder` does; tests have one for the CPU."""
+
+    def warm_up(self, work: Callable[[], Any]) -> Any:
+        """Run the work where it will be recorded."""
+
+    def record(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """Record without running; return what repeats it, and its result."""
+
+
+class RecordedStep:
+    """Runs `update` the first times a batch shape comes, then records it, then repeats the recording.
+
+    Args:
+        update: (iter scalar tensor, batch) -> losses; no synchronisation with the host inside.
+        optimizer: fused, so that its learning rate can be a tensor; Adam and AdamW also capturable.
+        device: of the step.
+        recorder: how to record.
+    """
+
+    def __init__(
+        self,
+        update: Callable[[Tensor, Batch], Losses],
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        recorder: Recorder,
+    ) -> None:
+        self.update = update
+        self.optimizer = optimizer
+        self.recorder = recorder
+        self._iter = torch.zeros((), dtype=torch.int64, device=device)
+        self._seen: Counter[Key] = Counter()
+        self._recorded: dict[Key, tuple[Batch, Callable[[], None], Losses]] = {}
+
+    def __call__(self, iter: int, batch: Batch) -> Losses:
+        """Update the weights; return copies of the losses, detached.
+
+        Detached, because a loss that still hangs on its graph would keep autograd's nodes, and the streams
+        they remember, from one step to the next.
+
+        Raises:
+            TrainError: the step cannot be recorded.
+        """
+        self._iter.fill_(iter)
+        self._lr_to_device()
+        key = _shapes(batch)
+        if key not in self._recorded and self._seen[key] < WARM_UP_STEPS:
+            self._seen[key] += 1
+            return _copy(self.recorder.warm_up(lambda: self.update(self._iter, batch)))
+        if key not in self._recorded:
+            self._recorded[key] = self._record(batch)
+        own, repeat, losses = self._recorded[key]
+        for name in _tensor_fields(batch):
+            getattr(own, name).copy_(getattr(batch, name), non_blocking=True)
+        repeat()
+        return _copy(losses)
+
+    def _record(self, batch: Batch) -> tuple[Batch, Callable[[], None], Losses]:
+        own = batch._map(torch.clone)
+        try:
+            repeat, losses = self.recorder.record(lambda: self.update(self._iter, own))
+        except RuntimeError as error:
+            if type(error).__name__ == "OutOfMemoryError":
+                raise
+            reason = str(error).partition("\n")[0]
+            raise TrainError(
+                f"speed.graph: this step cannot be recorded ({reason}); set speed.graph=False"
+            ) from error
+        return own, repeat, {name: loss.detach() for name, loss in losses.items()}
+
+    def _lr_to_device(self) -> None:
+        """Make the learning rate a tensor on the device; the schedule then writes into it."""
+        for group in self.optimizer.param_groups:
+            lr = group["lr"]
+            if not (isinstance(lr, Tensor) and lr.device == self._iter.device):
+                group["lr"] = torch.tensor(float(lr), device=self._iter.device)
+
+
+def _tensor_fields(batch: Batch) -> list[str]:
+    return [f.name for f in fields(batch) if isinstance(getattr(batch, f.name), Tensor)]
+
+
+def _shapes(batch: Batch) -> Key:
+    """Return what a recording depends on."""
+    return tuple(
+        (name, tuple(getattr(batch, name).shape), getattr(batch, name).dtype)
+        for name in _tensor_fields(batch)
+    )
+
+
+def _copy(losses: Losses) -> Losses:
+    return {name: loss.detach().clone() for name, loss in losses.items()}

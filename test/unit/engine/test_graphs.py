@@ -1,0 +1,197 @@
+"""RecordedStep: the recorded step trains exactly as the plain one, on every batch shape."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mmdet.config import AmpConfig, SpeedConfig
+from mmdet.device import GraphRecorder, pick_device
+from mmdet.engine.graphs import WARM_UP_STEPS, RecordedStep
+from mmdet.errors import TrainError
+from mmdet.testing.audit_step import draw_batch
+
+GRAPH = SpeedConfig(graph=True)
+CPU = torch.device("cpu")
+SLOTS = (8, 8, 8, 16, 8, 8, 16, 16, 16, 8, 16, 8)  # by iteration
+
+
+class _Tape(TorchDispatchMode):
+    """A stand-in for CUDA graphs on the CPU: it records operators and repeats them on the same memory.
+
+    What a graph forbids or forgets fails here, too: asking the device for a value while recording, a Python
+    number that was read once, state that moves to another tensor instead of changing in place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, tuple, dict, Any]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            raise RuntimeError("operation not permitted when stream is capturing")
+        result = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, result))
+        return result
+
+    def repeat(self) -> None:
+        with torch.no_grad():
+            for func, args, kwargs, result in self.calls:
+                if func.is_view:
+                    continue  # the same memory as when it was recorded
+                again = func(*args, **kwargs)
+                for old, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                        old.detach().copy_(new)
+
+
+class TapeRecorder:
+    """As `mmdet.device.GraphRecorder`; `state` lists the tensors that recording must leave as they were."""
+
+    def __init__(self, state: Callable[[], list[Tensor]]) -> None:
+        self.state = state
+        self.num_warm_ups = self.num_recordings = self.num_repeats = 0
+
+    def warm_up(self, work: Callable[[], Any]) -> Any:
+        self.num_warm_ups += 1
+        return work()
+
+    def record(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        self.num_recordings += 1
+        before = [(tensor, tensor.detach().clone()) for tensor in self.state()]
+        tape = _Tape()
+        with tape:
+            result = work()
+        with torch.no_grad():
+            for tensor, old in before:  # a graph does not run while it is recorded
+                tensor.detach().copy_(old)
+
+        def repeat() -> None:
+            self.num_repeats += 1
+            tape.repeat()
+
+        return repeat, result
+
+
+def lasting_tensors(trainer):
+    optimizer_state = [v for values in trainer.optimizer.state.values() for v in values.values()]
+    scaler = trainer.precision.scaler
+    return [
+        *trainer.net.parameters(),
+        *trainer.net.buffers(),
+        *trainer.precision.optimizer_params(),
+        *optimizer_state,
+        *([scaler._scale] if scaler else []),
+        trainer.precision._skips,
+        trainer.precision.grad_norm,
+        trainer.guard._bad_iter,
+        trainer.guard._bad_values,
+    ]
+
+
+def train(trainer, slots=SLOTS):
+    losses = []
+    for iter, num_slots in enumerate(slots):
+        trainer.iter = iter
+        losses.append(trainer.train_step(draw_batch(2, 64, 5, num_slots, seed=iter).to(trainer.device)))
+    trainer.log.close()
+    return losses
+
+
+def record(trainer):
+    recorder = TapeRecorder(lambda: lasting_tensors(trainer))
+    trainer.recorded = RecordedStep(trainer.update, trainer.optimizer, CPU, recorder)
+    return recorder
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    "amp", [AmpConfig(), AmpConfig("O2", "bfloat16"), AmpConfig("O2", "float16")], ids=str
+)
+def test_recorded_steps_train_as_plain_ones_on_a_card(amp, make_trainer):
+    device = pick_device("cuda")
+    plain, recorded = (make_trainer(amp=amp, speed=GRAPH, device=device) for _ in range(2))
+    recorded.recorded = RecordedStep(recorded.update, recorded.optimizer, device, GraphRecorder(device))
+    tolerance = 1e-3 if amp.level == "O0" else 0.05  # atomic additions come in any order, and errors grow
+    for one, two in zip(train(plain), train(recorded), strict=True):
+        for key in one:
+            assert two[key].item() == pytest.approx(one[key].item(), rel=tolerance), key
+
+
+@pytest.mark.parametrize(
+    ("amp", "optimizer"),
+    [
+        (AmpConfig(), "SGD"),
+        (AmpConfig("O1", "bfloat16"), "SGD"),
+        (AmpConfig("O2", "bfloat16"), "SGD"),
+        (AmpConfig("O2", "float16", 128.0), "SGD"),
+        (AmpConfig(), "AdamW"),
+    ],
+    ids=["O0", "O1-bf16", "O2-bf16", "O2-fp16", "AdamW"],
+)
+def test_recorded_steps_train_as_plain_ones(amp, optimizer, make_trainer):
+    plain, recorded = (make_trainer(amp=amp, speed=GRAPH, optimizer=optimizer) for _ in range(2))
+    recorder = record(recorded)
+    for group in plain.optimizer.param_groups:
+        group["lr"] = torch.tensor(group["lr"])  # rounded to fp32, as in a recorded step
+    for iter, (one, two) in enumerate(zip(train(plain), train(recorded), strict=True)):
+        assert one.keys() == two.keys()
+        for key in one:
+            assert two[key].item() == pytest.approx(one[key].item(), rel=1e-5, abs=1e-7), (iter, key)
+    for one, two in zip(lasting_tensors(plain), lasting_tensors(recorded), strict=True):
+        assert torch.allclose(one, two, rtol=1e-4, atol=1e-6)
+    assert (recorder.num_warm_ups, recorder.num_recordings) == (2 * WARM_UP_STEPS, 2)
+    assert recorder.num_repeats == len(SLOTS) - 2 * WARM_UP_STEPS
+
+
+def test_losses_of_a_step_survive_the_next_and_hold_no_graph(make_trainer):
+    trainer = make_trainer(speed=GRAPH)
+    record(trainer)
+    losses = train(trainer, (8,) * (WARM_UP_STEPS + 3))
+    values = [loss["loss_cls"].item() for loss in losses]
+    assert len(set(values)) == len(values)
+    assert not any(loss.requires_grad for step in losses for loss in step.values())
+
+
+def test_the_learning_rate_of_a_recording_changes(make_trainer):
+    trainer = make_trainer(speed=GRAPH)
+    record(trainer)
+    train(trainer, (8,) * (WARM_UP_STEPS + 2))
+    (group,) = trainer.optimizer.param_groups
+    assert isinstance(group["lr"], torch.Tensor)
+    assert group["lr"].item() == pytest.approx(trainer.schedule.lr_at(WARM_UP_STEPS + 1))
+    assert trainer.schedule.lr_at(WARM_UP_STEPS + 1) != trainer.schedule.lr_at(WARM_UP_STEPS)
+
+
+def test_a_bad_loss_in_a_recorded_step_names_its_iteration_and_changes_no_weight(make_trainer):
+    trainer = make_trainer(speed=GRAPH)
+    record(trainer)
+    train(trainer, (8,) * (WARM_UP_STEPS + 1))
+    before = [parameter.detach().clone() for parameter in trainer.net.parameters()]
+    batch = draw_batch(2, 64, 5, 8)
+    batch.images[0] = torch.nan
+    batch = replace(batch, names=("a.jpg", "b.jpg"))
+    for trainer.iter in (41, 42):  # the second repetition must know of the first
+        with pytest.raises(TrainError, match=r"nan at iter 41, rank 0 \(images: a.jpg, b.jpg\)"):
+            trainer.train_step(batch)
+    assert trainer.precision.skipped_steps() == (2, 2)
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.net.parameters(), strict=True))
+
+
+def test_a_step_that_asks_the_device_is_refused_in_one_line():
+    layer = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, fused=True)
+
+    def update(iter, batch):
+        return {"loss": torch.ones(()) * float(batch.images.sum())}
+
+    step = RecordedStep(update, optimizer, CPU, TapeRecorder(list))
+    for iter in range(WARM_UP_STEPS):
+        step(iter, draw_batch(1, 8, 1, 2))
+    with pytest.raises(TrainError, match="^speed.graph: this step cannot be recorded .*capturing.*False$"):
+        step(WARM_UP_STEPS, draw_batch(1, 8, 1, 2))

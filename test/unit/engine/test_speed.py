@@ -1,0 +1,213 @@
+"""Speed options: what is refused, what is chosen, and that the losses stay."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mmdet.config import AmpConfig, SpeedConfig, load_config
+from mmdet.device import Backends, GraphRecorder
+from mmdet.engine.speed import check_speed, choose_memory_format, fuse_optimizer, record_steps, start_momentum
+from mmdet.errors import ConfigError, DeviceError
+from mmdet.precision.grads import step_if
+from mmdet.testing.audit_step import draw_batch
+
+REPO = Path(__file__).resolve().parents[3]
+CPU, CARD, META = torch.device("cpu"), torch.device("cuda", 0), torch.device("meta")
+GRAPH = SpeedConfig(graph=True)
+
+
+def config(**changes):
+    return replace(load_config(REPO / "configs/scrfd/scrfd_500m.py"), **changes)
+
+
+def losses_of_steps(trainer, num=3, size=96):
+    values = []
+    for iter in range(num):
+        trainer.iter = iter
+        losses = trainer.train_step(draw_batch(2, size, 5, 8, seed=iter))
+        values += [loss.item() for loss in losses.values()]
+    return values
+
+
+def test_by_default_nothing_is_switched_on_but_channels_last_on_a_cpu():
+    cfg = config()
+    assert cfg.speed == SpeedConfig(channels_last=None, compile=False, fused_optimizer=False, graph=False)
+    assert choose_memory_format(cfg.speed, CPU) == torch.channels_last
+    assert choose_memory_format(cfg.speed, CARD) == torch.contiguous_format
+    assert choose_memory_format(SpeedConfig(channels_last=False), CPU) == torch.contiguous_format
+    assert choose_memory_format(SpeedConfig(channels_last=True), CARD) == torch.channels_last
+    assert fuse_optimizer({"type": "SGD", "lr": 1}, cfg.speed) == {"type": "SGD", "lr": 1}
+    assert record_steps(None, None, cfg.speed, CPU) is None
+
+
+def test_options_are_read_from_the_file_and_unknown_ones_refused():
+    path = REPO / "configs/scrfd/scrfd_500m.py"
+    cfg = load_config(path, ["speed.channels_last=False", "speed.compile=True", "speed.graph=True"])
+    assert cfg.speed == SpeedConfig(False, True, False, True)
+    with pytest.raises(ConfigError, match=r"speed.*grahp.*graph"):
+        load_config(path, ["speed.grahp=True"])
+    with pytest.raises(ConfigError, match="speed.compile"):
+        load_config(path, ["speed.compile=3"])
+
+
+@pytest.mark.parametrize("device", [CPU, META], ids=str)
+def test_a_device_without_graphs_refuses_them_in_one_line(device):
+    message = (
+        rf"^speed.graph: device {device.type} cannot record a step; set it to False, or pass --device cuda.$"
+    )
+    with pytest.raises(DeviceError, match=message):
+        check_speed(config(speed=GRAPH), device)
+    with pytest.raises(DeviceError, match=message):
+        GraphRecorder(device)
+
+
+@pytest.mark.parametrize(
+    ("changes", "world_size", "word"),
+    [
+        ({}, 2, "one rank, this run has 2"),
+        ({"amp": AmpConfig("O2", "float16", 128.0, "apex")}, 1, "apex"),
+        ({"amp": AmpConfig("O1", "float16", "dynamic")}, 1, "not 'dynamic'"),
+        ({"optimizer": {"type": "RMSprop", "lr": 0.1}}, 1, "'RMSprop' must be SGD or Adam or AdamW"),
+        ({"optimizer": {"type": "SGD", "lr": 0.1, "dampening": 0.5}}, 1, "dampening must be 0"),
+        ({"model": {"backbone": {"with_cp": True}}}, 1, "with_cp"),
+    ],
+)
+def test_what_a_graph_cannot_hold_is_refused(changes, world_size, word):
+    with pytest.raises(ConfigError, match=word):
+        check_speed(config(speed=GRAPH, **changes), CARD, world_size)
+    check_speed(config(**changes), CARD, world_size)
+    check_speed(config(speed=GRAPH), CARD)
+    check_speed(config(speed=GRAPH, amp=AmpConfig("O1", "bfloat16", "dynamic")), CARD)
+
+
+def test_compiling_on_a_cpu_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"speed.compile on a cpu needs a C\+\+ compiler"):
+        check_speed(config(speed=SpeedConfig(compile=True)), CPU)
+    check_speed(config(), CPU)
+
+
+def test_the_optimizer_of_a_graph_is_fused_and_adam_capturable():
+    assert fuse_optimizer({"type": "SGD"}, GRAPH) == {"type": "SGD", "fused": True}
+    assert fuse_optimizer({"type": "AdamW"}, GRAPH) == {"type": "AdamW", "fused": True, "capturable": True}
+    assert fuse_optimizer({"type": "Adam"}, SpeedConfig(fused_optimizer=True)) == {
+        "type": "Adam",
+        "fused": True,
+    }
+
+
+def test_a_fused_sgd_that_refuses_its_first_step_has_sane_momentum():
+    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9, fused=True)
+    start_momentum(optimizer)
+    weight.grad = torch.tensor([torch.inf, 1.0])
+    step_if(optimizer, torch.tensor(False))
+    assert weight.tolist() == [1.0, 2.0]
+    weight.grad = torch.tensor([1.0, 2.0])
+    step_if(optimizer, torch.tensor(True))
+    step_if(optimizer, torch.tensor(True))
+    # momentum 1, 2 and then 1.9, 3.8: w - 0.1 * (1 + 1.9) and w - 0.1 * (2 + 3.8)
+    assert weight.tolist() == pytest.approx([0.71, 1.42])
+
+
+@pytest.mark.parametrize("level", ["O0", "O1", "O2"])
+def test_channels_last_changes_no_loss(level, make_trainer):
+    amp = AmpConfig(level, "bfloat16")
+    rows = [
+        losses_of_steps(make_trainer(amp=amp, speed=SpeedConfig(channels_last=is_last)))
+        for is_last in (False, True)
+    ]
+    first = 3 if level == "O0" else 0  # the losses of the first step; later ones add up rounding
+    assert rows[1][:first] == pytest.approx(rows[0][:first], rel=1e-4)
+    assert rows[1] == pytest.approx(rows[0], rel=1e-3 if level == "O0" else 2e-2, abs=1e-4)
+
+
+def test_channels_last_reaches_the_head(make_trainer):
+    trainer = make_trainer(speed=SpeedConfig(channels_last=True))
+    orders = []
+    trainer.net.bbox_head.stride_cls["(8, 8)"].register_forward_hook(
+        lambda layer, inputs, output: orders.append(
+            inputs[0].is_contiguous(memory_format=torch.channels_last)
+        )
+    )
+    losses_of_steps(trainer, num=1)
+    assert orders == [True]
+
+
+def test_a_fused_optimizer_changes_no_loss(make_trainer):
+    rows = [
+        losses_of_steps(make_trainer(speed=SpeedConfig(fused_optimizer=is_fused)))
+        for is_fused in (False, True)
+    ]
+    assert rows[1] == pytest.approx(rows[0], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")
+def test_a_compiled_network_changes_no_loss(make_trainer):
+    trainer = make_trainer(speed=SpeedConfig(compile=True))
+    names = set(trainer.precision.model_state_dict())
+    rows = [losses_of_steps(make_trainer()), losses_of_steps(trainer)]
+    assert rows[1][:3] == pytest.approx(rows[0][:3], rel=1e-4)
+    assert rows[1] == pytest.approx(rows[0], rel=1e-3, abs=1e-4)
+    assert names == set(make_trainer().precision.model_state_dict())
+
+
+class StandInCuda:
+    """The part of torch.cuda that GraphRecorder uses; writes down the order of calls."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        def call(*args, **options):
+            self.calls.append((name, options))
+            return StandInObject(self, name)
+
+        return call
+
+
+class StandInObject:
+    def __init__(self, cuda, name):
+        self.cuda, self.name = cuda, name
+
+    def wait_stream(self, other):
+        self.cuda.calls.append((f"{self.name} waits for {other.name}", {}))
+
+    def replay(self):
+        self.cuda.calls.append(("replay", {}))
+
+    def __enter__(self):
+        self.cuda.calls.append((f"enter {self.name}", {}))
+
+    def __exit__(self, *error):
+        self.cuda.calls.append((f"leave {self.name}", {}))
+
+
+def test_warm_up_and_recording_follow_torchs_rules():
+    cuda = StandInCuda()
+    recorder = GraphRecorder(CARD, Backends(cuda=lambda: cuda))
+    cuda.calls.clear()
+    assert recorder.warm_up(lambda: cuda.calls.append(("work", {})) or 5) == 5
+    assert [name for name, _ in cuda.calls] == [
+        "current_stream",
+        "Stream waits for current_stream",
+        "stream",
+        "enter stream",
+        "work",
+        "leave stream",
+        "current_stream waits for Stream",
+    ]
+    cuda.calls.clear()
+    repeat, result = recorder.record(lambda: cuda.calls.append(("work", {})) or 6)
+    assert result == 6
+    assert [name for name, _ in cuda.calls] == ["CUDAGraph", "graph", "enter graph", "work", "leave graph"]
+    options = dict(cuda.calls)["graph"]
+    assert options["capture_error_mode"] == "thread_local"
+    assert (options["stream"].name, options["pool"].name) == ("Stream", "graph_pool_handle")
+    repeat()
+    assert cuda.calls[-1] == ("replay", {})
