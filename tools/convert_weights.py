@@ -2,6 +2,7 @@
 
     python tools/convert_weights.py old.pth new.pth --config configs/scrfd/scrfd_10g.py
     python tools/convert_weights.py det_500m.onnx new.pth --config configs/scrfd/scrfd_500m_bnkps.py
+    python tools/convert_weights.py det_500m.onnx new.pth --config C.py --calibrate /data/WIDERFace/val/images
     python tools/convert_weights.py new.pth new.onnx --config configs/scrfd/scrfd_500m_bnkps.py
 
 No code in a checkpoint is run. Says what matched.
@@ -23,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("source", metavar="SRC", help=".pth or .onnx")
     parser.add_argument("target", metavar="DST", help=".pth or .onnx")
     parser.add_argument("--config", help="of the model; needed where one side is ONNX")
+    parser.add_argument("--calibrate", metavar="DIR", help="pictures, to fine-tune weights of an ONNX file")
     return parser.parse_args()
 
 
@@ -30,7 +32,7 @@ def main() -> None:
     args = parse_args()
     from mmdet.deploy.convert import convert
 
-    print("\n".join(convert(args.source, args.target, args.config)))
+    print("\n".join(convert(args.source, args.target, args.config, args.calibrate)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 
 from mmdet import checkpoint
 from mmdet.apis import init_detector
+from mmdet.deploy.calibrate import calibrate
 from mmdet.deploy.export_onnx import ExportModule, ExportOptions, describe, export_module
 from mmdet.deploy.foreign import Weights, find_weights, plain_values, read_foreign, write_weights
 from mmdet.deploy.onnx_weights import load_onnx_weights
@@ -20,11 +21,17 @@ NAMED = 6
 KINDS = {".pth": "torch", ".pt": "torch", ".ckpt": "torch", ".onnx": "onnx"}
 
 
-def convert(source: str | Path, target: str | Path, config: str | Path | None = None) -> list[str]:
+def convert(
+    source: str | Path,
+    target: str | Path,
+    config: str | Path | None = None,
+    pictures: str | Path | None = None,
+) -> list[str]:
     """Convert weights; the suffixes say from what to what.
 
     .pth to .pth: plain keys, weights only, foreign objects left out; with a config every key must fit.
-    .onnx to .pth: needs the config; the result is run against the file.
+    .onnx to .pth: needs the config; the result is run against the file. With a folder of pictures
+    BatchNorm gets statistics again, which fine-tuning needs.
     .pth to .onnx: needs the config; any size and batch.
 
     Returns:
@@ -39,11 +46,13 @@ def convert(source: str | Path, target: str | Path, config: str | Path | None = 
         raise ConfigError(f"{source} -> {target}: from .pth or .onnx to .pth, or from .pth to .onnx")
     if config is None and "onnx" in kinds:
         raise ConfigError("--config is missing: an ONNX file does not say which config its model has")
+    if pictures is not None and kinds[0] != "onnx":
+        raise ConfigError("--calibrate is for ONNX files; a checkpoint holds BatchNorm's statistics")
     if not Path(source).is_file():
         raise CheckpointError(f"{source}: no such file")
     if kinds[0] == "onnx":
         assert config is not None
-        lines = _from_onnx(source, target, config)
+        lines = _from_onnx(source, target, config, pictures)
     else:
         lines = _from_checkpoint(source, target, config, to_onnx=kinds[1] == "onnx")
     return [*lines, f"wrote {target}"]
@@ -78,21 +87,26 @@ def _from_checkpoint(
     return lines
 
 
-def _from_onnx(source: str | Path, target: str | Path, config: str | Path) -> list[str]:
+def _from_onnx(
+    source: str | Path, target: str | Path, config: str | Path, pictures: str | Path | None
+) -> list[str]:
     model = init_detector(config, device="cpu")
     report = load_onnx_weights(model, source)
     kept = [key for key in report.kept if not key.endswith("integral.project")]  # a constant
     onnx_model = open_model(source, "cpu")
+    lines = [
+        f"{len(report.by_name)} keys matched by name, {len(report.by_order)} by the order of the layers",
+        f"{len(kept)} keys not in the file{': ' if kept else ''}{', '.join(kept[:NAMED])}",
+    ]
+    if pictures is not None:
+        num_layers, num_pictures = calibrate(model, pictures, describe(model, ExportOptions()))
+        lines.append(f"statistics of {num_layers} BatchNorm layers from {num_pictures} pictures")
     error = _compare(model, onnx_model)
     if not error <= TOLERANCE[onnx_model.description.precision]["distance"]:
         raise CheckpointError(f"{source} and the converted model differ by {error:.3g}: of another config?")
     meta = {"CLASSES": onnx_model.description.classes, "config": model.cfg.text}
     write_weights(target, model.state_dict(), meta)
-    return [
-        f"{len(report.by_name)} keys matched by name, {len(report.by_order)} by the order of the layers",
-        f"{len(kept)} keys not in the file{': ' if kept else ''}{', '.join(kept[:NAMED])}",
-        f"run against the file: max abs error {error:.1e}",
-    ]
+    return [*lines, f"run against the file: max abs error {error:.1e}"]
 
 
 def _compare(model: SCRFD, onnx_model: Model) -> float:
