@@ -41,6 +41,7 @@ class AnchorGrid:
         bboxes: (A, 4) float32 xyxy.
         centers: (A, 2) float32 x, y.
         strides: (A,) float32.
+        cells: (3, A) float32: x and y of the centre in strides, and strides per pixel.
         levels: what each level looks like, as plain numbers.
         level_strides: (L,) int64; level_hw: (L, 2) int64; level_offsets: (L,) int64. The same as tensors.
     """
@@ -48,6 +49,7 @@ class AnchorGrid:
     bboxes: Tensor
     centers: Tensor
     strides: Tensor
+    cells: Tensor
     levels: tuple[Level, ...]
     level_strides: Tensor
     level_hw: Tensor
@@ -136,10 +138,13 @@ def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  
             half = torch.tensor(whs) * 0.5
             bboxes.append((center.repeat(1, 1, 2) + torch.cat((-half, half), dim=-1)).reshape(-1, 4))
             centers.append(center.expand(-1, len(whs), -1).reshape(-1, 2))
+        center, anchor_stride = torch.cat(centers), torch.cat(anchor_strides)
+        cells = torch.cat((center.t() / anchor_stride, 1 / anchor_stride[None]))
         return AnchorGrid(
             bboxes=torch.cat(bboxes).to(device),
-            centers=torch.cat(centers).to(device),
-            strides=torch.cat(anchor_strides).to(device),
+            centers=center.to(device),
+            strides=anchor_stride.to(device),
+            cells=cells.to(device),
             levels=tuple(levels),
             level_strides=torch.tensor(strides).to(device),
             level_hw=torch.tensor(level_sizes_hw).to(device),

@@ -60,10 +60,13 @@ def bbox_overlaps(a: Tensor, b: Tensor, mode: str = "iou", eps: float = 1e-6) ->
         mode: "iou"; "iof", intersection over the area of `a`; or "giou" (arXiv:1902.09630).
         eps: smallest denominator. An inverted or zero-size box therefore has IoU 0.
     """
-    area_a, area_b = _area(a), _area(b)
-    inter = (torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])).clamp(min=0) * (
-        torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])
-    ).clamp(min=0)
+    a_left, a_top, a_right, a_bottom = a.unbind(-1)
+    b_left, b_top, b_right, b_bottom = b.unbind(-1)
+    area_a = (a_right - a_left) * (a_bottom - a_top)
+    area_b = (b_right - b_left) * (b_bottom - b_top)
+    inter_w = torch.minimum(a_right, b_right) - torch.maximum(a_left, b_left)
+    inter_h = torch.minimum(a_bottom, b_bottom) - torch.maximum(a_top, b_top)
+    inter = inter_w.clamp(min=0) * inter_h.clamp(min=0)
     if mode == "iof":
         return inter / area_a.clamp(min=eps)
     union = (area_a + area_b - inter).clamp(min=eps)
@@ -71,9 +74,9 @@ def bbox_overlaps(a: Tensor, b: Tensor, mode: str = "iou", eps: float = 1e-6) ->
     if mode == "iou":
         return iou
     if mode == "giou":
-        hull_w = (torch.maximum(a[..., 2], b[..., 2]) - torch.minimum(a[..., 0], b[..., 0])).clamp(min=0)
-        hull_h = (torch.maximum(a[..., 3], b[..., 3]) - torch.minimum(a[..., 1], b[..., 1])).clamp(min=0)
-        hull = (hull_w * hull_h).clamp(min=eps)
+        hull_w = torch.maximum(a_right, b_right) - torch.minimum(a_left, b_left)
+        hull_h = torch.maximum(a_bottom, b_bottom) - torch.minimum(a_top, b_top)
+        hull = (hull_w.clamp(min=0) * hull_h.clamp(min=0)).clamp(min=eps)
         return iou - (hull - union) / hull
     raise ValueError(f"mode {mode!r} is not one of iou, iof, giou")
 
@@ -81,10 +84,6 @@ def bbox_overlaps(a: Tensor, b: Tensor, mode: str = "iou", eps: float = 1e-6) ->
 def pairwise_overlaps(a: Tensor, b: Tensor, mode: str = "iou", eps: float = 1e-6) -> Tensor:
     """Return the (..., n, m) overlaps of all boxes a (..., n, 4) with all boxes b (..., m, 4)."""
     return bbox_overlaps(a[..., :, None, :], b[..., None, :, :], mode, eps)
-
-
-def _area(bboxes: Tensor) -> Tensor:
-    return (bboxes[..., 2] - bboxes[..., 0]) * (bboxes[..., 3] - bboxes[..., 1])
 
 
 def _clamp_xy(xy: Tensor, max_hw: Sequence[float] | None) -> Tensor:

@@ -61,27 +61,27 @@ class CIoULoss(_BboxLoss):
 
 def _iou(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     """IoU with eps added to the union, as DIoU and CIoU have it."""
-    lt = torch.maximum(pred[..., :2], target[..., :2])
-    rb = torch.minimum(pred[..., 2:], target[..., 2:])
-    inter = _area((rb - lt).clamp(min=0))
-    pred_area, target_area = _area(pred[..., 2:] - pred[..., :2]), _area(target[..., 2:] - target[..., :2])
+    left, top, right, bottom = pred.unbind(-1)
+    target_left, target_top, target_right, target_bottom = target.unbind(-1)
+    inter_w = torch.minimum(right, target_right) - torch.maximum(left, target_left)
+    inter_h = torch.minimum(bottom, target_bottom) - torch.maximum(top, target_top)
+    inter = inter_w.clamp(min=0) * inter_h.clamp(min=0)
+    pred_area = (right - left) * (bottom - top)
+    target_area = (target_right - target_left) * (target_bottom - target_top)
     # Without inversion the union is at least eps. With it inter is 0, so the clamp only avoids 0 / 0.
     return inter / (pred_area + target_area - inter + eps).clamp(min=eps)
 
 
-def _area(wh: Tensor) -> Tensor:
-    """Width times height; not prod(), whose gradient waits for the device to count zeros."""
-    width, height = wh.unbind(-1)
-    return width * height
-
-
 def _center_penalty(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     """Squared distance of the centres over the squared diagonal of the smallest box around both."""
-    hull_lt = torch.minimum(pred[..., :2], target[..., :2])
-    hull_rb = torch.maximum(pred[..., 2:], target[..., 2:])
-    diagonal2 = (hull_rb - hull_lt).clamp(min=0).square().sum(dim=-1) + eps
-    shift = (target[..., :2] + target[..., 2:]) - (pred[..., :2] + pred[..., 2:])
-    return shift.square().sum(dim=-1) / 4 / diagonal2
+    left, top, right, bottom = pred.unbind(-1)
+    target_left, target_top, target_right, target_bottom = target.unbind(-1)
+    hull_w = torch.maximum(right, target_right) - torch.minimum(left, target_left)
+    hull_h = torch.maximum(bottom, target_bottom) - torch.minimum(top, target_top)
+    diagonal2 = hull_w.clamp(min=0).square() + hull_h.clamp(min=0).square() + eps
+    shift_x = (target_left + target_right) - (left + right)
+    shift_y = (target_top + target_bottom) - (top + bottom)
+    return (shift_x.square() + shift_y.square()) / 4 / diagonal2
 
 
 def _slope_angle(bboxes: Tensor, eps: float) -> Tensor:
