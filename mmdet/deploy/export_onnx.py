@@ -25,7 +25,7 @@ logger = logging.getLogger("mmdet")
 
 INPUT_NAME = "input.1"
 OPSETS = range(11, 21)
-TRACED_HW = (640, 640)  # of a graph whose height and width stay open
+TRACED_HW = (256, 384)  # where height and width stay open; no map is of 1 x 1, which could be taken for fixed
 
 
 @dataclass(frozen=True)
