@@ -22,6 +22,11 @@ def data(tmp_path_factory, npu_python):
     folder = tmp_path_factory.mktemp("toy")
     command = [sys.executable, "tools/make_toy_faces.py", "--out", str(folder), "--train", "32", "--val", "4"]
     subprocess.run([*command, "--size", "96", "128"], cwd=REPO, check=True, capture_output=True)
+    cann = (
+        folder / "cann" / "ascend-toolkit" / "set_env.sh"
+    )  # lets test/env_npu.sh set what it sets on a card
+    cann.parent.mkdir(parents=True)
+    cann.write_text("echo CANN is sourced\n")
     return folder
 
 
@@ -29,8 +34,10 @@ def launch(simulator, script, data, output, *args, **kwargs):
     """Run one of test/*.sh as a user would, on eight simulated cards."""
     options = [f"--data_path={data}", f"--config={CONFIG}", "--batch_size=1", *args]
     env = {"PYTHON": simulator.python, "LAUNCHER_OUTPUT": str(output)}
+    env["ASCEND_INSTALL_PATH"] = str(data / "cann")
     done = simulator.run("bash", f"test/{script}", *options, devices=8, timeout_s=900, **env, **kwargs)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.stdout.startswith("CANN is sourced\n")
     return done.stdout + done.stderr
 
 

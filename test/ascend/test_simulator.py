@@ -229,6 +229,15 @@ def test_without_cann_the_library_is_named(simulator):
     assert done.stderr.strip() == expected
 
 
+def test_a_folder_of_cann_that_is_not_there_is_named(simulator):
+    done = simulator.run(simulator.python, *AUDIT, ASCEND_HOME_PATH="/no/such/cann")
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("DeviceError")]
+    assert len(lines) == 1 and "(ASCEND_HOME_PATH : /no/such/cann does not exist." in lines[0]
+    assert lines[0].endswith("Source CANN's set_env.sh, or pass --device cpu.")
+    assert "Traceback" not in done.stderr
+
+
 def test_without_a_card_the_message_says_where_to_look(simulator):
     done = simulator.run(simulator.python, *AUDIT, devices=0)
     assert done.returncode == 2
