@@ -45,7 +45,8 @@ def load_onnx_weights(model: SCRFD, path: str | Path) -> MatchReport:
 
     A convolution whose BatchNorm was folded gets the folded weight, and its BatchNorm becomes the addition
     of the folded bias: the model computes the same in eval mode. What BatchNorm had learned of the batch
-    is not in the file, so a training that normalises by batches starts from another function.
+    is not in the file, so a training that normalises by batches starts from another function; `calibrate`
+    mends that.
 
     Raises:
         CheckpointError: not an ONNX file, or of another model; the first difference is named.
