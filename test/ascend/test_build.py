@@ -10,9 +10,24 @@ from mmdet.errors import DeviceError
 from mmdet.testing.ascend_sim import build
 
 
-def test_without_the_wheel_the_message_says_how_to_get_it(monkeypatch):
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_without_the_wheel_the_message_says_how_to_get_it(machine, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DeviceError, match=r"needs the torch-npu wheel .*pip install -e '\.\[npu-sim\]'"):
+    monkeypatch.setattr(build.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(build.platform, "machine", lambda: machine)
+    with pytest.raises(DeviceError, match=r"needs the torch-npu wheel: pip install -e '\.\[npu-sim\]'"):
+        build.build()
+
+
+@pytest.mark.parametrize(
+    ("system", "machine"), [("Darwin", "arm64"), ("Windows", "AMD64"), ("Linux", "riscv64")]
+)
+def test_where_no_wheel_exists_the_message_names_both_machines(system, machine, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(build.platform, "system", lambda: system)
+    monkeypatch.setattr(build.platform, "machine", lambda: machine)
+    expected = f"for Linux x86_64 and Linux aarch64 only; this is {system} {machine}. "
+    with pytest.raises(DeviceError, match=expected):
         build.build()
 
 

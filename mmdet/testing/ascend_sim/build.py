@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from mmdet.errors import DeviceError
 
+WHEELS = ("Linux x86_64", "Linux aarch64")
 CSRC = Path(__file__).parent / "csrc"
 # Libraries the wheel is linked against; all of them lead to the one that holds the code.
 FORWARDERS = (
@@ -35,15 +37,18 @@ def find_torch_npu() -> Path:
     """Return the folder of the installed torch_npu package.
 
     Raises:
-        DeviceError: it is not installed in this environment.
+        DeviceError: it is not installed in this environment, or has no wheel for this machine.
     """
     spec = importlib.util.find_spec("torch_npu")
-    if spec is None or spec.origin is None:
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin).parent
+    here = f"{platform.system()} {platform.machine()}"
+    if here not in WHEELS:
         raise DeviceError(
-            "the Ascend simulator needs the torch-npu wheel (Linux x86-64 or aarch64): "
-            "pip install -e '.[npu-sim]'"
+            f"the Ascend simulator needs the torch-npu wheel, which exists for {' and '.join(WHEELS)} only; "
+            f"this is {here}. Use a container or another machine, or train with --device cpu"
         )
-    return Path(spec.origin).parent
+    raise DeviceError("the Ascend simulator needs the torch-npu wheel: pip install -e '.[npu-sim]'")
 
 
 def _refuse_cuda_build() -> None:
