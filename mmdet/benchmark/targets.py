@@ -2,17 +2,20 @@
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmdet.benchmark import baseline_targets as baseline
-from mmdet.benchmark.measure import alternate, peak_tensor_mib, ratio
+from mmdet.benchmark.measure import Timing, Work, alternate, peak_tensor_mib, ratio
 from mmdet.config.types import DataConfig
 from mmdet.core.anchors import AnchorGenerator
 from mmdet.core.assigners import ATSSAssigner
-from mmdet.core.structures import Batch, Outputs
+from mmdet.core.bbox import pairwise_overlaps
+from mmdet.core.structures import Assignment, Batch, Outputs
+from mmdet.device import pick_device
 from mmdet.models.criterion import SCRFDCriterion
 from mmdet.models.detectors.scrfd import flatten_maps
 from mmdet.models.losses import DIoULoss, QualityFocalLoss, SmoothL1Loss
@@ -99,45 +102,76 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=32, help="images (default 32)")
     parser.add_argument("--size", type=int, default=640, help="side of the images in px (default 640)")
     parser.add_argument("--faces", type=int, nargs="+", default=[20, 200], help="per image (default 20 200)")
-    parser.add_argument("--slots", type=int, default=0, help="face slots; 0: the usual size that fits")
     parser.add_argument("--rounds", type=int, default=5, help="alternating repetitions (default 5)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure and return the figures."""
+    """Measure and return the figures; see docs/benchmarks.md for what they mean."""
     torch.set_num_threads(args.threads)
-    figures = {}
+    pick_device("cpu")  # sets memory up as training on a CPU does, for both sides
+    figures: dict[str, Any] = {}
+    few, many = min(args.faces), max(args.faces)
     for num_faces in args.faces:
-        slots = args.slots or next(slot for slot in DataConfig.gt_slots if slot >= num_faces)
-        scene = make_scene(args.batch, num_faces, slots, args.size)
-        figures[f"faces_{num_faces}"] = {"slots": slots, **_compare(scene, args.rounds)}
-    if args.faces[1:]:
-        few, many = (make_scene(args.batch, n, 512, args.size) for n in (args.faces[0], args.faces[-1]))
-        figures["growth_in_one_slot_size"] = _growth(few, many, args.rounds)
+        scene = make_scene(args.batch, num_faces, _slots(num_faces), args.size)
+        figures[f"faces_{num_faces}"] = {"slots": _slots(num_faces), **_compare(scene, args.rounds)}
+    scenes = {n: make_scene(args.batch, n, _slots(many), args.size) for n in (few, many)}
+    growth = _growth(scenes[few], scenes[many], 2 * args.rounds)
+    figures[f"growth_{few}_to_{many}_faces_in_{_slots(many)}_slots"] = growth
+    sizes = (args.size, 2 * args.size)
+    scenes = {size: make_scene(args.batch, few, _slots(few), size) for size in sizes}
+    growth = _growth(scenes[sizes[0]], scenes[sizes[1]], 2 * args.rounds)
+    figures[f"growth_{sizes[0]}_to_{sizes[1]}_px_with_4_times_the_anchors"] = growth
     return figures
+
+
+def _slots(num_faces: int) -> int:
+    """Return the slots that training pads so many faces to."""
+    return next(slot for slot in DataConfig.gt_slots if slot >= num_faces)
 
 
 def _compare(scene: Scene, rounds: int) -> dict[str, Any]:
-    criterion, grid = make_criterion(), ANCHORS.grid([level[0].shape[2:] for level in scene.maps])
-    batch, outputs = scene.batch, scene.outputs()
-    assign = (grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
+    """Check that both sides compute the same, then take their times and their peaks of memory."""
+    criterion, batch, outputs = make_criterion(), scene.batch, scene.outputs()
+    grid = ANCHORS.grid(outputs.level_sizes_hw)
     works = {
         "assign_baseline": lambda: [baseline.assign(grid, face.bboxes) for face in scene.faces],
-        "assign_product": lambda: criterion.assigner(*assign),
+        "assign_product": lambda: _assign(criterion, scene),
         "losses_baseline": lambda: baseline_losses(scene),
         "losses_product": lambda: criterion(outputs, batch),
+        "from_maps_product": lambda: criterion(scene.outputs(), batch),
         "with_backward_baseline": lambda: _backward(baseline_losses(scene), scene),
         "with_backward_product": lambda: _backward(criterion(scene.outputs(), batch), scene),
     }
+    figures: dict[str, Any] = {"largest_relative_difference": _difference(scene)}
     times = alternate(works, rounds=rounds)
-    figures: dict[str, Any] = {name: vars(timing) for name, timing in times.items()}
+    figures |= {name: vars(timing) for name, timing in times.items()}
     for part in ("assign", "losses", "with_backward"):
         figures[f"{part}_ratio"] = ratio(times[f"{part}_baseline"], times[f"{part}_product"])
-    peaks = {name: peak_tensor_mib(work) for name, work in works.items()}
-    figures["peak_mib"] = peaks
-    figures["dense_matrices_mib"] = len(scene.faces) * grid.num_anchors * batch.gt_valid.shape[1] * 4 / 2**20
+    figures["from_maps_ratio"] = ratio(times["losses_baseline"], times["from_maps_product"])
+    figures["peak_mib"] = peaks = {name: peak_tensor_mib(work) for name, work in works.items()}
+    faces = torch.stack([face.bboxes for face in scene.faces])
+    peaks["dense_overlaps_of_the_batch"] = peak_tensor_mib(lambda: pairwise_overlaps(grid.bboxes, faces))
+    for part in ("assign", "losses"):
+        figures[f"{part}_peak_ratio"] = {
+            "dense_batch": peaks["dense_overlaps_of_the_batch"] / peaks[f"{part}_product"],
+            "baseline_image_by_image": peaks[f"{part}_baseline"] / peaks[f"{part}_product"],
+        }
     return figures
+
+
+def _difference(scene: Scene) -> float:
+    """Return the largest relative difference of a loss; both break ties by the lowest index here."""
+    got = make_criterion()(scene.outputs(), scene.batch)
+    want = baseline_losses(scene, baseline.nearest_lowest_index)
+    worst = max(abs(got[name].item() / value.item() - 1) for name, value in want.items())
+    assert worst < 1e-4, f"the product's losses differ from the baseline's by {worst:.1e}"
+    return worst
+
+
+def _assign(criterion: SCRFDCriterion, scene: Scene) -> Assignment:
+    grid, batch = ANCHORS.grid([level[0].shape[2:] for level in scene.maps]), scene.batch
+    return criterion.assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
 
 
 def _backward(losses: dict[str, Tensor], scene: Scene) -> None:
@@ -147,12 +181,27 @@ def _backward(losses: dict[str, Tensor], scene: Scene) -> None:
             values.grad = None
 
 
-def _growth(few: Scene, many: Scene, rounds: int) -> dict[str, float]:
+def _growth(small: Scene, large: Scene, rounds: int) -> dict[str, dict[str, float]]:
+    """Return by what factor the product's time and peak of memory grow from one scene to another.
+
+    `all_but_class_loss` leaves out the only part that looks at every anchor: the class loss, a sum over
+    all of them, without its targets.
+    """
     criterion = make_criterion()
-    few_outputs, many_outputs = few.outputs(), many.outputs()
-    works = {
-        "few": lambda: criterion(few_outputs, few.batch),
-        "many": lambda: criterion(many_outputs, many.batch),
+    works: dict[str, Work] = {}
+    for name, scene in (("small", small), ("large", large)):
+        outputs = scene.outputs()
+        works[f"{name}_assign"] = partial(_assign, criterion, scene)
+        works[f"{name}_losses"] = partial(criterion, outputs, scene.batch)
+        background = torch.zeros_like(outputs.cls_logits)
+        works[f"{name}_class_loss"] = partial(criterion.loss_cls, outputs.cls_logits, background)
+    times = alternate(works, rounds=rounds, warmup=2)
+    grown = {part: ratio(times[f"large_{part}"], times[f"small_{part}"]) for part in ("assign", "losses")}
+    rest = {
+        name: Timing(losses.wall_s - dense.wall_s, losses.cpu_s - dense.cpu_s)
+        for name in ("small", "large")
+        for losses, dense in [(times[f"{name}_losses"], times[f"{name}_class_loss"])]
     }
-    times = alternate(works, rounds=2 * rounds, warmup=2)
-    return ratio(times["many"], times["few"])
+    grown["all_but_class_loss"] = ratio(rest["large"], rest["small"])
+    peaks = {name: peak_tensor_mib(works[f"{name}_losses"]) for name in ("small", "large")}
+    return {**grown, "peak": {"memory": peaks["large"] / peaks["small"]}}
