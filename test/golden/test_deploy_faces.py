@@ -258,3 +258,19 @@ def test_half_precision_finds_the_same_faces_nearly(photos, wanted, model, tmp_p
     session = open_session(tmp_path / "half.onnx")
     for name in ("insightface__t1.jpg", "ternaus__13.jpg", "ternaus__no_face.jpg"):
         assert_same_faces(decode_plainly(session, photos[name]), wanted[name], pixels=2.0, score=0.02)
+
+
+def test_close_ups_are_found_by_the_second_look_only(photos, exports):
+    """Each of six faces cut out so that it fills the picture; in the whole picture nothing changes."""
+    detector = SCRFD(exports["open"], provider="cpu")
+    image = photos["insightface__t1.jpg"]
+    whole, _ = detector.detect(image)
+    np.testing.assert_allclose(detector.detect(image, two_scale=True)[0], whole, atol=1e-3)
+    for x1, y1, x2, y2 in whole[:, :4].astype(int):
+        cut = image[y1 - 5 : y2 + 5, x1 - 5 : x2 + 5]
+        assert len(detector.detect(cut)[0]) == 0
+        (bbox,), (kps,) = detector.detect(cut, two_scale=True)
+        assert bbox[4] > 0.75 and np.abs(bbox[:4] - (5, 5, x2 - x1 + 5, y2 - y1 + 5)).max() < 20
+        assert kps[:2, 1].max() < kps[3:, 1].min()  # eyes above the mouth
+    ready_made = photos["insightface__Tom_Hanks_54745.png"]
+    assert [len(detector.detect(ready_made, two_scale=flag)[0]) for flag in (False, True)] == [0, 1]
