@@ -7,6 +7,7 @@
 # VENV_NPU          where the environment of test-ascend is made                  (.venv-npu)
 # TORCH             what to install where torch is missing; pinned, because an unpinned torch
 #                   may pull gigabytes of another build                           (torch==2.13.0)
+# CPU_INDEX         where test-ascend finds the CPU build of torch, if no configured index has it
 # JOBS              parallel test processes                                       (2)
 # TOY               folder of the drawn data set                                  (data/toy)
 
@@ -15,6 +16,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_NPU ?= .venv-npu
 TORCH ?= torch==2.13.0
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 JOBS ?= 2
 TOY ?= data/toy
 TOY_CONFIG := configs/toy/scrfd_500m_bnkps_toy.py
@@ -72,11 +74,13 @@ train: $(STAMPS)/runtime $(TOY)/done
 test: $(STAMPS)/test
 	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
-# An environment of its own, because torch-npu fits one torch only. torch comes first: the pair is pinned.
+# An environment of its own, because torch-npu fits one torch only. torch comes first: the pair is pinned, and
+# in a CUDA build, which the default index has, torch-npu aborts.
 $(VENV_NPU)/stamp: setup.py requirements.txt
 	@[ -x $(VENV_NPU)/bin/python ] || $(PYTHON) -m venv $(VENV_NPU)
 	@echo "installing torch and torch-npu 2.13.0 in $(VENV_NPU)"
-	@$(VENV_NPU)/bin/python -m pip install -q torch==2.13.0
+	@$(VENV_NPU)/bin/python -m pip install -q torch==2.13.0+cpu 2>/dev/null \
+	    || $(VENV_NPU)/bin/python -m pip install -q torch==2.13.0+cpu --index-url $(CPU_INDEX)
 	@$(VENV_NPU)/bin/python -m pip install -q -e '.[npu-sim,test]'
 	@touch $@
 
