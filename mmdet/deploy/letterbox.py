@@ -56,13 +56,19 @@ def to_blob(
         (N, 3, H, W) float32, (pixel - mean) / std.
     """
     blob = np.empty((len(canvases), len(mean), *canvases[0].shape[:2]), np.float32)
-    # A look-up per byte is as exact as the arithmetic; measured 0.4 ms per 640 x 640 image, numpy takes
-    # 2.0 and cv2.dnn.blobFromImages 2.9.
-    tables = [(np.arange(256, dtype=np.float32) - m) / np.float32(s) for m, s in zip(mean, std, strict=True)]
-    for number, canvas in enumerate(canvases):
-        planes = cv2.split(canvas)
-        for channel, (plane, table) in enumerate(
-            zip(planes[::-1] if is_rgb else planes, tables, strict=True)
-        ):
-            cv2.LUT(plane, table, dst=blob[number, channel])
+    for canvas, planes in zip(canvases, blob, strict=True):
+        normalize(canvas, mean, std, is_rgb, planes)
     return blob
+
+
+def normalize(
+    canvas: np.ndarray, mean: Sequence[float], std: Sequence[float], is_rgb: bool, out: np.ndarray
+) -> None:
+    """Write one picture's part of the network input into `out`, (3, H, W) float32; see `to_blob`.
+
+    A look-up per byte is as exact as the arithmetic; measured 0.4 ms per 640 x 640 image, numpy takes 2.0
+    and cv2.dnn.blobFromImages 2.9.
+    """
+    planes = cv2.split(canvas)
+    for plane, m, s, to in zip(planes[::-1] if is_rgb else planes, mean, std, out, strict=True):
+        cv2.LUT(plane, (np.arange(256, dtype=np.float32) - m) / np.float32(s), dst=to)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmdet.datasets.images import as_bgr, read_image
 from mmdet.deploy.decode import Faces, anchor_centers, concatenate, decode_level, keep_largest, suppress
-from mmdet.deploy.letterbox import letterbox, to_blob
+from mmdet.deploy.letterbox import letterbox, normalize
 from mmdet.deploy.session import CPU, Model, open_model
 from mmdet.errors import ConfigError
 
@@ -194,13 +194,19 @@ class SCRFD:
 
         One run of the network, or as many as its batch size asks for.
         """
-        boxed = [letterbox(image, input_hw, fit_hw) for image in images]
         facts = self.model.description
-        blob = to_blob([canvas for canvas, _ in boxed], facts.mean, facts.std, facts.channels == "RGB")
+        blob = np.empty((len(images), len(facts.mean), *input_hw), np.float32)
+
+        def prepare(number: int) -> float:
+            canvas, scale = letterbox(images[number], input_hw, fit_hw)
+            normalize(canvas, facts.mean, facts.std, facts.channels == "RGB", blob[number])
+            return scale
+
+        scales = list(self.model.spread(prepare, range(len(images))))
         found: list[Faces] = []
         for part, num in _split(blob, self.model.fixed_batch):
             found += self._decode(self.model.run(part), input_hw, len(part), thresh)[:num]
-        return [faces.scaled(scale) for faces, (_, scale) in zip(found, boxed, strict=True)]
+        return [faces.scaled(scale) for faces, scale in zip(found, scales, strict=True)]
 
     def _decode(
         self, raw: list[np.ndarray], input_hw: tuple[int, int], num: int, thresh: float

@@ -2,10 +2,10 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SUFFIX = "ExecutionProvider"
 CPU = f"CPU{SUFFIX}"
+T = TypeVar("T")
 REMOTE = f"Azure{SUFFIX}"  # in every build; sends the picture to a service, so never chosen by "auto"
 
 
@@ -69,7 +70,8 @@ class Model:
             )
         self.name, self.session, self.description = name, session, description
         self.make_worker, self.num_cores = make_worker, num_cores
-        self.pool: ThreadPoolExecutor | None = None
+        self.pool: ThreadPoolExecutor | None = None  # runs pictures
+        self.helpers: ThreadPoolExecutor | None = None  # prepares a batch
         self.of_thread = threading.local()  # .session, in the threads of the pool
         self.input_name = inputs[0].name
         batch, _, height, width = (side if isinstance(side, int) else None for side in inputs[0].shape)
@@ -99,6 +101,13 @@ class Model:
             to_thread = (self.of_thread, "session", self.make_worker())
             self.pool = ThreadPoolExecutor(self.num_cores, "scrfd", setattr, to_thread)
         return self.pool
+
+    def spread(self, work: Callable[[int], T], numbers: Sequence[int]) -> Iterable[T]:
+        """Return work(number) for all numbers, on all cores: an accelerator waits for the batch."""
+        if len(numbers) < 2 or self.num_cores < 2:
+            return map(work, numbers)
+        self.helpers = self.helpers or ThreadPoolExecutor(self.num_cores, "prepare")
+        return self.helpers.map(work, numbers)
 
     def run(self, blob: np.ndarray) -> list[np.ndarray]:
         """Return the raw outputs for (N, 3, H, W) float32.
@@ -147,7 +156,7 @@ def open_model(
     ort = import_onnxruntime()
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
-    num_cores = threads or len(os.sched_getaffinity(0))
+    num_cores = threads or count_cores()
     wanted = find_providers(provider)
     # Only the device that is not the default one needs an option, and only accelerators know it.
     with_options: list[Any] = list(wanted)
@@ -172,6 +181,13 @@ def open_model(
             f"{', '.join(ort.get_available_providers())}."
         )
     return Model(session, str(path), lambda: open_session(1, [CPU]), num_cores)
+
+
+def count_cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux; a container may allow fewer than there are
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def import_onnxruntime() -> Any:

@@ -10,7 +10,6 @@ from mmdet.deploy.decode import Faces
 from mmdet.deploy.inputs import Picture, Task
 from mmdet.deploy.ort_detector import SCRFD
 
-DECODERS = 4  # threads that read pictures for an accelerator
 Result = tuple[Picture, Faces]
 T = TypeVar("T")
 Find = Callable[[list[Picture]], list[Faces]]
@@ -57,7 +56,7 @@ def detect_stream(
         return
     if detector.model.takes_single:
         batch_size = 1
-    with ThreadPoolExecutor(DECODERS) as readers:
+    with ThreadPoolExecutor(detector.model.num_cores) as readers:
         batch: list[Picture] = []
         for picture in _in_order(readers, lambda read: read(), tasks, 2 * batch_size, skipped):
             batch.append(picture)
