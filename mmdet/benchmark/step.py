@@ -15,7 +15,7 @@ from mmdet.benchmark.turns import Figures, take_turns
 from mmdet.build import build_criterion, build_detector
 from mmdet.config import RunConfig, SpeedConfig, load_config
 from mmdet.core.structures import Batch
-from mmdet.device import device_summary, peak_memory_mib, pick_device, synchronize
+from mmdet.device import DEVICE_CHOICES, device_summary, peak_memory_mib, pick_device, synchronize
 from mmdet.engine.finite import FiniteGuard
 from mmdet.engine.graphs import WARM_UP_STEPS
 from mmdet.engine.logger import RunLog
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tools/benchmark.py step`."""
     add = parser.add_argument
     add("config", help="config file, for example configs/scrfd/scrfd_2.5g.py")
-    add("--device", default="auto", help="auto, npu, cuda or cpu (default: auto)")
+    add("--device", default="auto", help=f"{', '.join(DEVICE_CHOICES)} (default: auto)")
     add("--amp", choices=("O0", "O1", "O2"), default="O0", help="precision (default O0)")
     add("--batch-size", type=int, default=4, metavar="N", help="images (default 4)")
     add("--size", type=int, default=640, help="side of the images in px (default 640)")
