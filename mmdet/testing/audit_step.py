@@ -1,5 +1,6 @@
 """Build the training or test step of a config, on drawn batches, for the operator audit."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,13 @@ def draw_batch(batch_size: int, size: int, num_faces: int, slots: int, seed: int
     )
 
 
+class _GuardOfACard(FiniteGuard):
+    """Watches the losses as on a card, on a CPU too: without looking at them after every step."""
+
+    def remember(self, iter: int, names: Sequence[str] = ()) -> None:
+        """Leave the host's part out; an audited step has no log line."""
+
+
 def build_trainer(cfg: RunConfig, device: torch.device) -> Trainer:
     """Return a trainer whose `train_step` is the real one, without data or files."""
     model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).to(device)
@@ -64,7 +72,7 @@ def build_trainer(cfg: RunConfig, device: torch.device) -> Trainer:
         precision=precision,
         optimizer=optimizer,
         schedule=Schedule(cfg.lr, cfg.optimizer["lr"], ITERS_PER_EPOCH, cfg.total_epochs),
-        guard=FiniteGuard(device, precision),
+        guard=_GuardOfACard(device, precision),
         make_loader=_no_loader,
         hooks=[],
         log=RunLog(rank=0),
@@ -85,8 +93,8 @@ def record_training(cfg: RunConfig, device: torch.device, batches: list[Batch]) 
     trainer = build_trainer(cfg, device)
     with ExitStack() as stack:
         stack.callback(trainer.log.close)
-        if device.type == "cpu":
-            _take_the_path_of_a_card(stack)
+        if device.type == "cpu":  # there the optimizer's step asks the host, which costs nothing
+            stack.enter_context(patch("mmdet.precision.levels.step_if", step_and_put_back))
         trainer.train_step(batches[0].to(device))
         recorders = []
         for batch in batches:
@@ -100,12 +108,6 @@ def record_training(cfg: RunConfig, device: torch.device, batches: list[Batch]) 
 
 def _tensors(batch: Batch) -> list[torch.Tensor]:
     return [value for value in vars(batch).values() if isinstance(value, torch.Tensor)]
-
-
-def _take_the_path_of_a_card(stack: ExitStack) -> None:
-    """Where the code asks a CPU at once (it costs nothing there), do what it does on a card."""
-    stack.enter_context(patch.object(FiniteGuard, "check", lambda guard: None))
-    stack.enter_context(patch("mmdet.precision.levels.step_if", step_and_put_back))
 
 
 def record_test(cfg: RunConfig, device: torch.device, batch: Batch) -> Recorder:
