@@ -127,7 +127,7 @@ def _serve(pipe: Connection, maker: Callable[..., Work], setup: tuple) -> None:
 
 def _parts(path: str, files: list[Path], rounds: int) -> dict[str, float]:
     """Return the time of each step on one core of the CPU."""
-    cv2.setNumThreads(1)
+    tune_process()
     images = [read_complete(file) for file in files[:16]]
     canvases = [letterbox(image, HW)[0] for image in images]
     model = open_model(path, "cpu", threads=1)
