@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from mmdet.errors import DataError
 
@@ -62,6 +61,8 @@ def read_wider_gt(gt_dir: str | Path) -> list[WiderImage]:
 
 
 def _load_mat(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    from scipy.io import loadmat  # a quarter of what the trainer imports besides torch, for evaluation only
+
     if not path.is_file():
         raise DataError(
             f"{path}: no such file. The gt folder needs wider_face_val.mat, wider_easy_val.mat, "
