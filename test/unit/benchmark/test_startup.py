@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mmdet.benchmark import startup
-from mmdet.datasets.images import read_image
 from mmdet.datasets.labelv2 import read_labelv2
 from mmdet.errors import ConfigError
 
