@@ -10,7 +10,7 @@ import numpy as np
 from mmdet.datasets.images import as_bgr, read_image
 from mmdet.deploy.decode import Faces, anchor_centers, concatenate, decode_level, keep_largest, suppress
 from mmdet.deploy.letterbox import letterbox, normalize
-from mmdet.deploy.session import CPU, Model, open_model
+from mmdet.deploy.session import CPU, Model, count_cores, open_model
 from mmdet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class SCRFD:
         if model_file is not None:
             self.model = open_model(model_file, provider, threads, device_id)
         else:
-            self.model = Model(session)
+            self.model = Model(session, num_cores=count_cores())
         self.nms_thresh, self.det_thresh = 0.4, 0.5
         self.input_hw = self.model.fixed_hw or DEFAULT_HW
 
