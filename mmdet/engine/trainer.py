@@ -126,9 +126,10 @@ class Trainer:
         with StopSignal(every=1 if self.device.type == "cpu" else 10) as stop:
             while self.iter < self.total_iters:
                 self.iter_start_s = time.perf_counter()
-                batch = self.finish(next(self.loader).to(self.device, non_blocking=True))
-                self.data_time_s = time.perf_counter() - self.iter_start_s
+                batch = next(self.loader)
                 try:
+                    batch = self.finish(batch.to(self.device, non_blocking=True))
+                    self.data_time_s = time.perf_counter() - self.iter_start_s
                     losses = self.train_step(batch)
                 except RuntimeError as error:
                     if type(error).__name__ != "OutOfMemoryError":  # its name on every device

@@ -201,13 +201,14 @@ def test_two_launchers_on_loopback_form_one_job(simulator, data, tmp_path):
 # ---- what goes wrong ------------------------------------------------------------------------
 
 
-def test_out_of_memory_is_one_line_with_the_sizes(simulator, data, tmp_path):
+@pytest.mark.parametrize("memory_mib", [16, 32], ids=["no room for the batch", "no room for the step"])
+def test_out_of_memory_is_one_line_with_the_sizes(memory_mib, simulator, data, tmp_path):
     big = ["--max-iters", "1", "--cfg-options", "data.samples_per_gpu=24"]
-    done = train(simulator, data, tmp_path / "oom", "npu", *big, options=["--memory-mib", "48"])
+    done = train(simulator, data, tmp_path / "oom", "npu", *big, options=["--memory-mib", str(memory_mib)])
     assert done.returncode == 3, done.stderr[-3000:]
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("TrainError: iter 0, 24 images of 64x64, ")
-    assert "MiB total capacity" in last and "Lower data.samples_per_gpu" in last
+    assert f"{memory_mib}.00 MiB total capacity" in last and "Lower data.samples_per_gpu" in last
 
 
 def test_more_ranks_than_cards_names_both_numbers(simulator, data, tmp_path):
