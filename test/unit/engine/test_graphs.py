@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmdet import checkpoint
 from mmdet.config import AmpConfig, SpeedConfig
 from mmdet.device import GraphRecorder, pick_device
 from mmdet.engine.graphs import WARM_UP_STEPS, RecordedStep
+from mmdet.engine.state import make_checkpoint, restore
 from mmdet.errors import TrainError
 from mmdet.testing.audit_step import draw_batch
 
@@ -195,3 +197,23 @@ def test_a_step_that_asks_the_device_is_refused_in_one_line():
         step(iter, draw_batch(1, 8, 1, 2))
     with pytest.raises(TrainError, match="^speed.graph: this step cannot be recorded .*capturing.*False$"):
         step(WARM_UP_STEPS, draw_batch(1, 8, 1, 2))
+
+
+@pytest.mark.parametrize(
+    "speeds", [(GRAPH, SpeedConfig()), (SpeedConfig(), GRAPH)], ids=["to plain", "to graph"]
+)
+def test_a_run_resumes_with_the_other_kind_of_step(speeds, make_trainer, tmp_path):
+    before, after = (make_trainer(speed=speed) for speed in speeds)
+    for trainer, speed in zip((before, after), speeds, strict=True):
+        if speed.graph:
+            record(trainer)
+    train(before, (8,) * (WARM_UP_STEPS + 1))
+    checkpoint.save(tmp_path / "a.pth", make_checkpoint(before))
+    restore(after, checkpoint.load(tmp_path / "a.pth"))
+    (group,) = after.optimizer.param_groups
+    assert type(group["lr"]) is float and bool(group["fused"]) == speeds[1].graph
+    batch = draw_batch(2, 64, 5, 8, seed=99)
+    for _ in range(WARM_UP_STEPS + 2):
+        before.iter = after.iter = before.iter + 1
+        one, two = before.train_step(batch), after.train_step(batch)
+        assert two["loss_bbox"].item() == pytest.approx(one["loss_bbox"].item(), rel=1e-4)
