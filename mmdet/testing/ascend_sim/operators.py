@@ -267,11 +267,13 @@ def install(torch_npu) -> None:  # noqa: ANN001
     """Replace the operators of an imported torch_npu; called once per process."""
     global watched
     torch_npu.npu.config.allow_internal_format = False  # private formats exist only on a card
-    watched, inside = _falling_back(torch_npu)
+    lacking, inside = _falling_back(torch_npu)
     _register("aten", _aten_kernels(not_these=inside))
-    counted = {name.removeprefix("aten::"): _counted_fallback(name) for name in watched | inside}
-    _register("aten", counted, with_keyset=True)
-    atexit.register(_print_fallbacks)
+    if hasattr(torch.library, "get_kernel"):  # older releases fall back uncounted
+        watched = lacking
+        counted = {name.removeprefix("aten::"): _counted_fallback(name) for name in lacking | inside}
+        _register("aten", counted, with_keyset=True)
+        atexit.register(_print_fallbacks)
     _register("aten", {"copy_": _copy_, "contiguous": _contiguous, "clone": _clone})
     available = set(torch._C._dispatch_get_all_op_names())
     casts = {n: (lambda tensor, *rest, **named: tensor) for n in _FORMAT_CASTS if f"npu::{n}" in available}
