@@ -44,6 +44,7 @@ class AnchorGrid:
         cells: (3, A) float32: x and y of the centre in strides, and strides per pixel.
         levels: what each level looks like, as plain numbers.
         level_strides: (L,) int64; level_hw: (L, 2) int64; level_offsets: (L,) int64. The same as tensors.
+        level_half_whs: (L, n, 2) float32, half the width and height of the n anchors of a cell.
     """
 
     bboxes: Tensor
@@ -54,6 +55,7 @@ class AnchorGrid:
     level_strides: Tensor
     level_hw: Tensor
     level_offsets: Tensor
+    level_half_whs: Tensor
 
     @property
     def num_anchors(self) -> int:
@@ -149,4 +151,5 @@ def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  
             level_strides=torch.tensor(strides).to(device),
             level_hw=torch.tensor(level_sizes_hw).to(device),
             level_offsets=torch.tensor([level.offset for level in levels]).to(device),
+            level_half_whs=(torch.tensor(level_whs) * 0.5).to(device),
         )

@@ -60,8 +60,15 @@ def bbox_overlaps(a: Tensor, b: Tensor, mode: str = "iou", eps: float = 1e-6) ->
         mode: "iou"; "iof", intersection over the area of `a`; or "giou" (arXiv:1902.09630).
         eps: smallest denominator. An inverted or zero-size box therefore has IoU 0.
     """
-    a_left, a_top, a_right, a_bottom = a.unbind(-1)
-    b_left, b_top, b_right, b_bottom = b.unbind(-1)
+    return overlaps_of_sides(a.unbind(-1), b.unbind(-1), mode, eps)
+
+
+def overlaps_of_sides(
+    a: Sequence[Tensor], b: Sequence[Tensor], mode: str = "iou", eps: float = 1e-6
+) -> Tensor:
+    """Do what `bbox_overlaps` does; a box is 4 tensors: left, top, right, bottom."""
+    a_left, a_top, a_right, a_bottom = a
+    b_left, b_top, b_right, b_bottom = b
     area_a = (a_right - a_left) * (a_bottom - a_top)
     area_b = (b_right - b_left) * (b_bottom - b_top)
     inter_w = torch.minimum(a_right, b_right) - torch.maximum(a_left, b_left)

@@ -140,8 +140,8 @@ class Assignment:
     Attributes:
         is_ignored: (B, A) bool, anchors that take no part in any loss (inside an ignore region, or
             beyond `Batch.valid_hw`).
-        candidate_anchor: (B, G, M) int64, up to M anchors that each face may win.
-        candidate_wins: (B, G, M) bool; true for exactly one (face, candidate) per positive anchor.
+        candidate_anchor: (M, B, G) int64, up to M anchors that each face may win.
+        candidate_wins: (M, B, G) bool; true for exactly one (face, candidate) per positive anchor.
     """
 
     is_ignored: Tensor
@@ -151,7 +151,7 @@ class Assignment:
     @property
     def gt_index(self) -> Tensor:
         """(B, A) int64 in [0, G), meaningful where is_positive."""
-        slot = torch.arange(self.candidate_wins.shape[1], device=self.candidate_wins.device)[:, None]
+        slot = torch.arange(self.candidate_wins.shape[-1], device=self.candidate_wins.device)
         return self._by_anchor(slot * self.candidate_wins)
 
     @property
@@ -160,9 +160,10 @@ class Assignment:
         return self._by_anchor(self.candidate_wins.long()) > 0
 
     def _by_anchor(self, values: Tensor) -> Tensor:
-        """Return (B, A) sums of (B, G, M) int64 values at their anchors."""
+        """Return (B, A) sums of (M, B, G) int64 values at their anchors."""
         zeros = torch.zeros_like(self.is_ignored, dtype=torch.int64)
-        return zeros.scatter_add_(1, self.candidate_anchor.flatten(1), values.flatten(1))
+        anchor, values = (v.movedim(1, 0).flatten(1) for v in (self.candidate_anchor, values))
+        return zeros.scatter_add_(1, anchor, values)
 
 
 @dataclass

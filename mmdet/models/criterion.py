@@ -1,11 +1,11 @@
 """From what the head says and where the faces are to the losses: assign, make targets, weigh, sum.
 
 Letters: B images, G face slots, A anchors, C classes, M candidate anchors per face. A positive anchor is
-one winning (face, candidate) pair, so everything about positives is computed on (B, G, M) pairs and
+one winning (face, candidate) pair, so everything about positives is computed on (M, B, G) pairs and
 multiplied by `candidate_wins`; only the class loss looks at all A anchors. Shapes never depend on how
 many positives there are.
 
-The numbers of a pair lie in planes, (4, B, G, M) for boxes: with 4 or 10 as the last dimension the same
+The numbers of a pair lie in planes, (4, M, B, G) for boxes: with 4 or 10 as the last dimension the same
 operators take three times as long on a CPU.
 """
 
@@ -88,24 +88,25 @@ class SCRFDCriterion:
         """
         grid = self.anchor_generator.grid(outputs.level_sizes_hw, outputs.cls_logits.device)
         assigned = self.assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
-        wins, anchor = assigned.candidate_wins, assigned.candidate_anchor  # (B, G, M)
+        wins, anchor = assigned.candidate_wins, assigned.candidate_anchor  # (M, B, G)
         take = _Taker(anchor, outputs.cls_logits.shape[1])
 
         # What padding slots hold, and what the head says at losing anchors, must reach neither a loss nor
         # a gradient (0 * inf is nan): both are replaced by zeros before any arithmetic.
-        faces = _to_planes(_keep(batch.gt_valid, batch.gt_bboxes))[..., None]  # (4, B, G, 1)
+        faces = _to_planes(_keep(batch.gt_valid, batch.gt_bboxes))[:, None]  # (4, 1, B, G)
         cells = grid.cells.index_select(1, anchor.flatten()).view(3, *anchor.shape)
-        center, per_pixel = cells[:2], cells[2]  # (2, B, G, M) in strides, (B, G, M) strides per pixel
-        target = _from_planes(faces * per_pixel)  # (B, G, M, 4)
+        center, per_pixel = cells[:2], cells[2]  # (2, M, B, G) in strides, (M, B, G) strides per pixel
+        target = _from_planes(faces * per_pixel)  # (M, B, G, 4)
         ltrb = torch.where(wins, _to_planes(take(outputs.bbox_ltrb)), 0)
         pred = _from_planes(torch.cat((center - ltrb[:2], center + ltrb[2:])))
 
-        weight = self._best_score(outputs.cls_logits, take) * wins  # (B, G, M)
+        weight = self._best_score(outputs.cls_logits, take) * wins  # (M, B, G)
         quality = bbox_overlaps(pred.detach(), target) * wins
         num_samples, weight_sum = self._normalisers(wins, weight)
 
+        class_loss = self._class_loss(outputs.cls_logits, quality, take, assigned.is_ignored, batch)
         losses = {
-            "loss_cls": self._class_loss(outputs.cls_logits, quality, assigned, batch) / num_samples,
+            "loss_cls": class_loss / num_samples,
             "loss_bbox": (self.loss_bbox(pred, target) * weight).sum() / weight_sum,
         }
         if self.loss_kps is not None:
@@ -117,52 +118,54 @@ class SCRFDCriterion:
         return losses
 
     def _best_score(self, logits: Tensor, take: "_Taker") -> Tensor:
-        """Return (B, G, M), the highest score of the candidates over the classes, not differentiated."""
+        """Return (M, B, G), the highest score of the candidates over the classes, not differentiated."""
         best = logits.detach()
         best = best.amax(dim=-1) if self.num_classes > 1 else best[..., 0]
-        return best.gather(1, take.anchor.flatten(1)).view_as(take.anchor).sigmoid()
+        return best.flatten().gather(0, take.row).view(take.shape).sigmoid()
 
     def _normalisers(self, wins: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return N and W, averaged over the ranks in one collective."""
-        num_samples = wins.sum(dim=(1, 2)).clamp(min=1).sum()
+        num_samples = wins.sum(dim=(0, 2)).clamp(min=1).sum()
         mean = self.mean_across_ranks(torch.stack((num_samples.float(), weight.sum())))
         return mean[0].clamp(min=1), mean[1].clamp(min=1e-12)
 
-    def _class_loss(self, logits: Tensor, quality: Tensor, assigned: Assignment, batch: Batch) -> Tensor:
+    def _class_loss(
+        self, logits: Tensor, quality: Tensor, take: "_Taker", is_ignored: Tensor, batch: Batch
+    ) -> Tensor:
         """Return the summed class loss of all anchors that are not ignored."""
-        num_classes = self.num_classes
-        label = torch.where(batch.gt_valid, batch.gt_labels, 0)[..., None]  # (B, G, 1)
-        slot = assigned.candidate_anchor * num_classes + label  # (B, G, M)
+        label = torch.where(batch.gt_valid, batch.gt_labels, 0)  # (B, G)
+        slot = take.row.view(take.shape) * self.num_classes + label  # (M, B, G)
         # Added, not written: losers share anchors with winners, and add 0.
-        dense = torch.zeros_like(logits, requires_grad=False).flatten(1)
-        dense = dense.scatter_add_(1, slot.flatten(1), quality.flatten(1)).view_as(logits)  # (B, A, C)
+        dense = torch.zeros_like(logits, requires_grad=False).flatten()
+        dense = dense.scatter_add_(0, slot.flatten(), quality.flatten()).view_as(logits)  # (B, A, C)
         # Multiplied, since where() takes three times as long here; the loss of any finite logit is finite.
-        return (self.loss_cls(logits, dense) * ~assigned.is_ignored[..., None]).sum()
+        return (self.loss_cls(logits, dense) * ~is_ignored[..., None]).sum()
 
     def _kps_loss(self, pred: Tensor, cells: Tensor, weight: Tensor, batch: Batch) -> Tensor:
-        """Return the summed keypoint loss; pred (B, G, M, 2K) in strides, cells as in `AnchorGrid`."""
+        """Return the summed keypoint loss; pred (M, B, G, 2K) in strides, cells as in `AnchorGrid`."""
         assert self.loss_kps is not None
         face_weight = batch.gt_kps[..., 2].mean(dim=-1)  # (B, G)
         has_kps = batch.gt_valid & (face_weight > 0)
-        weight = weight * torch.where(has_kps, face_weight, 0)[..., None]  # (B, G, M)
-        points = _to_planes(_keep(has_kps, batch.gt_kps[..., :2].flatten(2))).unflatten(0, (-1, 2))[..., None]
-        target = torch.addcmul(-cells[:2], points, cells[2]).flatten(0, 1)  # (2K, B, G, M)
+        weight = weight * torch.where(has_kps, face_weight, 0)  # (M, B, G)
+        points = _to_planes(_keep(has_kps, batch.gt_kps[..., :2].flatten(2)))
+        points = points.unflatten(0, (-1, 2))[:, :, None]  # (K, 2, 1, B, G)
+        target = torch.addcmul(-cells[:2], points, cells[2]).flatten(0, 1)  # (2K, M, B, G)
         pred = torch.where(weight > 0, _to_planes(pred), 0)
         return (self.loss_kps(pred, target).sum(dim=0) * weight).sum()
 
 
 class _Taker:
-    """Reads rows of (B, A, ...) tensors at candidate anchors (B, G, M)."""
+    """Reads rows of (B, A, ...) tensors at candidate anchors (M, B, G)."""
 
     def __init__(self, anchor: Tensor, num_anchors: int):
-        first = torch.arange(anchor.shape[0], device=anchor.device)[:, None, None] * num_anchors
-        self.anchor = anchor
+        first = torch.arange(anchor.shape[1], device=anchor.device)[:, None] * num_anchors
+        self.shape = anchor.shape
         self.row = (anchor + first).flatten()
 
     def __call__(self, values: Tensor | None) -> Any:
-        """Return (B, G, M, ...)."""
+        """Return (M, B, G, ...)."""
         assert values is not None, "the head does not give what this loss needs"
-        return values.flatten(0, 1).index_select(0, self.row).unflatten(0, self.anchor.shape)
+        return values.flatten(0, 1).index_select(0, self.row).unflatten(0, self.shape)
 
 
 def _keep(mask: Tensor, values: Tensor, other: Tensor | float = 0.0) -> Tensor:

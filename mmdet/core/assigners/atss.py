@@ -1,15 +1,18 @@
 """ATSS for a whole batch, with fixed shapes and without the anchors x faces matrix.
 
 Letters: B images, G face slots, L levels, A anchors of all levels, M candidates per face (L * topk, until
-those that cannot win are left out).
+those that cannot win are left out). Everything about candidates has the shape (M, B, G): faces lie next to
+each other in memory, so operators run over long rows even where an operand differs by face only.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.core.anchors import AnchorGrid
-from mmdet.core.bbox import bbox_overlaps
+from mmdet.core.bbox import bbox_overlaps, overlaps_of_sides
 from mmdet.core.structures import Assignment
 from mmdet.errors import ConfigError
 
@@ -67,26 +70,42 @@ class ATSSAssigner:
         # The where() keeps padding out of all arithmetic; no mask further down has to remember it.
         faces = torch.where(gt_valid[..., None], gt_bboxes.float(), 0)
         x, y = grid.centers.unbind(-1)
-        is_ignored = (y >= valid_hw[:, :1]) | (x >= valid_hw[:, 1:])  # (B, A)
+        valid_h, valid_w = valid_hw.float()[..., None].unbind(1)
+        is_ignored = (y >= valid_h) | (x >= valid_w)  # (B, A)
         if self.ignore_iof_thr > 0:
             is_ignored |= is_in_ignore_region(grid.bboxes, gt_bboxes, gt_ignore, self.ignore_iof_thr)
-            candidate, exists = nearest_allowed_anchors(grid, faces, is_ignored, self.topk)
+            found = nearest_allowed_anchors(grid, faces, is_ignored, self.topk)
         else:
-            candidate, exists = nearest_anchors(grid, faces, valid_hw, self.topk)  # (B, G, M)
+            found = nearest_anchors(grid, faces, valid_hw, self.topk)
 
-        flat = candidate.flatten()
-        iou = bbox_overlaps(grid.bboxes.index_select(0, flat).view(*candidate.shape, 4), faces[:, :, None])
-        enough = iou >= _mean_plus_std(iou, exists)
-        inside = _is_well_inside(
-            grid.centers.index_select(0, flat).view(*candidate.shape, 2), faces[:, :, None]
-        )
-        is_positive = enough & inside & exists & gt_valid[..., None]
-        wins = _settle_contests(candidate, iou, is_positive, grid.num_anchors)
-        candidate, wins = _keep_winners(candidate, wins, _most_winners(grid, candidate.shape[-1]))
+        sides = faces.movedim(-1, 0).contiguous().unbind(0)  # 4 of (B, G)
+        iou = overlaps_of_sides(found.sides, sides)  # (M, B, G)
+        is_positive = (iou >= _mean_plus_std(iou, found.exists)) & _is_well_inside(found.x, found.y, sides)
+        is_positive &= found.exists & gt_valid
+        kept, is_positive = _keep_true(is_positive, _most_positives(grid, len(iou)))
+        candidate = found.anchor.gather(0, kept)
+        wins = _settle_contests(candidate, iou.gather(0, kept), is_positive, grid.num_anchors)
         return Assignment(is_ignored, candidate, wins)
 
 
-def nearest_anchors(grid: AnchorGrid, faces: Tensor, valid_hw: Tensor, topk: int) -> tuple[Tensor, Tensor]:
+class Candidates(NamedTuple):
+    """M anchors for each of B x G faces; all tensors (M, B, G).
+
+    Attributes:
+        anchor: int64, index of the anchor.
+        exists: False where a level has fewer than topk anchors; the rest there are repeats or strangers.
+        x, y: centre of the anchor, pixels.
+        sides: left, top, right and bottom of the anchor.
+    """
+
+    anchor: Tensor
+    exists: Tensor
+    x: Tensor
+    y: Tensor
+    sides: tuple[Tensor, ...]
+
+
+def nearest_anchors(grid: AnchorGrid, faces: Tensor, valid_hw: Tensor, topk: int) -> Candidates:
     """Find the topk nearest anchors of each face on each level, nearest first, ties by lowest index.
 
     The n anchors of a cell share a centre, so the k = ceil(topk / n) nearest cells are enough. Rank the
@@ -105,36 +124,44 @@ def nearest_anchors(grid: AnchorGrid, faces: Tensor, valid_hw: Tensor, topk: int
         topk: anchors per level.
 
     Returns:
-        candidate: (B, G, L * topk) int64 anchor indices. Where a level has fewer than topk anchors the
-            rest are repeats or strangers.
-        exists: same shape, False for those.
+        Candidates with M = L * topk, level by level.
     """
-    num_cells = -(-topk // grid.num_anchors_per_cell)
-    strides, widths = grid.level_strides, grid.level_hw[:, 1:]
-    valid = (valid_hw[:, None, :] + strides[:, None] - 1) // strides[:, None]  # (B, L, 2) rows, columns
-    num_rows, num_columns = torch.minimum(valid, grid.level_hw)[:, None, :, None].unbind(-1)  # (B, 1, L, 1)
-    center = (faces[..., :2] + faces[..., 2:]) / 2
-    column, dx = _nearest_lines(center[..., 0], strides, num_columns, num_cells)  # (B, G, L, k)
-    row, dy = _nearest_lines(center[..., 1], strides, num_rows, num_cells)
-
-    dx, dy, first_of_row = dx.square(), dy.square(), row * widths
-    spans = [(r, slice(r, r + 1), slice(0, num_cells // (r + 1))) for r in range(num_cells)]
-    distance = torch.cat([dx[..., cs] + dy[..., rs] for _, rs, cs in spans], dim=-1).sqrt()
-    cell = torch.cat([first_of_row[..., rs] + column[..., cs] for _, rs, cs in spans], dim=-1)
-    distance, cell = _sort_by_distance(distance, cell)
-    cell, exists = cell[..., :num_cells], distance[..., :num_cells].isfinite()
-
     per_cell = grid.num_anchors_per_cell
-    of_cell = torch.arange(per_cell, device=cell.device)
-    candidate = cell[..., None] * per_cell + of_cell  # (B, G, L, k, n)
-    candidate = candidate.flatten(-2)[..., :topk] + grid.level_offsets[:, None]
-    exists = exists[..., None].expand(*exists.shape, per_cell).flatten(-2)[..., :topk]
-    return candidate.flatten(-2), exists.flatten(-2)
+    num_cells = -(-topk // per_cell)
+    strides, widths, offsets = (
+        v[:, None, None, None] for v in (grid.level_strides, grid.level_hw[:, 1], grid.level_offsets)
+    )
+    valid_hw = valid_hw.t()[:, None, None, :, None]  # (2, 1, 1, B, 1)
+    num_lines = torch.minimum((valid_hw + strides - 1) // strides, grid.level_hw.t()[..., None, None, None])
+    center = ((faces[..., :2] + faces[..., 2:]) / 2).movedim(-1, 0).flip(0)[:, None, None]  # (2, 1, 1, B, G)
+    line, distance = _nearest_lines(center, strides, num_lines, num_cells)
+    (row, column), (dy, dx) = line, distance.square()  # (L, k, B, G)
+
+    spans = [(slice(r, r + 1), slice(0, num_cells // (r + 1))) for r in range(num_cells)]
+    distance = torch.cat([dx[:, cs] + dy[:, rs] for rs, cs in spans], dim=1).sqrt()
+    # Row and column share a number, which orders as the index of the cell does and takes no division to read.
+    cell = torch.cat([(row[:, rs] << 16) + column[:, cs] for rs, cs in spans], dim=1)
+    distance, cell = _sort_by_distance(distance, cell)
+
+    of_anchor = torch.arange(topk, device=cell.device)
+    cell = cell.index_select(1, of_anchor // per_cell)  # (L, topk, B, G)
+    exists = distance.isfinite().index_select(1, of_anchor // per_cell)
+    row, column, of_anchor = cell >> 16, cell & 0xFFFF, of_anchor % per_cell
+    anchor = (row * widths + column) * per_cell + (offsets + of_anchor[:, None, None])
+    y, x = (row * strides).float(), (column * strides).float()
+    half = grid.level_half_whs.index_select(1, of_anchor)[..., None, None]  # (L, topk, 2, 1, 1)
+    half_w, half_h = half.unbind(2)
+    sides = (x - half_w, y - half_h, x + half_w, y + half_h)
+    return Candidates(
+        anchor.flatten(0, 1),
+        exists.flatten(0, 1),
+        x.flatten(0, 1),
+        y.flatten(0, 1),
+        tuple(v.flatten(0, 1) for v in sides),
+    )
 
 
-def nearest_allowed_anchors(
-    grid: AnchorGrid, faces: Tensor, is_ignored: Tensor, topk: int
-) -> tuple[Tensor, Tensor]:
+def nearest_allowed_anchors(grid: AnchorGrid, faces: Tensor, is_ignored: Tensor, topk: int) -> Candidates:
     """Do what `nearest_anchors` does, leaving out any set of anchors, by looking at all of them.
 
     Args:
@@ -154,8 +181,10 @@ def nearest_allowed_anchors(
         # A level with fewer than topk anchors is filled up with the infinitely far anchor 0.
         keys = [F.pad(key, (0, topk - key.shape[-1]), value=_NO_ANCHOR) for key in keys]
         found.append(torch.cat(keys, dim=-1))
-    distance, candidate = _read_key(torch.cat(found, dim=1))
-    return candidate, distance.isfinite()
+    distance, anchor = _read_key(torch.cat(found, dim=1).movedim(-1, 0).contiguous())
+    x, y = grid.centers.index_select(0, anchor.flatten()).view(*anchor.shape, 2).unbind(-1)
+    sides = grid.bboxes.index_select(0, anchor.flatten()).view(*anchor.shape, 4).unbind(-1)
+    return Candidates(anchor, distance.isfinite(), x, y, sides)
 
 
 def is_in_ignore_region(anchors: Tensor, gt_bboxes: Tensor, gt_ignore: Tensor, iof_thr: float) -> Tensor:
@@ -172,31 +201,31 @@ def is_in_ignore_region(anchors: Tensor, gt_bboxes: Tensor, gt_ignore: Tensor, i
 
 
 def _nearest_lines(coordinate: Tensor, strides: Tensor, num_lines: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k nearest grid lines along one axis, nearest first, ties by lowest index.
+    """Return the k nearest grid lines along both axes, nearest first, ties by lowest index.
 
     Args:
-        coordinate: (B, G) pixels.
-        strides: (L,) pixels between lines.
-        num_lines: (B, 1, L, 1) lines that exist.
+        coordinate: (2, 1, 1, B, G) y and x, pixels.
+        strides: (L, 1, 1, 1) pixels between lines.
+        num_lines: (2, L, 1, B, 1) rows and columns that exist.
         k: lines wanted.
 
     Returns:
-        (B, G, L, k) indices, always inside the grid, and distances in pixels, inf where no line is left.
+        (2, L, k, B, G) indices, always inside the grid, and distances in pixels, inf where no line is left.
     """
-    coordinate = coordinate[..., None, None]
     # The k nearest of an endless grid are consecutive; at a border the window slides inwards.
-    first = (coordinate / strides[:, None] - k / 2).ceil().clamp(min=0)
-    first = torch.minimum(first, (num_lines - k).clamp(min=0))
-    line = first.long() + torch.arange(k, device=strides.device)
-    distance = (line * strides[:, None] - coordinate).abs()
+    first = (coordinate / strides - k / 2).ceil().clamp(min=0)
+    first = torch.minimum(first, (num_lines - k).clamp(min=0)).long()  # (2, L, 1, B, G)
+    number = torch.arange(k, device=strides.device)[:, None, None]
+    line = first + number
+    distance = (line * strides - coordinate).abs()
     distance = torch.where(line < num_lines, distance, torch.inf)
-    distance, line = _sort_by_distance(distance, torch.minimum(line, num_lines - 1))
-    return line, distance
+    distance, number = _sort_by_distance(distance, number)
+    return torch.minimum(first + number, num_lines - 1), distance
 
 
 def _sort_by_distance(distance: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Sort along the last dimension by (distance, index); no ties, so no sort has to be stable."""
-    return _read_key(_make_key(distance, index).sort(dim=-1)[0])
+    """Sort along the last dimension but 2 by (distance, index); no ties, so no sort has to be stable."""
+    return _read_key(_make_key(distance, index).sort(dim=-3)[0])
 
 
 def _make_key(value: Tensor, index: Tensor) -> Tensor:
@@ -209,39 +238,22 @@ def _read_key(key: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean_plus_std(iou: Tensor, exists: Tensor) -> Tensor:
-    """Return mean + unbiased standard deviation over the existing candidates, (B, G, 1)."""
-    count = exists.sum(dim=-1, keepdim=True)
-    mean = torch.where(exists, iou, 0).sum(dim=-1, keepdim=True) / count.clamp(min=1)
-    squares = torch.where(exists, iou - mean, 0).square().sum(dim=-1, keepdim=True)
+    """Return (B, G), mean + unbiased standard deviation over the existing ones of M candidates."""
+    count = exists.sum(dim=0)
+    mean = (iou * exists).sum(dim=0) / count.clamp(min=1)
+    squares = ((iou - mean) * exists).square().sum(dim=0)
     return mean + (squares / (count - 1).clamp(min=1)).sqrt()
 
 
-def _is_well_inside(centers: Tensor, faces: Tensor) -> Tensor:
-    """Return whether a centre is inside its face by more than 0.1 % of the face's size."""
-    margin = torch.cat((centers - faces[..., :2], faces[..., 2:] - centers), dim=-1).amin(dim=-1)
-    area = (faces[..., 2] - faces[..., 0]) * (faces[..., 3] - faces[..., 1])
-    return margin / area.clamp(min=1e-4).sqrt() > 0.001
+def _is_well_inside(x: Tensor, y: Tensor, sides: tuple[Tensor, ...]) -> Tensor:
+    """Return whether a point is inside its face by more than 0.1 % of the face's size."""
+    left, top, right, bottom = sides
+    margin_x, margin_y = torch.minimum(x - left, right - x), torch.minimum(y - top, bottom - y)
+    area = (right - left) * (bottom - top)
+    return torch.minimum(margin_x, margin_y) / area.clamp(min=1e-4).sqrt() > 0.001
 
 
-def _settle_contests(candidate: Tensor, iou: Tensor, is_positive: Tensor, num_anchors: int) -> Tensor:
-    """Give each claimed anchor to the face of highest IoU, ties to the lowest slot; return who wins.
-
-    Args:
-        candidate: (B, G, M) anchor indices.
-        iou: (B, G, M) with the face.
-        is_positive: (B, G, M), the face claims the anchor.
-        num_anchors: A.
-    """
-    slot = torch.arange(candidate.shape[1], device=candidate.device)[:, None]
-    # The complement of the slot, so that the lowest one wins a tie.
-    bid = torch.where(is_positive, _make_key(iou, _LOW_32_BITS - slot), -1)
-    where = candidate.flatten(1)
-    best = bid.new_full((len(bid), num_anchors), -1)
-    best.scatter_reduce_(1, where, bid.flatten(1), "amax")  # (B, A)
-    return is_positive & (best.gather(1, where).view_as(bid) == bid)
-
-
-def _most_winners(grid: AnchorGrid, num_candidates: int) -> int:
+def _most_positives(grid: AnchorGrid, num_candidates: int) -> int:
     """Return how many of a face's candidates can reach mean + standard deviation.
 
     If m of n values reach it, the best case being m equal values above n - m equal ones, then
@@ -252,11 +264,30 @@ def _most_winners(grid: AnchorGrid, num_candidates: int) -> int:
     return num_candidates // 2 if len(areas) >= 3 else num_candidates
 
 
-def _keep_winners(candidate: Tensor, wins: Tensor, num_kept: int) -> tuple[Tensor, Tensor]:
-    """Return candidate and wins (B, G, num_kept), the winners first and in their order."""
-    # The losers share one place past the end.
-    place = torch.where(wins, wins.int().cumsum(dim=-1) - 1, num_kept)
-    index = torch.arange(candidate.shape[-1], device=candidate.device).expand_as(place)
-    kept = index.new_zeros(*place.shape[:-1], num_kept + 1).scatter_(-1, place, index)[..., :num_kept]
-    is_winner = index[..., :num_kept] < wins.sum(dim=-1, keepdim=True)
-    return candidate.gather(-1, kept), is_winner
+def _keep_true(mask: Tensor, num_kept: int) -> tuple[Tensor, Tensor]:
+    """Return the indices (num_kept, ...) of a mask's (M, ...) true entries, in order, and which are true."""
+    number = torch.arange(len(mask), device=mask.device).view(-1, *[1] * (mask.dim() - 1))
+    # The false ones share one place past the end.
+    place = torch.where(mask, mask.int().cumsum(dim=0) - 1, num_kept)
+    kept = place.new_zeros(num_kept + 1, *mask.shape[1:]).scatter_(0, place, number.expand_as(place))
+    return kept[:num_kept], number[:num_kept] < mask.sum(dim=0)
+
+
+def _settle_contests(candidate: Tensor, iou: Tensor, is_positive: Tensor, num_anchors: int) -> Tensor:
+    """Give each claimed anchor to the face of highest IoU, ties to the lowest slot; return who wins.
+
+    Args:
+        candidate: (M, B, G) anchor indices.
+        iou: (M, B, G) with the face.
+        is_positive: (M, B, G), the face claims the anchor.
+        num_anchors: A.
+    """
+    _, batch_size, num_slots = candidate.shape
+    # The complement of the slot, so that the lowest one wins a tie.
+    rank = _LOW_32_BITS - torch.arange(num_slots, device=candidate.device)
+    bid = torch.where(is_positive, _make_key(iou, rank), -1)
+    first = torch.arange(batch_size, device=candidate.device)[:, None] * num_anchors
+    where = (candidate + first).flatten()
+    best = bid.new_full((batch_size * num_anchors,), -1)
+    best.scatter_reduce_(0, where, bid.flatten(), "amax")
+    return is_positive & (best.gather(0, where).view_as(bid) == bid)

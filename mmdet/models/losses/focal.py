@@ -40,7 +40,7 @@ class DistributionFocalLoss:
         """Return (...) losses of logits (..., reg_max + 1) for targets (...) in [0, reg_max)."""
         left = target.floor()
         log_prob = F.log_softmax(logits, dim=-1)
-        log_left = log_prob.gather(-1, left.long()[..., None])[..., 0]
-        log_right = log_prob.gather(-1, left.long()[..., None] + 1)[..., 0]
+        log_left = log_prob.gather(-1, left.long()[..., None]).squeeze(-1)
+        log_right = log_prob.gather(-1, left.long()[..., None] + 1).squeeze(-1)
         share_right = target - left
         return -self.loss_weight * torch.lerp(log_left, log_right, share_right)

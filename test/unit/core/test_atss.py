@@ -6,9 +6,9 @@ import torch
 from mmdet.core.anchors import AnchorGenerator
 from mmdet.core.assigners import ATSSAssigner
 from mmdet.core.assigners.atss import (
-    _keep_winners,
+    _keep_true,
     _mean_plus_std,
-    _most_winners,
+    _most_positives,
     nearest_allowed_anchors,
     nearest_anchors,
 )
@@ -69,8 +69,8 @@ def check(generator, size_hw, faces, valid=None, valid_hw=None, topk=9):
 def check_winners(got):
     """Winning candidates and the dense fields must say the same."""
     for image in range(len(got.gt_index)):
-        slot, m = got.candidate_wins[image].nonzero().unbind(1)
-        anchor = got.candidate_anchor[image, slot, m]
+        m, slot = got.candidate_wins[:, image].nonzero().unbind(1)
+        anchor = got.candidate_anchor[m, image, slot]
         assert anchor.unique().numel() == anchor.numel() == got.is_positive[image].sum()
         assert torch.equal(got.gt_index[image, anchor], slot)
         assert got.is_positive[image, anchor].all() and not got.is_ignored[image, anchor].any()
@@ -106,15 +106,19 @@ def test_candidates_are_the_nearest_anchors_even_far_outside(generator):
     x = torch.tensor([-3000.0, -100, -4, -0.5, 0, 4, 8, 60, 76, 80, 100.25, 152, 156, 159, 160, 500, 3000])
     center = torch.cartesian_prod(x, x)
     faces = torch.cat((center - 5, center + 5), dim=1)[None]
-    candidate, exists = nearest_anchors(grid, faces, torch.tensor([[96, 160]]), 9)
+    found = nearest_anchors(grid, faces, torch.tensor([[96, 160]]), 9)
+    candidate, exists = found.anchor[:, 0], found.exists[:, 0]  # (27, faces)
+    bboxes, centers = grid.bboxes[candidate], grid.centers[candidate]
+    assert torch.equal(torch.stack(found.sides, dim=-1)[:, 0][exists], bboxes[exists])
+    assert torch.equal(torch.stack((found.x, found.y), dim=-1)[:, 0][exists], centers[exists])
     distance = (grid.centers[:, None] - center).square().sum(-1).sqrt()
     for index, level in enumerate(grid.levels):
         size = grid.level_sizes[index]
         k = min(9, size)
         expected = distance[level.offset : level.offset + size].sort(dim=0, stable=True)[1][:k] + level.offset
         here = slice(9 * index, 9 * index + 9)
-        assert torch.equal(candidate[0, :, here][:, :k], expected.T)
-        assert exists[0, :, here].sum(dim=1).eq(k).all()
+        assert torch.equal(candidate[here][:k], expected)
+        assert exists[here].sum(dim=0).eq(k).all()
 
 
 def test_looking_at_all_anchors_finds_the_same():
@@ -123,10 +127,14 @@ def test_looking_at_all_anchors_finds_the_same():
         grid = make_grid(generator, 96, 160)
         valid_hw = torch.tensor([[96, 160], [50, 70]])
         beyond = (grid.centers[:, 1] >= valid_hw[:, :1]) | (grid.centers[:, 0] >= valid_hw[:, 1:])
-        near, exists = nearest_anchors(grid, faces, valid_hw, 9)
-        allowed, allowed_exists = nearest_allowed_anchors(grid, faces, beyond, 9)
-        assert torch.equal(exists, allowed_exists)
-        assert torch.equal(near[exists], allowed[exists])
+        near = nearest_anchors(grid, faces, valid_hw, 9)
+        allowed = nearest_allowed_anchors(grid, faces, beyond, 9)
+        exists = near.exists
+        assert torch.equal(exists, allowed.exists)
+        for name in ("anchor", "x", "y"):
+            assert torch.equal(getattr(near, name)[exists], getattr(allowed, name)[exists])
+        for one, other in zip(near.sides, allowed.sides, strict=True):
+            assert torch.equal(one[exists], other[exists])
 
 
 def test_degenerate_faces():
@@ -230,11 +238,11 @@ def test_other_modes_are_refused():
 def test_less_than_half_of_the_candidates_can_reach_mean_plus_std():
     # The hardest case: m equal values above n - m equal ones, and random ones.
     grid = make_grid(SCRFD, 64, 64)
-    most = _most_winners(grid, 27)
+    most = _most_positives(grid, 27)
     assert most == 13
     ramps = torch.stack([(torch.arange(27) < m).float() for m in range(1, 27)])  # (26, 27)
     values = torch.cat([ramps, ramps * 0.1 + 0.3, torch.rand(2000, 27) ** 8])
-    reached = (values >= _mean_plus_std(values, torch.ones_like(values, dtype=torch.bool))).sum(dim=-1)
+    reached = (values.T >= _mean_plus_std(values.T, torch.ones_like(values.T, dtype=torch.bool))).sum(dim=0)
     assert reached.max() == 13
     assert reached[:26].tolist() == [*range(1, 14), *[0] * 13]
 
@@ -246,9 +254,8 @@ def test_with_two_sizes_of_anchors_all_candidates_may_win():
     assert got.is_positive.sum() == got.candidate_wins.sum() == 9
 
 
-def test_winners_come_first_and_in_their_order():
-    candidate = torch.tensor([[[10, 11, 12, 13, 14], [20, 21, 22, 23, 24]]])
-    wins = torch.tensor([[[False, True, False, False, True], [False] * 5]])
-    kept, is_winner = _keep_winners(candidate, wins, 2)
-    assert kept[0, 0].tolist() == [11, 14]
-    assert is_winner.tolist() == [[[True, True], [False, False]]]
+def test_true_entries_come_first_and_in_their_order():
+    mask = torch.tensor([[False, False], [True, False], [False, False], [False, False], [True, False]])
+    kept, is_true = _keep_true(mask, 2)
+    assert kept[:, 0].tolist() == [1, 4]
+    assert is_true.tolist() == [[True, False], [True, False]]
