@@ -119,6 +119,12 @@ def test_an_odd_picture_has_its_middle_rounded_down():
     np.testing.assert_allclose(keep_largest(found, 1, "default", (3, 5)).bboxes[:, 4], [0.8])
 
 
+def test_the_middle_of_a_wide_picture():
+    """300 x 100 pixels: the middle is (150, 50), not (50, 150)."""
+    found = faces([[55, 55, 65, 65, 0.9], [145, 45, 155, 55, 0.8]])
+    np.testing.assert_allclose(keep_largest(found, 1, "default", (100, 300)).bboxes[:, 4], [0.8])
+
+
 def test_scaling_back_divides_positions_and_leaves_scores():
     found = Faces(
         np.array([[10, 20, 30, 40, 0.5]], np.float32), np.full((1, 2, 2), 8, np.float32), np.zeros(1, int)

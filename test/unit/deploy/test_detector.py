@@ -5,9 +5,11 @@ import sys
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from mmdet.deploy import SCRFD
+from mmdet.deploy.description import Description
 from mmdet.deploy.session import Model
 from mmdet.errors import CheckpointError, ConfigError, DataError
 
@@ -136,6 +138,19 @@ def test_files_with_orientation(detector, tmp_path):
         detector.detect(tmp_path / "none.jpg")
 
 
+def test_channels_and_normalisation_are_those_the_file_states(detector, spots, tmp_path):
+    """The detector of squares looks at the first channel only: red, or blue if the file says BGR."""
+    blue = picture(640, 640, (80, 160, 8))
+    blue[..., 1:] = 0
+    assert len(detector.detect(blue)[0]) == 0 and len(detector.detect(blue[..., ::-1])[0]) == 1
+    stated = Description((8, 16, 32), 2, 5, channels="BGR", mean=(0.0,) * 3, std=(255.0,) * 3)
+    model = onnx.load(str(spots))
+    onnx.helper.set_model_props(model, {"scrfd": stated.to_json()})
+    onnx.save(model, str(tmp_path / "a.onnx"))
+    other = SCRFD(tmp_path / "a.onnx", provider="cpu")
+    np.testing.assert_allclose(other.detect(blue, thresh=0.9)[0], [[72, 152, 88, 168, 1]])  # 255 / 255
+
+
 def test_no_face(detector):
     bboxes, kps = detector.detect(picture(100, 100))
     assert bboxes.shape == (0, 5) and kps.shape == (0, 5, 2)
@@ -227,6 +242,7 @@ class Refuse:
         assert name.partition(".")[0] not in ("torch", "torchvision"), name
 sys.meta_path.insert(0, Refuse())
 from mmdet.deploy import SCRFD
+from mmdet.deploy.description import Description
 assert len(SCRFD({str(spots)!r}, provider="cpu").detect({str(tmp_path / "a.png")!r})[0])
 for file_format in ("json", "txt", "widerface"):
     sys.argv = ["scrfd.py", {str(spots)!r}, {str(tmp_path / "a.png")!r}, "--out", {str(tmp_path / "o")!r},

@@ -25,6 +25,7 @@ from mmdet.deploy.merge_heads import MergedPredictors
 from mmdet.deploy.session import open_model
 from mmdet.deploy.verify import Parity, make_images, verify
 from mmdet.errors import CheckpointError, ConfigError, DeviceError
+from mmdet.models.layers import Scale
 
 CONFIG = "configs/scrfd/scrfd_500m_bnkps.py"
 NAMES = ["score_8", "score_16", "score_32", "bbox_8", "bbox_16", "bbox_32", "kps_8", "kps_16", "kps_32"]
@@ -41,6 +42,8 @@ def make_model(config, **options):
             low, high = (0.5, 1.5) if module.weight.any() else (0.1, 0.3)
             nn.init.uniform_(module.weight, low, high)
             module.momentum = 1.0  # the next batch's statistics replace the running ones
+        if isinstance(module, Scale):
+            nn.init.uniform_(module.scale, 0.5, 1.5)
         if "bbox_head" in name and isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
         if ".stride_" in name and isinstance(module, nn.Conv2d):
@@ -127,8 +130,13 @@ def test_options_leave_the_numbers(model, tmp_path, options):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"model.bbox_head.cls_reg_share": False}, {"model.bbox_head.use_kps": False}],
-    ids=["plain", "two_towers", "no_keypoints"],
+    [
+        {},
+        {"model.bbox_head.cls_reg_share": False},
+        {"model.bbox_head.use_kps": False},
+        {"model.bbox_head.scale_mode": 2, "model.bbox_head.strides_share": True},
+    ],
+    ids=["plain", "two_towers", "no_keypoints", "scales"],
 )
 def test_merged_predictors_give_the_same_maps(repo, options):
     other = make_model(repo / CONFIG, **options)
@@ -138,7 +146,9 @@ def test_merged_predictors_give_the_same_maps(repo, options):
         for got, want in zip(merged.raw(images), other.raw(images), strict=True):
             for a, b in zip(got, want, strict=True):
                 assert (a is None and b is None) or torch.allclose(a, b, atol=1e-5)
-    assert merged.merged[0].out_channels == sum(conv.out_channels for conv in merged._predictors("(8, 8)"))
+    assert merged.merged[0].out_channels == 8 + sum(
+        (2 * bool(other.bbox_head.cls_reg_share), 20 * bool(other.bbox_head.use_kps))
+    )
 
 
 def test_half_precision(model, tmp_path):
@@ -188,8 +198,14 @@ def test_several_classes_and_distributions(repo, tmp_path):
     assert describe(other, options).classes == ("class_0", "class_1")
 
 
+def test_the_only_class_of_published_checkpoints_is_called_face(model):
+    other = copy.copy(model)
+    other.CLASSES = ("FG",)
+    assert describe(other, ExportOptions()).classes == ("face",)
+
+
 def test_nms_in_the_graph_is_that_of_the_test_config(repo, tmp_path):
-    other = make_model(repo / CONFIG, **{"test_cfg.score_thr": 0.2, "test_cfg.nms.iou_threshold": 0.3})
+    other = make_model(repo / CONFIG, **{"test_cfg.score_thr": 0.3, "test_cfg.nms.iou_threshold": 0.3})
     options = ExportOptions(dynamic_batch=True, with_nms=True)
     module = export(other, tmp_path / "a.onnx", options)
     verify(tmp_path / "a.onnx", module, options, SMALL)
@@ -203,7 +219,7 @@ def test_nms_in_the_graph_is_that_of_the_test_config(repo, tmp_path):
         outputs = other(torch.from_numpy(images))
     assert len(scores) > 20 and set(image_index) == {0, 1} and not labels.any()
     for number in (0, 1):
-        rows = slow_faces(outputs, number, (96, 160), score_thr=0.2, iou_thr=0.3)
+        rows = slow_faces(outputs, number, (96, 160), score_thr=0.3, iou_thr=0.3)
         mine = image_index == number
         got = np.concatenate((bboxes, scores[:, None], kps.reshape(-1, 10)), axis=1)[mine]
         np.testing.assert_allclose(got[np.argsort(-got[:, 4], kind="stable")], rows, atol=1e-3)

@@ -98,6 +98,8 @@ def test_what_follows_a_jpeg_does_not_matter(tmp_path):
     preview = b"\xff\xe1" + (len(data) + 2).to_bytes(2, "big") + data
     assert not is_truncated_jpeg(data[:2] + preview + data[2:])
     assert is_truncated_jpeg((data[:2] + preview + data[2:])[:-30])
+    filled = data[:2] + b"\xff\xff" + data[2:] + b"\n"  # any number of these bytes may precede a marker
+    assert not is_truncated_jpeg(filled) and is_truncated_jpeg(filled[:-30])
 
 
 def test_progressive_and_restart_markers(tmp_path):
