@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet.errors import run_cli
+from mmdet.threads import let_threads_sleep
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,6 +65,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    let_threads_sleep()
     from mmdet.distributed import read_launch, record_errors  # torch is slow to import; --help must not wait
     from mmdet.engine.options import TrainOptions
     from mmdet.engine.run import run_training

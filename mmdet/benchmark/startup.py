@@ -29,6 +29,7 @@ import json, sys, time
 marks = [("", time.perf_counter())]
 mark = lambda name: marks.append((name, time.perf_counter()))
 sys.path.insert(0, sys.argv[1])
+from mmdet.threads import let_threads_sleep; let_threads_sleep()
 import torch; mark("import_torch")
 from mmdet.engine.run import run_training
 from mmdet.engine.assemble import build_trainer

@@ -32,6 +32,7 @@ from mmdet.engine.speed import (
 from mmdet.engine.trainer import Trainer
 from mmdet.precision import Precision
 from mmdet.precision.levels import DTYPES
+from mmdet.threads import let_threads_sleep
 
 TARGETS = ("targets_and_losses", "losses_backward")
 
@@ -114,6 +115,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         makers["baseline"] = make_baseline
         if device.type == "cpu":
             makers["baseline_keeping_memory"] = make_baseline_keeping_memory
+    let_threads_sleep()  # in all contestants: they load torch after this
     warmup = 2 * WARM_UP_STEPS if args.graph else 2
     times = take_turns(makers, setup, args.rounds, warmup)
     return {
