@@ -80,7 +80,8 @@ $(VENV_NPU)/stamp: setup.py requirements.txt
 	@[ -x $(VENV_NPU)/bin/python ] || $(PYTHON) -m venv $(VENV_NPU)
 	@echo "installing torch and torch-npu 2.13.0 in $(VENV_NPU)"
 	@$(VENV_NPU)/bin/python -m pip install -q torch==2.13.0+cpu 2>/dev/null \
-	    || $(VENV_NPU)/bin/python -m pip install -q torch==2.13.0+cpu --index-url $(CPU_INDEX)
+	    || $(VENV_NPU)/bin/python -m pip install -q torch==2.13.0+cpu --index-url $(CPU_INDEX) 2>/dev/null \
+	    || $(VENV_NPU)/bin/python -m pip install -q torch==2.13.0
 	@$(VENV_NPU)/bin/python -m pip install -q -e '.[npu-sim,test]'
 	@touch $@
 
