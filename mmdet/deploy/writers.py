@@ -67,6 +67,8 @@ class Writer:
                     self._write_picture(picture, drawn)
                 else:
                     self._write_frame(picture, drawn)
+        except BrokenPipeError:  # `| head` has read enough: run_cli's business
+            raise
         except OSError as error:
             raise DataError(
                 f"{error.filename or self.out}: cannot be written ({error.strerror or error})"
