@@ -21,7 +21,7 @@ CONFIG = Path(__file__).resolve().parents[3] / "configs/scrfd/scrfd_500m_bnkps.p
 
 @pytest.fixture
 def make_trainer():
-    """A function: amp, speed, optimizer ("SGD" is the config's), device -> Trainer of scrfd_500m_bnkps.
+    """A function: amp, speed, optimizer ("SGD": as in the config), device, options -> Trainer.
 
     Each has the same weights; the learning rate is in its warm-up, so every iteration has another.
     """
@@ -32,9 +32,10 @@ def make_trainer():
         speed: SpeedConfig | None = None,
         optimizer: str = "SGD",
         device: torch.device | None = None,
+        options: dict | None = None,
     ) -> Trainer:
         torch.manual_seed(0)
-        cfg = load_config(CONFIG)
+        cfg = load_config(CONFIG, options or {})
         cfg = replace(cfg, amp=amp or cfg.amp, speed=speed or cfg.speed)
         device = device or torch.device("cpu")
         memory_format = choose_memory_format(cfg.speed, device)
