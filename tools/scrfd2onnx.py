@@ -65,9 +65,17 @@ def main() -> None:
         return
     from mmdet.deploy.verify import verify
 
-    for parity in verify(path, module, options):
+    parities = verify(path, module, options)
+    for parity in parities:
         shape = "x".join(map(str, parity.shape))
-        print(f"verified {shape}: max abs error {parity.score:.1e} scores, {parity.distance:.1e} strides")
+        faces = "" if parity.num_faces is None else f", {parity.num_faces} faces"
+        print(
+            f"verified {shape}: max abs error {parity.score:.1e} scores, {parity.distance:.1e} strides{faces}"
+        )
+    if all(parity.num_faces == 0 for parity in parities):
+        print(
+            "no face was found in noise, so only shapes were compared; --score-thr 0 compares all candidates"
+        )
 
 
 if __name__ == "__main__":

@@ -26,12 +26,14 @@ class Parity:
         score: max abs error of the probabilities.
         distance: of boxes and keypoints, in strides (after NMS inside the graph: pixels / largest stride).
         detail: what else differs ("" if nothing).
+        num_faces: compared, with NMS inside the graph; None without.
     """
 
     shape: tuple[int, ...]
     score: float
     distance: float
     detail: str = ""
+    num_faces: int | None = None
 
     def fits(self, precision: str) -> bool:
         """Return whether the errors are allowed."""
@@ -104,7 +106,8 @@ def _compare(
             worst["distance"] = max(worst["distance"], error / unit)
         else:
             worst["score"] = max(worst["score"], error)
-    return Parity(shape, score=worst["score"], distance=worst["distance"])
+    num_faces = None if description.nms is None else len(want[0])
+    return Parity(shape, score=worst["score"], distance=worst["distance"], num_faces=num_faces)
 
 
 def _match(want: list[np.ndarray], got: list[np.ndarray]) -> np.ndarray:

@@ -362,6 +362,15 @@ def test_the_tool_exports_and_verifies(run_tool, repo, checkpoint, tmp_path, mon
     }
 
 
+def test_verifying_boxes_says_how_many_faces_were_compared(run_tool, repo, checkpoint, tmp_path):
+    args = (repo / CONFIG, checkpoint, "--output-file", tmp_path / "c.onnx")
+    args += ("--shape", 64, 64, "--with-nms", "--verify", "--score-thr")
+    code, out, _ = run_tool("scrfd2onnx", *args, 0)
+    assert code == 0 and int(re.search(r", (\d+) faces$", out)[1]) > 10
+    code, out, _ = run_tool("scrfd2onnx", *args, 0.999)
+    assert code == 0 and ", 0 faces\nno face was found in noise" in out
+
+
 def test_the_tool_passes_its_options_on(run_tool, repo, checkpoint, tmp_path):
     path = tmp_path / "sub" / "b.onnx"
     args = (
