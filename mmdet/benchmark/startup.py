@@ -77,9 +77,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             stages_s, output = _run(["-c", STAGES, *stages])
             parts = json.loads(output.splitlines()[-1])
             rows.append({"help_s": help_s, "train_one_iter_s": train_s, "to_first_step_s": stages_s, **parts})
+        num_images = _count_images(data)
     medians = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
     total = {key: medians.pop(key) for key in ("help_s", "train_one_iter_s", "to_first_step_s")}
-    return {"num_images": _count_images(data), **total, "stages_s": medians}
+    return {"num_images": num_images, **total, "stages_s": medians}
 
 
 def draw_data(folder: Path, num_images: int, num_files: int = 200) -> Path:
