@@ -48,11 +48,20 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check(name: str, is_right: bool, expected: str) -> None:
+    """Raise ConfigError for an option that is not as expected."""
+    if not is_right:
+        raise ConfigError(f"--{name.replace('_', '-')}: give a number {expected}")
+
+
 def main() -> None:
     args = parse_args()
-    for name in ("card_images_per_s", "host_ms", "link_gb_s", "network_gb_s", "cards_per_host", "cards"):
-        if min(value if isinstance(value := getattr(args, name), list) else [value]) <= 0:
-            raise ConfigError(f"--{name.replace('_', '-')}: give a number above 0")
+    for name in ("card_images_per_s", "host_ms", "link_gb_s", "network_gb_s", "cards_per_host"):
+        check(name, getattr(args, name) > 0, "above 0")
+    for name in ("cores_per_card", "latency_us", "jitter"):
+        check(name, getattr(args, name) >= 0, "0 or above")
+    check("cards", min(args.cards) >= 1, "1 or above")
+    check("overlap", 0 <= args.overlap <= 1, "from 0 to 1")
 
     from mmdet.build import build_detector
     from mmdet.config import load_config

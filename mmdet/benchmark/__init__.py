@@ -1,6 +1,7 @@
-"""Speed measurements: each is a ratio against a baseline that runs beside it in the same process.
+"""Speed measurements: each is a ratio against a baseline that takes turns with it in the same run.
 
-Read measure first, then one subject: targets, step, data, evaluation; `baseline_*` is the reference's
-algorithm written plainly, which the tests also use as an oracle. `tools/benchmark.py` starts them. Nothing
-outside this package imports it.
+Read measure and turns (contestants in processes of their own) first, then one subject: targets, data,
+evaluation, step (with roofline), infer, startup; `baseline_*` is the reference's algorithm written plainly,
+which the tests also use as an oracle. scaling calculates what many cards reach. `tools/benchmark.py` and
+`tools/scaling_model.py` start them. Nothing outside this package imports it.
 """

@@ -17,7 +17,7 @@ import torch
 
 from mmdet.benchmark import baseline_data
 from mmdet.benchmark.measure import alternate, ratio
-from mmdet.config import load_config
+from mmdet.config import DataConfig, load_config
 from mmdet.core.structures import Batch
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
@@ -31,7 +31,7 @@ from mmdet.device import device_summary, keep_freed_memory, pick_device
 from mmdet.errors import ConfigError
 
 SCALES = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
-COLLATE = Collate((32, 64, 128, 256, 512, 1024, 2048))
+COLLATE = Collate(DataConfig.gt_slots)
 
 
 def pipeline(size: int = 640, clip: bool = True) -> list[dict]:

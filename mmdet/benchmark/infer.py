@@ -4,12 +4,10 @@ Each runs in a process of its own, set up as its user would have it, and they ta
 """
 
 import argparse
-import multiprocessing
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import numpy as np
 
 from mmdet.benchmark.baseline_infer import OneByOne
 from mmdet.benchmark.measure import Timing, alternate, ratio
+from mmdet.benchmark.turns import Figures, take_turns
 from mmdet.deploy.inputs import find_inputs, read_complete
 from mmdet.deploy.letterbox import letterbox, to_blob
 from mmdet.deploy.ort_detector import SCRFD
@@ -26,7 +25,17 @@ from mmdet.deploy.session import find_providers, import_onnxruntime, open_model
 from mmdet.errors import ConfigError
 
 HW = (640, 640)
-Work = Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What both get."""
+
+    model: str
+    provider: str
+    images: str
+    batch_size: int
+    folder: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,12 +56,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         images = args.images or _draw_images(Path(folder) / "images")
         files = [path for path, _ in find_inputs([images]).files]
-        setup = (args.model, args.provider, images, args.batch_size, folder)
-        times, num_faces = _take_turns({"one_by_one": _one_by_one, "tool": _tool}, setup, args.rounds)
+        setup = Setup(args.model, args.provider, images, args.batch_size, folder)
+        turns = take_turns({"one_by_one": _one_by_one, "tool": _tool}, setup, args.rounds, warmup=1)
         parts = _parts(args.model, files, args.rounds)
+    times = {name: Timing(figures["wall_s"], figures["cpu_s"]) for name, figures in turns.items()}
     return {
         "num_images": len(files),
-        "num_faces": num_faces,
+        "num_faces": {name: int(figures["num_faces"]) for name, figures in turns.items()},
         "batch_size": args.batch_size,
         "images_per_s": {name: len(files) / timing.wall_s for name, timing in times.items()},
         "cpu_ms_per_image": {name: 1000 * timing.cpu_s / len(files) for name, timing in times.items()},
@@ -61,68 +71,31 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _one_by_one(model: str, provider: str, images: str, batch_size: int, folder: str) -> Work:
+def _one_by_one(setup: Setup) -> Callable[[], Figures]:
     """Prepare the reference's way: a session and OpenCV with their defaults."""
     ort = import_onnxruntime()
     ort.set_default_logger_severity(3)
-    detector = OneByOne(ort.InferenceSession(model, providers=find_providers(provider)), HW[::-1])
-    files = [path for path, _ in find_inputs([images]).files]
-    return lambda: sum(len(detector.detect_file(path)) for path in files)
+    detector = OneByOne(ort.InferenceSession(setup.model, providers=find_providers(setup.provider)), HW[::-1])
+    files = [path for path, _ in find_inputs([setup.images]).files]
+    return lambda: _measure(lambda: sum(len(detector.detect_file(path)) for path in files))
 
 
-def _tool(model: str, provider: str, images: str, batch_size: int, folder: str) -> Work:
+def _tool(setup: Setup) -> Callable[[], Figures]:
     """Prepare what tools/scrfd.py does with --out."""
     tune_process()
-    detector = SCRFD(model, provider=provider)
-    options = RunOptions(out=Path(folder) / "out", batch_size=batch_size, show_progress=False)
-    return lambda: detect_inputs(detector, [images], options).num_faces
+    detector = SCRFD(setup.model, provider=setup.provider)
+    options = RunOptions(out=Path(setup.folder) / "out", batch_size=setup.batch_size, show_progress=False)
+    return lambda: _measure(lambda: detect_inputs(detector, [setup.images], options).num_faces)
 
 
-def _take_turns(
-    makers: dict[str, Callable[..., Work]], setup: tuple, rounds: int, warmup: int = 1
-) -> tuple[dict[str, Timing], dict[str, int]]:
-    """Return the median times of each, and what it returned; in every round each runs once."""
-    context = multiprocessing.get_context("spawn")
-    pipes: dict[str, Connection] = {}
-    processes = []
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in makers}
-    results: dict[str, int] = {}
-    try:
-        for name, maker in makers.items():
-            pipes[name], end = context.Pipe()
-            processes.append(context.Process(target=_serve, args=(end, maker, setup), daemon=True))
-            processes[-1].start()
-            end.close()
-        for number in range(warmup + rounds):
-            for name, pipe in pipes.items():
-                pipe.send(None)
-                results[name], *taken = pipe.recv()
-                if number >= warmup:
-                    times[name].append(tuple(taken))
-    except EOFError:
-        raise ConfigError(f"the process of {name!r} ended early; its message is above") from None
-    finally:
-        for pipe in pipes.values():
-            pipe.close()  # ends _serve
-        for process in processes:
-            process.join()
+def _measure(work: Callable[[], int]) -> Figures:
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    num_faces = work()
     return {
-        name: Timing(*(statistics.median(column) for column in zip(*rows, strict=True)))
-        for name, rows in times.items()
-    }, results
-
-
-def _serve(pipe: Connection, maker: Callable[..., Work], setup: tuple) -> None:
-    """Prepare, then run once for every message, until the other end closes."""
-    work = maker(*setup)
-    while True:
-        try:
-            pipe.recv()
-        except EOFError:
-            return
-        wall_s, cpu_s = time.perf_counter(), time.process_time()
-        result = work()
-        pipe.send((result, time.perf_counter() - wall_s, time.process_time() - cpu_s))
+        "wall_s": time.perf_counter() - wall_s,
+        "cpu_s": time.process_time() - cpu_s,
+        "num_faces": num_faces,
+    }
 
 
 def _parts(path: str, files: list[Path], rounds: int) -> dict[str, float]:

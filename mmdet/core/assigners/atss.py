@@ -75,14 +75,16 @@ class ATSSAssigner:
         if self.ignore_iof_thr > 0:
             is_ignored |= is_in_ignore_region(grid.bboxes, gt_bboxes, gt_ignore, self.ignore_iof_thr)
             found = nearest_allowed_anchors(grid, faces, is_ignored, self.topk)
+            num_kept = len(found.anchor)
         else:
             found = nearest_anchors(grid, faces, valid_hw, self.topk)
+            num_kept = _most_positives(grid, self.topk)
 
         sides = faces.movedim(-1, 0).contiguous().unbind(0)  # 4 of (B, G)
         iou = overlaps_of_sides(found.sides, sides)  # (M, B, G)
         is_positive = (iou >= _mean_plus_std(iou, found.exists)) & _is_well_inside(found.x, found.y, sides)
         is_positive &= found.exists & gt_valid
-        kept, is_positive = _keep_true(is_positive, _most_positives(grid, len(iou)))
+        kept, is_positive = _keep_true(is_positive, num_kept)
         candidate = found.anchor.gather(0, kept)
         wins = _settle_contests(candidate, iou.gather(0, kept), is_positive, grid.num_anchors)
         return Assignment(is_ignored, candidate, wins)
@@ -253,22 +255,24 @@ def _is_well_inside(x: Tensor, y: Tensor, sides: tuple[Tensor, ...]) -> Tensor:
     return torch.minimum(margin_x, margin_y) / area.clamp(min=1e-4).sqrt() > 0.001
 
 
-def _most_positives(grid: AnchorGrid, num_candidates: int) -> int:
+def _most_positives(grid: AnchorGrid, topk: int) -> int:
     """Return how many of a face's candidates can reach mean + standard deviation.
 
     If m of n values reach it, the best case being m equal values above n - m equal ones, then
     m <= n (n - 1) / (2 n - 1), less than half. Only values that are all equal all reach it. IoUs above 0 are
-    all equal only if every anchor lies inside the face or around it, so not with three sizes of anchors.
+    all equal only if every anchor lies inside the face or around it, so not with three sizes of anchors. The
+    first `topk` anchors of the nearest cell of each level are candidates of every face.
     """
-    areas = {width * height for level in grid.levels for width, height in level.anchor_whs}
+    num_candidates = len(grid.levels) * topk
+    areas = {width * height for level in grid.levels for width, height in level.anchor_whs[:topk]}
     return num_candidates // 2 if len(areas) >= 3 else num_candidates
 
 
 def _keep_true(mask: Tensor, num_kept: int) -> tuple[Tensor, Tensor]:
     """Return the indices (num_kept, ...) of a mask's (M, ...) true entries, in order, and which are true."""
     number = torch.arange(len(mask), device=mask.device).view(-1, *[1] * (mask.dim() - 1))
-    # The false ones share one place past the end.
-    place = torch.where(mask, mask.int().cumsum(dim=0) - 1, num_kept)
+    # The false ones share one place past the end; so would true ones beyond num_kept.
+    place = torch.where(mask, mask.int().cumsum(dim=0) - 1, num_kept).clamp(max=num_kept)
     kept = place.new_zeros(num_kept + 1, *mask.shape[1:]).scatter_(0, place, number.expand_as(place))
     return kept[:num_kept], number[:num_kept] < mask.sum(dim=0)
 

@@ -30,7 +30,7 @@ def test_a_run_is_measured_stage_by_stage():
     figures = startup.run(args)
     assert figures["num_images"] == 24
     stages = figures["stages_s"]
-    assert set(stages) >= {"import_torch", "config", "labels", "first_batch", "first_step"}
+    assert set(stages) >= {"import_torch", "config_labels_model", "first_batch", "first_step"}
     assert 0 < figures["help_s"] < sum(stages.values()) <= figures["to_first_step_s"]
 
 

@@ -238,7 +238,7 @@ def test_other_modes_are_refused():
 def test_less_than_half_of_the_candidates_can_reach_mean_plus_std():
     # The hardest case: m equal values above n - m equal ones, and random ones.
     grid = make_grid(SCRFD, 64, 64)
-    most = _most_positives(grid, 27)
+    most = _most_positives(grid, topk=9)
     assert most == 13
     ramps = torch.stack([(torch.arange(27) < m).float() for m in range(1, 27)])  # (26, 27)
     values = torch.cat([ramps, ramps * 0.1 + 0.3, torch.rand(2000, 27) ** 8])
@@ -247,11 +247,18 @@ def test_less_than_half_of_the_candidates_can_reach_mean_plus_std():
     assert reached[:26].tolist() == [*range(1, 14), *[0] * 13]
 
 
-def test_with_two_sizes_of_anchors_all_candidates_may_win():
+def test_with_one_size_of_anchors_all_candidates_may_win():
     # All anchors inside the face overlap it equally: the standard deviation is 0 and all 9 reach the mean.
     generator = AnchorGenerator(strides=[8], scales=[1], ratios=[1.0])
     got = check(generator, (64, 64), torch.tensor([[[0.0, 0.0, 64.0, 64.0]]]))
     assert got.is_positive.sum() == got.candidate_wins.sum() == 9
+
+
+def test_the_sizes_that_count_are_those_of_candidates():
+    # topk=1 takes the first anchor of a cell only: 16 and 64 px, which a face of 32 px overlaps by a quarter.
+    generator = AnchorGenerator(strides=[8, 16], base_sizes=[16, 64], scales=[1, 2], ratios=[1.0])
+    got = check(generator, (64, 64), torch.tensor([[[16.0, 16.0, 48.0, 48.0]]]), topk=1)
+    assert got.candidate_wins.sum() == 2
 
 
 def test_true_entries_come_first_and_in_their_order():
@@ -259,3 +266,5 @@ def test_true_entries_come_first_and_in_their_order():
     kept, is_true = _keep_true(mask, 2)
     assert kept[:, 0].tolist() == [1, 4]
     assert is_true.tolist() == [[True, False], [True, False]]
+    kept, is_true = _keep_true(mask, 1)  # more than asked for: no index out of range
+    assert (kept[0, 0], is_true.tolist()) == (1, [[True, False]])
