@@ -164,7 +164,7 @@ class EvalHook(Hook):
             f"{k}: {v:.4f}" if isinstance(v, float) else f"{k}: {v}" for k, v in figures.items()
         )
         logger.info("Epoch(val) [%d]\t%s", trainer.epoch, shown)
-        lr = trainer.optimizer.param_groups[0]["lr"]
+        lr = float(trainer.optimizer.param_groups[0]["lr"])  # a tensor in a recorded step
         record = {"mode": "val", "epoch": trainer.epoch, "iter": len(self.data.dataset), "lr": lr, **figures}
         trainer.log.write(record, step=trainer.iter)
         trainer.metrics |= figures

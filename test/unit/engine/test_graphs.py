@@ -1,7 +1,10 @@
 """RecordedStep: the recorded step trains exactly as the plain one, on every batch shape."""
 
+import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +16,9 @@ from torch.utils._pytree import tree_leaves
 from mmdet import checkpoint
 from mmdet.config import AmpConfig, SpeedConfig
 from mmdet.device import GraphRecorder, pick_device
+from mmdet.engine.eval_hook import EvalHook
 from mmdet.engine.graphs import WARM_UP_STEPS, RecordedStep
+from mmdet.engine.log_hook import LogHook
 from mmdet.engine.state import make_checkpoint, restore
 from mmdet.errors import TrainError
 from mmdet.testing.audit_step import draw_batch
@@ -168,6 +173,26 @@ def test_the_learning_rate_of_a_recording_changes(make_trainer):
     assert isinstance(group["lr"], torch.Tensor)
     assert group["lr"].item() == pytest.approx(trainer.schedule.lr_at(WARM_UP_STEPS + 1))
     assert trainer.schedule.lr_at(WARM_UP_STEPS + 1) != trainer.schedule.lr_at(WARM_UP_STEPS)
+
+
+def test_recorded_steps_reach_the_log_and_the_evaluations_figures(make_trainer, tmp_path):
+    trainer = make_trainer(speed=GRAPH)
+    record(trainer)
+    trainer.work_dir = tmp_path
+    trainer.log.open(tmp_path, "run")
+    log = LogHook(interval=1)
+    for trainer.iter in range(WARM_UP_STEPS + 1):
+        trainer.iter_start_s = time.perf_counter()
+        losses = trainer.train_step(draw_batch(2, 64, 5, 8, seed=trainer.iter))
+        trainer.iter += 1
+        log.after_iter(trainer, losses)
+    evaluation = EvalHook.__new__(EvalHook)  # without data: only what it writes
+    evaluation.data = SimpleNamespace(dataset=["an image"])
+    evaluation._report(trainer, {"mAP": 0.5})
+    records = [json.loads(line) for line in (tmp_path / "run.log.json").read_text().splitlines()]
+    assert [record["mode"] for record in records] == ["train"] * (WARM_UP_STEPS + 1) + ["val"]
+    lr = trainer.schedule.lr_at(WARM_UP_STEPS)
+    assert [record["lr"] for record in records[-2:]] == pytest.approx([lr, lr])
 
 
 def test_a_bad_loss_in_a_recorded_step_names_its_iteration_and_changes_no_weight(make_trainer):
