@@ -90,15 +90,10 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
         )
     trainer.precision.load_model_state(content["state_dict"] if ema is None else ema["weights"])
     trainer.precision.load_state_dict(content["precision"])
-    first = trainer.optimizer.param_groups[0]
-    settings = {key: first[key] for key in ("fused", "foreach", "capturable") if key in first}
     try:
-        trainer.optimizer.load_state_dict(content["optimizer"])
+        _load_optimizer(trainer.optimizer, content["optimizer"])
     except (ValueError, KeyError) as error:
         raise CheckpointError(f"the checkpoint's optimizer state does not fit: {error}") from error
-    for group in trainer.optimizer.param_groups:  # how this run steps is its own affair, not the checkpoint's
-        group.update(settings)
-        group["lr"] = float(group["lr"])  # a tensor where steps were recorded
     if trainer.ema is not None and ema is not None:
         trainer.ema.load_state_dict(ema, content["state_dict"])
     for hook in trainer.hooks:
@@ -107,6 +102,27 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
     if rank() < len(rng):
         device.set_rng_state(trainer.device, rng[rank()])
     trainer.iter = _continue_at(trainer.position(), content["position"])
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load the state; how this run steps and lays out its weights is its own affair, not the checkpoint's.
+
+    Its flags go in first, because torch puts the number of steps where they say. State of a weight's shape
+    gets the weight's order in memory: fused kernels on a CPU walk both as they lie there.
+    """
+    first = optimizer.param_groups[0]
+    settings = {key: first[key] for key in ("fused", "foreach", "capturable") if key in first}
+    groups = [
+        {**group, **settings, "lr": float(group["lr"])}  # a tensor where steps were recorded
+        for group in saved["param_groups"]
+    ]
+    optimizer.load_state_dict({**saved, "param_groups": groups})
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if not isinstance(value, Tensor) or value.shape != parameter.shape:
+                continue
+            if value.stride() != parameter.stride():
+                values[key] = torch.empty_like(parameter, dtype=value.dtype).detach().copy_(value)
 
 
 def _continue_at(mine: dict[str, int], saved: dict[str, int]) -> int:

@@ -1,0 +1,65 @@
+"""Resuming an optimizer that steps otherwise, or over weights in another order, than the checkpoint's."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmdet import checkpoint
+from mmdet.config import SpeedConfig
+from mmdet.engine.state import _load_optimizer, make_checkpoint, restore
+from mmdet.testing.audit_step import draw_batch
+
+
+@pytest.mark.parametrize("is_last", [True, False], ids=["from channels last", "to channels last"])
+def test_a_fused_optimizer_resumes_across_memory_formats(is_last, make_trainer, tmp_path):
+    before = make_trainer(speed=SpeedConfig(channels_last=is_last, fused_optimizer=True))
+    for before.iter in range(3):
+        before.train_step(draw_batch(2, 64, 5, 8, seed=before.iter))
+    before.iter = 3
+    checkpoint.save(tmp_path / "a.pth", make_checkpoint(before))
+    speeds = [SpeedConfig(channels_last=not is_last, fused_optimizer=is_fused) for is_fused in (False, True)]
+    plain, fused = (make_trainer(speed=speed) for speed in speeds)
+    for trainer in (plain, fused):
+        restore(trainer, checkpoint.load(tmp_path / "a.pth"))
+        trainer.train_step(draw_batch(2, 64, 5, 8, seed=9))
+    moved = 0
+    for one, two in zip(plain.net.parameters(), fused.net.parameters(), strict=True):
+        buffer = fused.optimizer.state[two]["momentum_buffer"]
+        assert buffer.stride() == two.stride() and buffer.dtype == two.dtype
+        assert torch.allclose(one, two, rtol=1e-5, atol=1e-7)
+        moved += one.dim() == 4 and one.shape[1] > 1 and one.shape[2] > 1
+    assert moved > 10  # kernels whose order differs between the formats
+
+
+def test_state_of_another_dtype_keeps_it():
+    weight = nn.Parameter(torch.zeros(2, 3, 2, 2).to(memory_format=torch.channels_last))
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    optimizer.load_state_dict = lambda saved: optimizer.state.update(saved["state"])  # casts nothing
+    buffer = torch.arange(24, dtype=torch.bfloat16).reshape(2, 3, 2, 2)
+    groups = optimizer.state_dict()["param_groups"]
+    _load_optimizer(optimizer, {"param_groups": groups, "state": {weight: {"momentum_buffer": buffer}}})
+    loaded = optimizer.state[weight]["momentum_buffer"]
+    assert loaded.dtype == torch.bfloat16 and loaded.stride() == weight.stride()
+    assert torch.equal(loaded, buffer) and not loaded.requires_grad
+
+
+@pytest.mark.parametrize("is_capturable", [False, True])
+def test_the_number_of_steps_lands_where_this_run_wants_it(is_capturable):
+    """Meta stands for a card: there a capturable optimizer counts, another one counts on the host."""
+
+    def make(device, capturable):
+        weight = nn.Parameter(torch.ones(2, device=device))
+        return weight, torch.optim.AdamW([weight], lr=torch.tensor(0.1), capturable=capturable, foreach=False)
+
+    weight, old = make("cpu", False)
+    weight.grad = torch.ones(2)
+    old.step()
+    saved = old.state_dict()
+    saved["param_groups"][0]["capturable"] = not is_capturable
+    weight, new = make("meta", is_capturable)
+    _load_optimizer(new, saved)
+    assert new.state[weight]["step"].device.type == ("meta" if is_capturable else "cpu")
+    assert new.state[weight]["exp_avg"].device.type == "meta"
+    (group,) = new.param_groups
+    assert group["capturable"] == is_capturable and type(group["lr"]) is float
+    assert saved["param_groups"][0]["capturable"] != is_capturable  # the checkpoint itself is not changed
