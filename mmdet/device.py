@@ -286,6 +286,20 @@ def supports_bf16(device: torch.device, backends: Backends = BACKENDS) -> bool:
     return True if api is None else bool(api.is_bf16_supported())
 
 
+def supports_channels_last(device: torch.device) -> bool:
+    """Say whether tensors can lie in the order (B, H, W, C); torch_npu refuses it."""
+    return device.type != "npu"
+
+
+def supports_fused_optimizer(device: torch.device) -> bool:
+    """Say whether torch's optimizers with fused=True work.
+
+    On NPU (torch_npu 2.13) the GradScaler hands itself to `optimizer.step`, which torch's fused optimizers
+    refuse, and Adam's fused kernel calls the CPU.
+    """
+    return device.type != "npu"
+
+
 def can_pin(device: torch.device) -> bool:
     """Say whether batches in page-locked memory reach the device faster."""
     return device.type != "cpu"

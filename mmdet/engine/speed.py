@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmdet.config.types import RunConfig, SpeedConfig
 from mmdet.core.structures import Batch
-from mmdet.device import GraphRecorder
+from mmdet.device import GraphRecorder, supports_channels_last, supports_fused_optimizer
 from mmdet.engine.graphs import Losses, RecordedStep
 from mmdet.errors import ConfigError
 
@@ -24,7 +24,7 @@ def check_speed(cfg: RunConfig, device: torch.device, world_size: int = 1) -> No
     """Refuse what cannot work, before anything is built.
 
     Raises:
-        ConfigError: two options that exclude each other, or something that is missing.
+        ConfigError: two options that exclude each other, or something that the device or machine lacks.
         DeviceError: `speed.graph` on a device without graphs.
     """
     speed, amp = cfg.speed, cfg.amp
@@ -35,6 +35,19 @@ def check_speed(cfg: RunConfig, device: torch.device, world_size: int = 1) -> No
         )
     if (speed.fused_optimizer or speed.graph) and cfg.optimizer.get("dampening"):
         raise ConfigError("speed: a fused optimizer starts with zero momentum; optimizer.dampening must be 0")
+    if (speed.fused_optimizer or speed.graph) and cfg.optimizer.get("foreach"):
+        raise ConfigError("speed: a fused optimizer excludes optimizer.foreach=True; remove one of them")
+    if speed.fused_optimizer and not supports_fused_optimizer(device):
+        raise ConfigError(
+            f"speed.fused_optimizer does not work on device {device.type}; set it to False (amp.level='O2' "
+            "already updates all weights as one)"
+        )
+    if cfg.optimizer.get("fused") and not supports_fused_optimizer(device):
+        raise ConfigError(f"optimizer.fused=True does not work on device {device.type}; remove it")
+    if speed.channels_last and not supports_channels_last(device):
+        raise ConfigError(
+            f"speed.channels_last=True does not work on device {device.type}; set it to None or False"
+        )
     if speed.compile and device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
         raise ConfigError(
             "speed.compile on a cpu needs a C++ compiler (g++); install one, or set it to False"

@@ -26,6 +26,8 @@ from mmdet.device import (
     set_deterministic,
     set_rng_state,
     supports_bf16,
+    supports_channels_last,
+    supports_fused_optimizer,
     synchronize,
 )
 from mmdet.errors import ConfigError, DeviceError
@@ -251,6 +253,11 @@ def test_cpu_asks_no_accelerator():
     assert peak_memory_mib(CPU, none) > 10
     assert supports_bf16(CPU, none) and not can_pin(CPU)
     assert device_summary(CPU, none).startswith("cpu (")
+
+
+@pytest.mark.parametrize("supports", [supports_channels_last, supports_fused_optimizer])
+def test_what_torch_npu_lacks(supports):
+    assert [supports(FakeDevice(kind, 0)) for kind in ("npu", "cuda", "cpu")] == [False, True, True]
 
 
 def test_questions_go_to_the_devices_module():

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from mmdet.precision.grads import step_if
 from mmdet.testing.audit_step import draw_batch
 
 REPO = Path(__file__).resolve().parents[3]
+NPU = SimpleNamespace(type="npu")  # torch.device knows the word only once torch_npu is imported
 CPU, CARD, META = torch.device("cpu"), torch.device("cuda", 0), torch.device("meta")
 GRAPH = SpeedConfig(graph=True)
 
@@ -82,6 +84,42 @@ def test_what_a_graph_cannot_hold_is_refused(changes, world_size, word):
     check_speed(config(**changes), CARD, world_size)
     check_speed(config(speed=GRAPH), CARD)
     check_speed(config(speed=GRAPH, amp=AmpConfig("O1", "bfloat16", "dynamic")), CARD)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"speed": SpeedConfig(fused_optimizer=True)},
+            "speed.fused_optimizer does not work on device npu; set it to",
+        ),
+        (
+            {"optimizer": {"type": "SGD", "lr": 0.1, "fused": True}},
+            "optimizer.fused=True does not work on .* remove",
+        ),
+        (
+            {"speed": SpeedConfig(channels_last=True)},
+            "speed.channels_last=True does not work on device npu; set it",
+        ),
+    ],
+)
+def test_an_npu_refuses_what_torch_npu_cannot_do(changes, message):
+    with pytest.raises(ConfigError, match=f"^{message}[^\n]*$"):
+        check_speed(config(**changes), NPU)
+    for device in (CPU, CARD):
+        check_speed(config(**changes), device)
+    check_speed(config(), NPU)
+    check_speed(config(speed=SpeedConfig(channels_last=False)), NPU)
+    assert choose_memory_format(SpeedConfig(), NPU) == torch.contiguous_format
+
+
+@pytest.mark.parametrize("speed", [SpeedConfig(fused_optimizer=True), GRAPH], ids=["fused", "graph"])
+def test_fused_and_foreach_exclude_each_other(speed):
+    optimizer = {"type": "SGD", "lr": 0.1, "foreach": True}
+    with pytest.raises(ConfigError, match="excludes optimizer.foreach=True; remove one of them$"):
+        check_speed(config(speed=speed, optimizer=optimizer), CARD)
+    check_speed(config(optimizer=optimizer), CARD)
+    check_speed(config(speed=speed, optimizer={**optimizer, "foreach": False}), CARD)
 
 
 def test_compiling_on_a_cpu_without_a_compiler_is_refused(monkeypatch):
