@@ -85,12 +85,13 @@ class RecordedStep:
         try:
             repeat, losses = self.recorder.record(lambda: self.update(self._iter, own))
         except RuntimeError as error:
-            if type(error).__name__ == "OutOfMemoryError":
-                raise
-            reason = str(error).partition("\n")[0]
+            cause = _first(error)
+            if type(cause).__name__ == "OutOfMemoryError":
+                raise cause from None
+            reason = str(cause).partition("\n")[0] or type(cause).__name__
             raise TrainError(
                 f"speed.graph: this step cannot be recorded ({reason}); set speed.graph=False"
-            ) from error
+            ) from cause
         return own, repeat, {name: loss.detach() for name, loss in losses.items()}
 
     def _lr_to_device(self) -> None:
@@ -99,6 +100,13 @@ class RecordedStep:
             lr = group["lr"]
             if not (isinstance(lr, Tensor) and lr.device == self._iter.device):
                 group["lr"] = torch.tensor(float(lr), device=self._iter.device)
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return what went wrong first: ending a failed recording raises another error over it."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _tensor_fields(batch: Batch) -> list[str]:

@@ -224,6 +224,45 @@ def test_a_step_that_asks_the_device_is_refused_in_one_line():
         step(WARM_UP_STEPS, draw_batch(1, 8, 1, 2))
 
 
+class OutOfMemoryError(RuntimeError):
+    """Stands for torch's."""
+
+
+class _FailingRecorder(TapeRecorder):
+    """Fails as torch.cuda.graph does: ending the recording raises an error of its own over the real one."""
+
+    def __init__(self, cause):
+        super().__init__(list)
+        self.cause = cause
+
+    def record(self, work):
+        try:
+            raise self.cause
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture\n...")
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected", "message"),
+    [
+        (
+            RuntimeError("cannot read\nmore"),
+            TrainError,
+            r"^speed.graph: .* recorded \(cannot read\); set .*False$",
+        ),
+        (OutOfMemoryError("no 2 GiB left"), OutOfMemoryError, "^no 2 GiB left$"),
+    ],
+    ids=["error", "memory"],
+)
+def test_the_first_error_of_a_failed_recording_is_told(cause, expected, message):
+    optimizer = torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1, fused=True)
+    step = RecordedStep(lambda iter, batch: {}, optimizer, CPU, _FailingRecorder(cause))
+    for iter in range(WARM_UP_STEPS):
+        step(iter, draw_batch(1, 8, 1, 2))
+    with pytest.raises(expected, match=message):
+        step(WARM_UP_STEPS, draw_batch(1, 8, 1, 2))
+
+
 @pytest.mark.parametrize(
     "speeds", [(GRAPH, SpeedConfig()), (SpeedConfig(), GRAPH)], ids=["to plain", "to graph"]
 )
