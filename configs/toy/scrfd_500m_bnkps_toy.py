@@ -27,8 +27,8 @@ optimizer = dict(_delete_=True, type="AdamW", lr=0.003, weight_decay=0.01)
 lr_config = dict(
     _delete_=True, policy="CosineAnnealing", min_lr=3e-5, warmup="linear", warmup_iters=50, warmup_ratio=0.02
 )
-total_epochs = 21
+total_epochs = 26
 auto_scale_lr = dict(base_batch_size=8)
-checkpoint_config = dict(interval=7, max_keep_ckpts=1)
-evaluation = dict(interval=7, start=7)
+checkpoint_config = dict(interval=13, max_keep_ckpts=1)
+evaluation = dict(interval=13, start=13)
 log_config = dict(interval=50)

@@ -25,6 +25,7 @@ from mmdet.errors import ConfigError, DataError
 _SPLITS = ("train", "val")
 _EVENTS = ("0--Portrait", "1--Group", "2--Crowd", "3--Empty")
 _EVENT_SHARE = (0.35, 0.45, 0.1, 0.1)
+_FAR_SHARE = 0.05  # of the faces in crowds: so far away that they become ignore regions
 _MIN_FACE = 8.0  # shorter side in pixels; smaller ones become ignore regions
 
 
@@ -83,13 +84,15 @@ def _choose_spots(rng: RandomState, event: int, height: int, width: int) -> list
     num, low, high = (
         (1, 0.16, 0.34),
         (rng.randint(2, 7), 0.05, 0.16),
-        (rng.randint(10, 30), 0.012, 0.06),
+        (rng.randint(10, 30), 0.02, 0.06),
         (0, 0, 0),
     )[event]
     spots: list[np.ndarray] = []
     for _ in range(num):
         for _ in range(12):
             half = side * np.exp(rng.uniform(np.log(low), np.log(high))) if high else 0
+            if num >= 10 and rng.rand() < _FAR_SHARE:
+                half = 0.011 * side
             x, y = rng.uniform(0.4 * half, width - 0.4 * half), rng.uniform(0.6 * half, height - 0.4 * half)
             spot = np.array([x, y, half])
             if not any(_collide(spot, other) for other in spots):
