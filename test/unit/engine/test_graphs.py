@@ -28,21 +28,44 @@ CPU = torch.device("cpu")
 SLOTS = (8, 8, 8, 16, 8, 8, 16, 16, 16, 8, 16, 8)  # by iteration
 
 
+aten = torch.ops.aten
+FORBIDDEN = {  # they wait for the device
+    *(aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select),
+    *(aten._unique, aten._unique2, aten.unique_dim, aten.unique_consecutive),
+}
+INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
+
+
+def _has_mask(indices: list[Tensor | None]) -> bool:
+    return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in indices)
+
+
 class _Tape(TorchDispatchMode):
     """A stand-in for CUDA graphs on the CPU: it records operators and repeats them on the same memory.
 
-    What a graph forbids or forgets fails here, too: asking the device for a value while recording, a Python
-    number that was read once, state that moves to another tensor instead of changing in place.
+    Most of what a graph forbids or forgets fails here, too: asking the device for a value (`item`, `bool`),
+    shapes that depend on values (a mask as index, `unique`), host numbers copied into the step, a Python
+    number that was read once, state that moves to another tensor instead of changing in place. It cannot see
+    `tolist`, `numpy` and `cpu`, which on a CPU call no operator.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Any, tuple, dict, Any]] = []
+        self.on_host: set[int] = (
+            set()
+        )  # tensors made of Python numbers, and what was computed from them alone
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
-        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+        inputs = {
+            id(leaf) in self.on_host for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)
+        }
+        is_mask = func.overloadpacket in INDEXING and _has_mask(args[1])
+        if func.overloadpacket in FORBIDDEN or is_mask or len(inputs) == 2:
             raise RuntimeError("operation not permitted when stream is capturing")
         result = func(*args, **(kwargs or {}))
+        if func.overloadpacket is aten.lift_fresh or inputs == {True}:
+            self.on_host |= {id(leaf) for leaf in tree_leaves(result)}
         self.calls.append((func, args, kwargs or {}, result))
         return result
 
@@ -210,12 +233,33 @@ def test_a_bad_loss_in_a_recorded_step_names_its_iteration_and_changes_no_weight
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.net.parameters(), strict=True))
 
 
-def test_a_step_that_asks_the_device_is_refused_in_one_line():
+def put_by_mask(x):
+    x = x.clone()
+    x[x > 0] = x[x > 0]
+    return x.sum()
+
+
+PLANTS = {
+    "float": lambda x: x * float(x.sum()),
+    "bool": lambda x: x if x.sum() > 0 else -x,
+    "nonzero": lambda x: x.nonzero().sum(),
+    "mask": lambda x: x[x > 0],
+    "put by mask": put_by_mask,
+    "masked_select": lambda x: x.masked_select(x > 0),
+    "unique": lambda x: x.unique(),
+    "unique_consecutive": lambda x: x.unique_consecutive(),
+    "new tensor": lambda x: x + torch.tensor([1.0]),
+    "equal": lambda x: torch.full((), float(torch.equal(x, x))),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
+def test_a_step_that_a_card_cannot_record_is_refused_in_one_line(plant):
     layer = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, fused=True)
 
     def update(iter, batch):
-        return {"loss": torch.ones(()) * float(batch.images.sum())}
+        return {"loss": plant(batch.images).float().sum()}
 
     step = RecordedStep(update, optimizer, CPU, TapeRecorder(list))
     for iter in range(WARM_UP_STEPS):
