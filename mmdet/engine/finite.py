@@ -1,10 +1,10 @@
 """Stop at the first loss that is not finite, without asking the device at every step.
 
-`update` keeps the first bad iteration and its losses in tensors on the device, and makes the total loss
+`watch` keeps the first bad iteration and its losses in tensors on the device, and makes the total loss
 NaN from then on. NaN gradients reach all ranks through the gradient average, and `Precision.step` skips
 such a step, so no rank's weights change after the bad loss. `check`, called where the host waits for
 the device anyway (log lines, before a checkpoint or an evaluation), then ends every rank with one
-message that names the rank which started it. On a CPU `update` checks at once.
+message that names the rank which started it. On a CPU `remember`, after every step, checks at once.
 """
 
 import logging
@@ -46,30 +46,17 @@ class FiniteGuard:
         self._keys: tuple[str, ...] = ()
         self._names: dict[int, tuple[str, ...]] = {}
 
-    def update(self, iter: int, losses: dict[str, Tensor], names: Sequence[str] = ()) -> Tensor:
-        """Note the losses and return their sum, to be passed to `Precision.backward`: watch, then remember.
-
-        Args:
-            iter: number of this iteration.
-            losses: fp32 scalars on the device.
-            names: this rank's images of the batch, for the message.
-
-        Returns:
-            Scalar on the device; NaN, with NaN gradients, from the first bad loss on.
-
-        Raises:
-            TrainError: on a CPU, on every rank, at once. Elsewhere `check` raises it.
-        """
-        total = self.watch(iter, losses)
-        self.remember(iter, names)
-        return total
-
     def watch(self, iter: int | Tensor, losses: dict[str, Tensor]) -> Tensor:
-        """Do the device's part of `update`: its state changes in place, so a recorded step can repeat it.
+        """Note the losses; return their sum, to be passed to `Precision.backward`.
+
+        All state changes in place, so that a recorded step can repeat it.
 
         Args:
             iter: number of this iteration; an int64 scalar on the device in a recorded step.
-            losses: see `update`.
+            losses: fp32 scalars on the device.
+
+        Returns:
+            Scalar on the device; NaN, with NaN gradients, from the first bad loss on.
         """
         values = torch.stack([value.detach().float() for value in losses.values()])
         if not self._keys:
@@ -82,7 +69,11 @@ class FiniteGuard:
         return sum(losses.values(), start=torch.zeros((), device=self.device)) * poison
 
     def remember(self, iter: int, names: Sequence[str] = ()) -> None:
-        """Do the host's part of `update`: keep the names; on a CPU, look at the losses at once."""
+        """Keep the names of this rank's images, for the message; on a CPU, look at the losses at once.
+
+        Raises:
+            TrainError: on a CPU, on every rank. Elsewhere `check` raises it.
+        """
         self._names[iter] = tuple(names)
         if self.device.type == "cpu":
             self.check()

@@ -8,9 +8,10 @@
         precision.zero_grad()
         with precision.autocast():
             outputs = net(precision.cast_input(batch.images))
-        loss = guard.update(iter, criterion(outputs.float(), batch), batch.names)
-        precision.backward(loss)
+        losses = criterion(outputs.float(), batch)
+        precision.backward(guard.watch(iter, losses))      # their sum; NaN from the first bad one on
         precision.step(optimizer, cfg.grad_clip)
+        guard.remember(iter, batch.names)
 
 | level | model  | where casts happen        | what the optimizer updates | loss scale |
 |-------|--------|---------------------------|----------------------------|------------|

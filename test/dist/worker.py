@@ -61,7 +61,7 @@ def small_step(rows, level, dtype, seed=0, steps=3):
         precision.zero_grad()
         with precision.autocast():
             out = wrapped(precision.cast_input(images))
-        precision.backward(guard.update(iter, small_loss(out.float(), positive)))
+        precision.backward(guard.watch(iter, small_loss(out.float(), positive)))
         grads = [parameter.grad.clone() for parameter in net.parameters()]
         precision.step(optimizer, {"max_norm": 100})
     if level == "O2":
@@ -139,7 +139,8 @@ def bad_loss(info):
     guard = FiniteGuard(CPU, describe=lambda: "No checkpoint yet.")
     for iter in range(5):
         value = float("nan") if (iter, info.rank) == (3, 1) else 1.0
-        guard.update(iter, {"loss_cls": torch.tensor(value)}, names=(f"image{iter}_{info.rank}.jpg",))
+        guard.watch(iter, {"loss_cls": torch.tensor(value)})
+        guard.remember(iter, (f"image{iter}_{info.rank}.jpg",))
     return {}
 
 
@@ -157,7 +158,8 @@ def late_bad_loss(info):
         factor = float("nan") if (iter, info.rank) == (1, 1) else 1.0
         precision.zero_grad()
         loss = wrapped(precision.cast_input(images)).float().mean() * factor
-        precision.backward(guard.update(iter, {"loss_cls": loss}))
+        precision.backward(guard.watch(iter, {"loss_cls": loss}))
+        guard.remember(iter)
         precision.step(optimizer)
         states.append(precision.model_state_dict())
     try:

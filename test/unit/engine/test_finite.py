@@ -15,6 +15,13 @@ from mmdet.precision import Precision
 CPU = torch.device("cpu")
 
 
+def note(guard, iter, losses, names=()):
+    """Note one step's losses and return their sum, as the trainer does."""
+    total = guard.watch(iter, losses)
+    guard.remember(iter, names)
+    return total
+
+
 def losses(loss_cls, loss_bbox):
     return {"loss_cls": torch.tensor(loss_cls), "loss_bbox": torch.tensor(loss_bbox)}
 
@@ -31,16 +38,16 @@ def late_guard(monkeypatch):
 
 def test_finite_losses_add_up_and_pass():
     guard = FiniteGuard(CPU)
-    assert guard.update(0, losses(0.25, 0.5)).item() == 0.75
+    assert note(guard, 0, losses(0.25, 0.5)).item() == 0.75
     guard.check()
 
 
 def test_a_bad_loss_stops_a_cpu_run_at_once():
     guard = FiniteGuard(CPU, describe=lambda: "Last checkpoint: iter_40.pth")
-    guard.update(41, losses(0.25, 0.5), names=("a.jpg",))
+    note(guard, 41, losses(0.25, 0.5), names=("a.jpg",))
     message = r"^loss_bbox is nan at iter 42, rank 0 \(images: b.jpg, c.jpg\)\. Last checkpoint: iter_40.pth$"
     with pytest.raises(TrainError, match=message):
-        guard.update(42, losses(0.25, float("nan")), names=("b.jpg", "c.jpg"))
+        note(guard, 42, losses(0.25, float("nan")), names=("b.jpg", "c.jpg"))
 
 
 def test_inf_counts_and_long_lists_are_cut(caplog):
@@ -50,14 +57,14 @@ def test_inf_counts_and_long_lists_are_cut(caplog):
         caplog.at_level(logging.ERROR),
         pytest.raises(TrainError, match="loss_cls is inf .*7.jpg and 2 more"),
     ):
-        guard.update(7, losses(float("inf"), 1.0), names)
+        note(guard, 7, losses(float("inf"), 1.0), names)
     assert "9.jpg" in caplog.text and "loss_bbox" in caplog.text
 
 
 def test_the_first_bad_iteration_is_kept(late_guard):
-    late_guard.update(1, losses(1.0, 2.0), ("a.jpg",))
-    late_guard.update(2, losses(float("nan"), 2.0), ("b.jpg",))
-    assert late_guard.update(3, losses(1.0, float("inf")), ("c.jpg",)).isnan()
+    note(late_guard, 1, losses(1.0, 2.0), ("a.jpg",))
+    note(late_guard, 2, losses(float("nan"), 2.0), ("b.jpg",))
+    assert note(late_guard, 3, losses(1.0, float("inf")), ("c.jpg",)).isnan()
     with pytest.raises(TrainError, match=r"^loss_cls is nan at iter 2, rank 0 \(images: b.jpg\)"):
         late_guard.look()
 
@@ -75,7 +82,7 @@ def test_no_weight_changes_from_the_bad_loss_on(late_guard, level, dtype):
         precision.zero_grad()
         with precision.autocast():
             out = net(precision.cast_input(torch.ones(1, 3, 2, 2)))
-        precision.backward(late_guard.update(iter, {"loss_cls": out.float().mean() * factor}))
+        precision.backward(note(late_guard, iter, {"loss_cls": out.float().mean() * factor}))
         precision.step(optimizer)
         return precision.model_state_dict()
 
