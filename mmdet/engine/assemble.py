@@ -22,7 +22,6 @@ from mmdet.engine.finite import FiniteGuard
 from mmdet.engine.hooks import CheckpointHook, EMAHook
 from mmdet.engine.log_hook import LogHook
 from mmdet.engine.logger import RunLog
-from mmdet.engine.optim import build_optimizer
 from mmdet.engine.options import (
     TrainOptions,
     choose_lr,
@@ -32,18 +31,11 @@ from mmdet.engine.options import (
     read_config,
 )
 from mmdet.engine.schedule import Schedule
-from mmdet.engine.speed import (
-    check_speed,
-    choose_memory_format,
-    compile_network,
-    fuse_optimizer,
-    record_steps,
-    start_momentum,
-)
+from mmdet.engine.speed import check_speed, compile_network, record_steps
 from mmdet.engine.state import load_resumable, restore
+from mmdet.engine.step import build_step
 from mmdet.engine.trainer import Hook, Trainer
 from mmdet.errors import ConfigError
-from mmdet.precision import Precision
 
 
 def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer:
@@ -74,15 +66,9 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
     if cfg.load_from and resumed is None:
         load_weights(model, cfg.load_from)
-    memory_format = choose_memory_format(cfg.speed, device)
-    model = model.to(device, memory_format=memory_format)
-    precision = Precision(model, cfg.amp, device)
     optimizer_cfg = choose_lr(cfg, sampler.joint_batch_size, options.auto_scale_lr)
-    fused_cfg = fuse_optimizer(optimizer_cfg, cfg.speed)
-    optimizer = build_optimizer(precision.optimizer_params(), fused_cfg, cfg.amp.backend)
-    start_momentum(optimizer)
-    optimizer = precision.prepare(optimizer)
-    ema = WeightAverage(cfg.ema, precision.named_masters()) if cfg.ema else None
+    step = build_step(model, cfg, device, optimizer_cfg)
+    ema = WeightAverage(cfg.ema, step.precision.named_masters()) if cfg.ema else None
     net = wrap_ddp(model, device, cfg.sync_bn, find_unused=cfg.find_unused_parameters)
 
     saving = CheckpointHook(cfg.checkpoint)
@@ -95,10 +81,9 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
         cfg=cfg,
         net=compile_network(net, cfg.speed),
         criterion=build_criterion(cfg.model, cfg.train_cfg, mean_across_ranks),
-        precision=precision,
-        optimizer=optimizer,
+        **step._asdict(),
         schedule=Schedule(cfg.lr, optimizer_cfg["lr"], sampler.iters_per_epoch, cfg.total_epochs),
-        guard=FiniteGuard(device, precision, saving.describe),
+        guard=FiniteGuard(device, step.precision, saving.describe),
         make_loader=partial(
             build_loader,
             dataset,
@@ -120,10 +105,9 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
         classes=dataset.CLASSES,
         commit=read_commit(),
         ema=ema,
-        memory_format=memory_format,
         **finish,
     )
-    trainer.recorded = record_steps(trainer.update, optimizer, cfg.speed, device)
+    trainer.recorded = record_steps(trainer.update, step.optimizer, cfg.speed, device)
     if resumed is not None:
         restore(trainer, resumed)
     return trainer

@@ -1,6 +1,6 @@
 """The options under `speed` of a config file, which decide how a step is carried out, not what it computes.
 
-mmdet/engine/assemble.py calls these in the order in which they stand here; benchmarks do the same.
+mmdet/engine/assemble.py and, between, mmdet/engine/step.py call these in the order in which they stand here.
 """
 
 import shutil
@@ -35,8 +35,6 @@ def check_speed(cfg: RunConfig, device: torch.device, world_size: int = 1) -> No
         )
     if (speed.fused_optimizer or speed.graph) and cfg.optimizer.get("dampening"):
         raise ConfigError("speed: a fused optimizer starts with zero momentum; optimizer.dampening must be 0")
-    if (speed.fused_optimizer or speed.graph) and cfg.optimizer.get("foreach"):
-        raise ConfigError("speed: a fused optimizer excludes optimizer.foreach=True; remove one of them")
     if speed.fused_optimizer and not supports_fused_optimizer(device):
         raise ConfigError(
             f"speed.fused_optimizer does not work on device {device.type}; set it to False (amp.level='O2' "

@@ -13,10 +13,9 @@ from mmdet.config import RunConfig
 from mmdet.core.structures import Batch
 from mmdet.engine.finite import FiniteGuard
 from mmdet.engine.logger import RunLog
-from mmdet.engine.optim import build_optimizer
 from mmdet.engine.schedule import Schedule
+from mmdet.engine.step import build_step
 from mmdet.engine.trainer import Trainer
-from mmdet.precision import Precision
 from mmdet.precision.grads import step_and_put_back
 from mmdet.testing.ascend_ops import operators
 from mmdet.testing.audit import Recorder
@@ -58,21 +57,25 @@ class _GuardOfACard(FiniteGuard):
 
 
 def build_trainer(cfg: RunConfig, device: torch.device) -> Trainer:
-    """Return a trainer whose `train_step` is the real one, without data or files."""
-    model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).to(device)
-    precision = Precision(model, cfg.amp, device)
+    """Return a trainer whose `train_step` is the one of a card, without data or files.
+
+    Of cfg.speed, channels_last and fused_optimizer count; graph and compile hide a step's operators.
+    """
+    model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).train()
+    speed = replace(cfg.speed, channels_last=bool(cfg.speed.channels_last), compile=False, graph=False)
+    cfg = replace(cfg, speed=speed)
     optimizer_cfg = cfg.optimizer
-    if device.type == "cpu" and optimizer_cfg["type"] in ("SGD", "Adam", "AdamW", "RMSprop"):
+    has_foreach = optimizer_cfg["type"] in ("SGD", "Adam", "AdamW", "RMSprop")
+    if device.type == "cpu" and has_foreach and not speed.fused_optimizer:
         optimizer_cfg = {**optimizer_cfg, "foreach": True}  # torch's choice on a card
-    optimizer = precision.prepare(build_optimizer(precision.optimizer_params(), optimizer_cfg))
+    step = build_step(model, cfg, device, optimizer_cfg)
     return Trainer(
         cfg=cfg,
-        net=model.train(),
+        net=model,
         criterion=build_criterion(cfg.model, cfg.train_cfg),
-        precision=precision,
-        optimizer=optimizer,
+        **step._asdict(),
         schedule=Schedule(cfg.lr, cfg.optimizer["lr"], ITERS_PER_EPOCH, cfg.total_epochs),
-        guard=_GuardOfACard(device, precision),
+        guard=_GuardOfACard(device, step.precision),
         make_loader=_no_loader,
         hooks=[],
         log=RunLog(rank=0),

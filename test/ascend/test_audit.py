@@ -85,6 +85,30 @@ def test_a_training_step_has_nothing_a_card_dislikes(level):
     assert len(recorder.calls) > 500  # forward, targets, losses, backward and optimizer were seen
 
 
+@pytest.mark.parametrize(
+    ("options", "is_last", "is_fused"),
+    [
+        ([], False, False),  # a card's choice on a CPU, too
+        (["speed.graph=True", "speed.compile=True"], False, False),
+        (["speed.channels_last=True"], True, False),
+        (["speed.fused_optimizer=True"], False, True),
+    ],
+    ids=str,
+)
+def test_the_audited_step_is_carried_out_as_the_config_says(options, is_last, is_fused):
+    trainer = build_trainer(load_config(REPO / SMALL, options), CPU)
+    trainer.log.close()
+    order = torch.channels_last if is_last else torch.contiguous_format
+    assert trainer.memory_format == order
+    kernels = [p for p in trainer.net.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert kernels and all(kernel.is_contiguous(memory_format=order) for kernel in kernels)
+    (group,) = trainer.optimizer.param_groups
+    assert (bool(group["fused"]), bool(group["foreach"])) == (is_fused, not is_fused)
+    has_momentum = {"momentum_buffer" in trainer.optimizer.state[p] for p in group["params"]}
+    assert has_momentum == {is_fused}  # zeros from the start
+    trainer.train_step(draw_batch(1, 64, 2, 8))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_passes(config):
