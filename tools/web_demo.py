@@ -4,12 +4,15 @@ python tools/web_demo.py model.onnx --examples photos/
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet.errors import run_cli
+
+LARGEST_PICTURE = 150_000_000  # pixels, 450 MB decoded; a small file can state many more
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,9 +32,12 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST_PICTURE))  # read by the import of cv2
+    from mmdet.datasets.images import quiet_opencv
     from mmdet.deploy import SCRFD
     from mmdet.deploy.web.server import make_server
 
+    quiet_opencv()
     detector = SCRFD(args.model, provider=args.provider)
     detector.prepare(input_size=tuple(args.input_size) if args.input_size else None, det_thresh=args.thr)
     server = make_server(detector, args.host, args.port, args.examples)

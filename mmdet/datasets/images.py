@@ -1,5 +1,6 @@
 """Read an image file as 8-bit BGR, whatever is inside."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,20 @@ from mmdet.errors import DataError
 
 class UnreadableImageError(DataError):
     """An image file that is missing or cannot be decoded."""
+
+
+class TooManyPixelsError(UnreadableImageError):
+    """An image file whose header states more pixels than OpenCV is allowed to decode."""
+
+
+def quiet_opencv() -> None:
+    """Keep remarks of OpenCV and of FFmpeg in it from stderr; what fails is raised, and told in one line.
+
+    To be called before the first video is opened. libpng writes its remarks past this.
+    """
+    in_opencv_5 = getattr(cv2.utils, "logging", cv2)
+    in_opencv_5.setLogLevel(0)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 def read_image(path: str | Path, label_hw: tuple[int, int] | None = None) -> np.ndarray:
@@ -47,8 +62,12 @@ def decode_image(data: np.ndarray, name: str) -> np.ndarray:
 
     Raises:
         UnreadableImageError: "<name> is empty" or "<name> cannot be decoded".
+        TooManyPixelsError: more than 2^30 pixels, or OPENCV_IO_MAX_IMAGE_PIXELS of the environment.
     """
-    image = _decode(data, cv2.IMREAD_COLOR)
+    try:
+        image = _decode(data, cv2.IMREAD_COLOR)
+    except TooManyPixelsError:
+        raise TooManyPixelsError(f"{name} has too many pixels to be decoded") from None
     if image is None:
         raise UnreadableImageError(f"{name} {'cannot be decoded' if len(data) else 'is empty'}")
     return image
@@ -81,5 +100,7 @@ def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
 def _decode(data: np.ndarray, flags: int) -> np.ndarray | None:
     try:
         return cv2.imdecode(data, flags)
-    except cv2.error:  # empty buffer, or a size beyond OpenCV's limit
+    except cv2.error as error:  # empty buffer, or a size beyond OpenCV's limit
+        if "CV_IO_MAX_IMAGE" in str(error):
+            raise TooManyPixelsError(str(error)) from None
         return None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from mmdet.datasets.images import TooManyPixelsError
 from mmdet.deploy.inputs import IMAGES, decode_complete
 from mmdet.deploy.ort_detector import SCRFD
 from mmdet.deploy.writers import to_plain
@@ -64,13 +65,13 @@ class App:
             query: "threshold": lowest score (default: LOWEST_SCORE); "two_scale": "1" for a second look.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: it cannot be read, or states more pixels than tools/web_demo.py allows.
             ConfigError: the threshold is no number from 0 to 1.
         """
         threshold = _read_threshold(query.get("threshold", LOWEST_SCORE))
         two_scale = query.get("two_scale") == "1"
-        image = decode_complete(data, "the picture")
-        with self.lock:
+        with self.lock:  # around decoding, too: its pixels are most of the memory a request needs
+            image = decode_complete(data, "the picture")
             started = time.perf_counter()
             (found,) = self.detector.predict([image], 1, threshold, two_scale=two_scale)
             time_ms = 1000 * (time.perf_counter() - started)
@@ -139,7 +140,9 @@ class Handler(BaseHTTPRequestHandler):
         try:
             found = self.app.detect(self.rfile.read(int(length)), query)
         except MMDetError as error:
-            self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+            is_large = isinstance(error, TooManyPixelsError)
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if is_large else HTTPStatus.BAD_REQUEST
+            self._send_json(status, {"error": str(error)})
             return
         self._send_json(HTTPStatus.OK, found)
 

@@ -2,10 +2,15 @@
 
 import http.client
 import json
+import re
+import struct
 import subprocess
 import sys
 import threading
+import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -195,3 +200,53 @@ def test_moving_the_threshold_on_the_page_is_detecting_anew(serve, shared):
     assert len(found) > len(drawn) == len(bboxes) > 50
     np.testing.assert_allclose([[*face["bbox"], face["score"]] for face in drawn], bboxes, atol=0.01)
     np.testing.assert_allclose([face["kps"] for face in drawn], kps, atol=0.01)
+
+
+def png_of_zeros(height, width):
+    """Return a gray PNG, one bit per pixel: a small file of any number of pixels."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(height * (1 + -(-width // 8))))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def test_a_small_file_of_many_pixels_is_413_and_never_decoded(repo, spots):
+    command = [sys.executable, "tools/web_demo.py", str(spots), "--port", "0", "--provider", "cpu"]
+    with subprocess.Popen(command, cwd=repo, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            port = int(process.stdout.readline().split()[1].rpartition(":")[2])
+            answers = []
+            for side in (20_000, 200):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+                connection.request("POST", "/detect", png_of_zeros(side, side))
+                answer = connection.getresponse()
+                answers.append((answer.status, json.loads(answer.read())))
+                connection.close()
+            status = Path(f"/proc/{process.pid}/status").read_text() if sys.platform == "linux" else ""
+        finally:
+            process.terminate()
+    assert answers[0] == (413, {"error": "the picture has too many pixels to be decoded"})
+    assert answers[1][0] == 200 and (answers[1][1]["width"], answers[1][1]["height"]) == (200, 200)
+    assert not status or int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) < 1_000_000  # 2.5 GB if decoded
+
+
+def test_pictures_are_decoded_one_at_a_time(serve, monkeypatch):
+    inside, most = [0], [0]
+    decode = web.decode_complete
+
+    def slow(data, name):
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.02)
+        inside[0] -= 1
+        return decode(data, name)
+
+    monkeypatch.setattr(web, "decode_complete", slow)
+    ask = serve(StandIn())
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: ask("POST", "/detect", picture()), range(6)))
+    assert [answer[0] for answer in answers] == [200] * 6
+    assert most[0] == 1
