@@ -136,6 +136,7 @@ function listen() {
 
 // ?example=NAME&threshold=T opens an example at once: a link that shows something.
 async function start() {
+  listen();  // first, so that nothing below can leave a page that does not react
   const about = await (await fetch("about")).json();
   find("about").textContent = `${about.model}, input ${about.input}, ${about.provider}`;
   const query = new URLSearchParams(location.search);
@@ -148,7 +149,6 @@ async function start() {
     image.addEventListener("click", () => showExample(name));
     find("examples").append(image);
   }
-  listen();
   draw();
   if (query.has("example")) await showExample(query.get("example"));
 }

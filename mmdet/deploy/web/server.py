@@ -25,6 +25,7 @@ from mmdet.errors import ConfigError, DataError, DeviceError, MMDetError
 
 LOWEST_SCORE = 0.1  # of the faces sent to the page; its slider begins here
 LARGEST_UPLOAD = 64 << 20  # bytes
+MAX_DIGITS = 11  # of a Content-Length
 LARGEST_DISCARDED = 1 << 30  # of a body that is refused; then the connection is closed
 HERE = Path(__file__).parent
 STATIC = {
@@ -52,8 +53,7 @@ class App:
         self.detector, self.lock = detector, threading.Lock()
         self.examples: dict[str, Path] = {}
         if examples is not None:
-            files = sorted(examples.iterdir()) if examples.is_dir() else []
-            self.examples = {file.name: file for file in files if file.suffix.lower() in IMAGES}
+            self.examples = {file.name: file for file in _find_pictures(examples)}
             if not self.examples:
                 raise DataError(f"--examples {examples}: no folder with pictures")
 
@@ -78,6 +78,13 @@ class App:
         height, width = image.shape[:2]
         faces = to_plain(found, self.detector.classes)
         return {"width": width, "height": height, "time_ms": round(time_ms, 1), "faces": faces}
+
+    def read_example(self, name: str) -> bytes | None:
+        """Return the bytes of an example; None if there is none, or no more."""
+        try:
+            return self.examples[name].read_bytes() if name in self.examples else None
+        except OSError:
+            return None
 
     def about(self) -> dict[str, Any]:
         """Return what the page says about the model."""
@@ -112,9 +119,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, (HERE / name).read_bytes(), kind)
         elif path == "/about":
             self._send_json(HTTPStatus.OK, self.app.about())
-        elif path.removeprefix("/examples/") in self.app.examples:
-            file = self.app.examples[path.removeprefix("/examples/")]
-            self._send(HTTPStatus.OK, file.read_bytes(), "application/octet-stream")
+        elif (data := self.app.read_example(path.removeprefix("/examples/"))) is not None:
+            self._send(HTTPStatus.OK, data, "application/octet-stream")
         else:
             self._send_json(HTTPStatus.NOT_FOUND, {"error": f"{path}: nothing there"})
 
@@ -122,18 +128,21 @@ class Handler(BaseHTTPRequestHandler):
         """Detect the faces of the picture in the body."""
         url = urlsplit(self.path)
         length = self.headers.get("Content-Length", "")
+        is_length = length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS
         refused = None
         if url.path != "/detect":
             refused = HTTPStatus.NOT_FOUND, f"{url.path}: nothing there; pictures go to /detect"
-        elif not length.isdigit():
+        elif not length:
             refused = HTTPStatus.LENGTH_REQUIRED, "the request has no Content-Length"
+        elif not is_length:
+            refused = HTTPStatus.BAD_REQUEST, f"Content-Length: {length[:20]}: a number of bytes is expected"
         elif int(length) > LARGEST_UPLOAD:
             reason = (
                 f"the picture has {int(length) / 2**20:.1f} MiB, at most {LARGEST_UPLOAD / 2**20:g} are taken"
             )
             refused = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason
         if refused is not None:
-            self._discard(int(length) if length.isdigit() else 0)
+            self._discard(int(length) if is_length else 0)
             self._send_json(refused[0], {"error": refused[1]})
             return
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
@@ -166,6 +175,17 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+def _find_pictures(folder: Path) -> list[Path]:
+    """Return the picture files whose names can stand in an address."""
+    try:
+        files = [
+            file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGES and file.is_file()
+        ]
+    except OSError as error:
+        raise DataError(f"--examples {folder}: {error.strerror or error}") from None
+    return [file for file in files if not any(0xD800 <= ord(letter) < 0xE000 for letter in file.name)]
 
 
 def _read_threshold(value: str | float) -> float:

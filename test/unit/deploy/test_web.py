@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import re
 import struct
 import subprocess
@@ -250,3 +251,24 @@ def test_pictures_are_decoded_one_at_a_time(serve, monkeypatch):
         answers = list(pool.map(lambda _: ask("POST", "/detect", picture()), range(6)))
     assert [answer[0] for answer in answers] == [200] * 6
     assert most[0] == 1
+
+
+def test_a_folder_a_deleted_file_and_a_strange_name_among_the_examples(serve, tmp_path):
+    for name in (b"a.png", b"b.png", "Gr\u00fc\u00dfe.png".encode(), b"latin\xff.png"):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(picture())
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
+    ask = serve(StandIn(), tmp_path)
+    assert ask("GET", "/about")[2]["examples"] == ["Gr\u00fc\u00dfe.png", "a.png", "b.png"]
+    (tmp_path / "b.png").unlink()
+    assert ask("GET", "/examples/b.png")[::2] == (404, {"error": "/examples/b.png: nothing there"})
+    assert ask("GET", "/examples/Gr%C3%BC%C3%9Fe.png")[::2] == (200, picture())
+    with pytest.raises(DataError, match=r"--examples .*none: No such file or directory"):
+        web.make_server(StandIn(), "127.0.0.1", 0, tmp_path / "none")
+
+
+@pytest.mark.parametrize("length", ["-5", "abc", "\u00b2", "9" * 12, "9" * 5000, "1e3", "+7"])
+def test_a_content_length_that_is_none_is_400(serve, length):
+    status, _, answer = serve(StandIn())("POST", "/detect", b"", {"Content-Length": length})
+    expected = f"Content-Length: {length[:20]}: a number of bytes is expected"
+    assert (status, answer) == (400, {"error": expected})
