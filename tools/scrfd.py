@@ -4,6 +4,7 @@
     python tools/scrfd.py model.onnx a.jpg 'b/*.png' film.mp4 > faces.jsonl
 
 Exit code 0: at least one picture was read; those that could not be are listed on standard error.
+130: Ctrl-C ended it early; a camera is ended so, with 0. An unfinished file is called NAME.part.SUFFIX.
 """
 
 import argparse
@@ -25,8 +26,8 @@ def parse_args() -> argparse.Namespace:
     add("--out", type=Path, metavar="DIR", help="folder for the results (default: JSON lines to stdout)")
     add("--format", default="json", metavar="F", help="json, txt or widerface (default: json)")
     add("--draw", action="store_true", help="also write pictures and videos with the faces drawn in")
-    add("--thr", type=float, default=0.5, metavar="T", help="lowest score (default: 0.5)")
-    add("--nms", type=float, default=0.4, metavar="T", help="largest overlap of two faces (default: 0.4)")
+    add("--thr", type=float, metavar="T", help="lowest score (default: 0.5)")
+    add("--nms", type=float, metavar="T", help="largest overlap of two faces (default: 0.4)")
     add("--input-size", type=int, nargs=2, metavar=("W", "H"),
         help="pictures are fitted into it (default: 640 640, or the model's own)")  # fmt: skip
     add(
@@ -42,11 +43,11 @@ def parse_args() -> argparse.Namespace:
     add("--provider", default="auto", metavar="P", help="auto, cpu, or an accelerator's (default: auto)")
     add("--device-id", type=int, default=0, metavar="N", help="of the accelerator (default: 0)")
     add("--threads", type=int, default=0, metavar="N", help="cores to use on the CPU (0: all)")
-    add("--quiet", action="store_true", help="no progress, no summary")
+    add("--quiet", action="store_true", help="no progress, no summary; only the number of skipped files")
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     args = parse_args()
     from mmdet.deploy.ort_detector import SCRFD
     from mmdet.deploy.run import RunOptions, detect_inputs, tune_process
@@ -67,8 +68,9 @@ def main() -> None:
     tune_process()
     detector = SCRFD(args.model, provider=args.provider, threads=args.threads, device_id=args.device_id)
     summary = detect_inputs(detector, args.inputs, options)
-    if not args.quiet:
-        print("\n".join(summary.lines()), file=sys.stderr)
+    for line in summary.quiet_lines() if args.quiet else summary.lines():
+        print(line, file=sys.stderr)
+    return summary.exit_code
 
 
 if __name__ == "__main__":

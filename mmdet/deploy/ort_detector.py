@@ -100,7 +100,7 @@ class SCRFD:
                     "%s has a fixed input of %dx%d; input_size is not used", self.model.name, *fixed[::-1]
                 )
             else:
-                self.input_hw = self._check_size(input_size)
+                self.input_hw = self.check_size(input_size)
 
     def detect(
         self,
@@ -157,7 +157,7 @@ class SCRFD:
     ) -> list[Faces]:
         """Return what `detect_batch` does as `Faces`, which also say the class."""
         thresh = self.det_thresh if thresh is None else thresh
-        input_hw = self.input_hw if input_size is None else self._check_size(input_size)
+        input_hw = self.input_hw if input_size is None else self.check_size(input_size)
 
         def find(first: int, last: int) -> list[Faces]:
             pixels = [_pixels(image, first + i) for i, image in enumerate(images[first:last])]
@@ -236,14 +236,25 @@ class SCRFD:
             faces = concatenate([found for _, found in parts])
         return [faces.take(np.flatnonzero(image == number)) for number in range(num)]
 
-    def _check_size(self, input_size: Sequence[int]) -> tuple[int, int]:
-        """Return height and width of a width and height; refuse what the graph cannot take."""
+    def check_size(self, input_size: Sequence[int]) -> tuple[int, int]:
+        """Return height and width of a width and height.
+
+        Raises:
+            ConfigError: the graph, or the decoding of its outputs, cannot take this size.
+        """
         width, height = input_size
         if min(width, height) < 1:
             raise ConfigError(f"input_size {width}x{height}: both must be positive")
-        if self.model.fixed_hw not in (None, (height, width)):
-            fixed = "x".join(map(str, self.model.fixed_hw[::-1]))  # type: ignore[index]
-            raise ConfigError(f"{self.model.name} has a fixed input of {fixed}, not {width}x{height}")
+        fixed = self.model.fixed_hw
+        if fixed not in (None, (height, width)):
+            wanted = "x".join(map(str, fixed[::-1]))  # type: ignore[index]
+            raise ConfigError(f"{self.model.name} has a fixed input of {wanted}, not {width}x{height}")
+        multiple = max(self.model.description.strides)
+        near = [max(round(side / multiple), 1) * multiple for side in (width, height)]
+        if fixed is None and near != [width, height]:
+            raise ConfigError(
+                f"input_size {width}x{height}: give multiples of {multiple}, for example {near[0]}x{near[1]}"
+            )
         return height, width
 
 

@@ -11,47 +11,65 @@ import numpy as np
 
 from mmdet.deploy.decode import Faces
 from mmdet.deploy.draw import draw_faces
-from mmdet.deploy.inputs import Picture
+from mmdet.deploy.inputs import DRAWN, Picture, is_utf8
+from mmdet.deploy.outputs import RESULTS, Outputs
 from mmdet.errors import DataError
 
 FORMATS = ("json", "txt", "widerface")
-RESULTS = "detections.jsonl"
+FREE_BOX = (len(DRAWN) + 8).to_bytes(4, "big") + b"free" + DRAWN  # at the end of an mp4; players pass over it
 
 
 class Writer:
     """Takes one picture after the other; a context manager, so that files are closed.
 
+    Nothing is written before the first picture comes. One file for many pictures, detections.jsonl or a
+    video, is NAME.part.SUFFIX until it is complete, so that it never replaces an earlier one half done.
+
     Args:
-        out: folder; None: JSON lines on standard output, and nothing else.
-        file_format: "json": one detections.jsonl; "txt": NAME.txt per picture with a line
+        outputs: the names of the files; None: JSON lines on standard output, and nothing else. Formats:
+            "json": one detections.jsonl; "txt": NAME.txt per picture with a line
             "x1 y1 x2 y2 score [x y ...]" per face; "widerface": EVENT/NAME.txt as its evaluation reads.
-        draw: also write pictures, or videos, with the faces drawn in.
         classes: names.
+
+    Attributes:
+        source: the video or the camera that is read.
+        rate: frames per second of the video to be drawn.
+        is_complete: whether closing gives detections.jsonl and the video their names.
     """
 
-    def __init__(self, out: Path | None, file_format: str, draw: bool, classes: tuple[str, ...]) -> None:
-        self.out, self.draw, self.classes = out, draw, classes
+    def __init__(self, outputs: Outputs | None, classes: tuple[str, ...]) -> None:
+        self.outputs, self.classes = outputs, classes
+        file_format = "json" if outputs is None else outputs.file_format
         self.write_one: Callable[[Picture, Faces], None] = getattr(self, f"_write_{file_format}")
-        self.stream: TextIO | None = None
-        self.video: tuple[str, cv2.VideoWriter] | None = None
+        self.stream: TextIO | None = sys.stdout if outputs is None else None
+        self.video: tuple[str, Path, cv2.VideoWriter] | None = None
+        self.source: str | int | None = None
         self.rate = 25.0
-        try:
-            if out is not None:
-                out.mkdir(parents=True, exist_ok=True)
-            if file_format == "json":
-                self.stream = sys.stdout if out is None else open(out / RESULTS, "w", encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"{out}: cannot be written ({error.strerror or error})") from None
+        self.is_complete = True
 
     def __enter__(self) -> "Writer":
         """Return self."""
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         """Close what is open."""
+        self.is_complete = self.is_complete and kind is None
         if self.stream is not None and self.stream is not sys.stdout:
             self.stream.close()
+            if self.is_complete:
+                Path(self.stream.name).replace(self._outputs.out / RESULTS)
         self._close_video()
+
+    @property
+    def _outputs(self) -> Outputs:
+        assert self.outputs is not None
+        return self.outputs
+
+    @property
+    def parts(self) -> list[Path]:
+        """Return the files that are not complete yet."""
+        parts = [Path(self.stream.name)] if self.stream not in (None, sys.stdout) else []
+        return parts + ([_part(self.video[1])] if self.video is not None else [])
 
     def add(self, picture: Picture, found: Faces) -> None:
         """Write the faces of one picture.
@@ -61,7 +79,7 @@ class Writer:
         """
         try:
             self.write_one(picture, found)
-            if self.draw:
+            if self.outputs is not None and self.outputs.draw:
                 drawn = draw_faces(picture.image, found, self.classes)
                 if picture.frame is None:
                     self._write_picture(picture, drawn)
@@ -71,11 +89,12 @@ class Writer:
             raise
         except OSError as error:
             raise DataError(
-                f"{error.filename or self.out}: cannot be written ({error.strerror or error})"
+                f"{error.filename or self._outputs.out}: cannot be written ({error.strerror or error})"
             ) from None
 
     def _write_json(self, picture: Picture, found: Faces) -> None:
-        assert self.stream is not None
+        if self.stream is None:
+            self.stream = open(_create_folder(_part(self._outputs.out / RESULTS)), "w", encoding="utf-8")
         self.stream.write(json.dumps(to_record(picture, found, self.classes)) + "\n")
         self.stream.flush()
 
@@ -90,47 +109,60 @@ class Writer:
             " ".join([*(f"{v:.2f}" for v in bbox), f"{score:.5f}", *(f"{v:.2f}" for v in kps)])
             for (*bbox, score), kps in zip(rows, points, strict=True)
         ]
-        path = self._path(picture, ".txt")
+        path = _create_folder(self._outputs.text(picture.name, picture.frame))
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def _write_widerface(self, picture: Picture, found: Faces) -> None:
-        from mmdet.evaluation.wider_files import split_name, write_predictions  # scipy, for this format only
+        from mmdet.evaluation.wider_files import write_predictions  # scipy, for this format only
 
-        assert self.out is not None
-        event, name = split_name(Path(picture.name).as_posix())
+        event, name = self._outputs.widerface(picture.name, picture.frame)
         rows = found.bboxes[found.labels == 0].copy()
         rows[:, 2:4] -= rows[:, :2]
-        write_predictions(
-            {event: {name if picture.frame is None else f"{name}_{picture.frame:06d}": rows}}, self.out
-        )
+        write_predictions({event: {name: rows}}, self._outputs.out)
 
     def _write_picture(self, picture: Picture, drawn: np.ndarray) -> None:
-        path = self._path(picture, "" if Path(picture.name).suffix.lower() in (".jpg", ".jpeg") else ".jpg")
-        path.write_bytes(cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+        path = _create_folder(self._outputs.drawn(picture.name, is_frame=False))
+        jpeg = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+        path.write_bytes(mark_jpeg(jpeg))
 
     def _write_frame(self, picture: Picture, drawn: np.ndarray) -> None:
-        if self.video is None or self.video[0] != picture.path:
+        if self.video is None or self.video[0] != picture.name:
             self._close_video()
-            assert self.out is not None
-            path = self.out / f"{Path(picture.name).stem.replace(' ', '_')}_faces.mp4"
-            size = drawn.shape[1::-1]
-            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), self.rate, size)
+            path = self._outputs.drawn(picture.name, is_frame=True)
+            part = str(_create_folder(_part(path)))
+            if not is_utf8(part):
+                raise DataError(f"{part!r}: a video's name must be valid UTF-8; rename the folder")
+            writer = cv2.VideoWriter(part, cv2.VideoWriter_fourcc(*"mp4v"), self.rate, drawn.shape[1::-1])
             if not writer.isOpened():
                 raise DataError(f"{path}: this OpenCV cannot write mp4 video; run without --draw")
-            self.video = (picture.path, writer)
-        self.video[1].write(drawn)
-
-    def _path(self, picture: Picture, suffix: str) -> Path:
-        assert self.out is not None
-        frame = "" if picture.frame is None else f"_{picture.frame:06d}"
-        path = self.out / f"{picture.name}{frame}{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+            self.video = (picture.name, path, writer)
+        self.video[2].write(drawn)
 
     def _close_video(self) -> None:
         if self.video is not None:
-            self.video[1].release()
+            _, path, writer = self.video
             self.video = None
+            writer.release()
+            with _part(path).open("ab") as file:
+                file.write(FREE_BOX)
+            if self.is_complete:
+                _part(path).replace(path)
+
+
+def mark_jpeg(data: bytes) -> bytes:
+    """Return a JPEG with a comment that it was drawn, after its JFIF header."""
+    end = 4 + int.from_bytes(data[4:6], "big") if data[2:4] == b"\xff\xe0" else 2  # the length counts itself
+    return data[:end] + b"\xff\xfe" + (len(DRAWN) + 2).to_bytes(2, "big") + DRAWN + data[end:]
+
+
+def _part(path: Path) -> Path:
+    """Return the name that a file has until it is complete; the suffix stays, for OpenCV."""
+    return path.with_name(f"{path.stem}.part{path.suffix}")
+
+
+def _create_folder(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def to_record(picture: Picture, found: Faces, classes: tuple[str, ...]) -> dict[str, Any]:

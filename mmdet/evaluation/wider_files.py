@@ -125,7 +125,7 @@ def read_predictions(folder: str | Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _read_prediction(path: Path) -> np.ndarray:
-    _, _, rest = path.read_text(encoding="utf-8").partition("\n")
+    _, _, rest = path.read_text(encoding="utf-8", errors="surrogateescape").partition("\n")
     count, _, body = rest.partition("\n")
     try:
         values = list(map(float, body.split()))
@@ -144,4 +144,5 @@ def write_predictions(predictions: Predictions, folder: str | Path) -> None:
         for name, rows in images.items():
             lines = [f"{event}/{name}.jpg", str(len(rows))]
             lines += ["{:.5f} {:.5f} {:.5f} {:.5f} {:g}".format(*row) for row in np.asarray(rows).tolist()]
-            (event_dir / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            text = "\n".join(lines) + "\n"
+            (event_dir / f"{name}.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
