@@ -19,18 +19,10 @@ from mmdet.device import DEVICE_CHOICES, device_summary, peak_memory_mib, pick_d
 from mmdet.engine.finite import FiniteGuard
 from mmdet.engine.graphs import WARM_UP_STEPS
 from mmdet.engine.logger import RunLog
-from mmdet.engine.optim import build_optimizer
 from mmdet.engine.schedule import Schedule
-from mmdet.engine.speed import (
-    check_speed,
-    choose_memory_format,
-    compile_network,
-    fuse_optimizer,
-    record_steps,
-    start_momentum,
-)
+from mmdet.engine.speed import check_speed, compile_network, record_steps
+from mmdet.engine.step import build_step
 from mmdet.engine.trainer import Trainer
-from mmdet.precision import Precision
 from mmdet.precision.levels import DTYPES
 from mmdet.threads import let_threads_sleep
 
@@ -223,23 +215,17 @@ def _on_meta(cfg: RunConfig) -> torch.nn.Module:
 
 def make_trainer(cfg: RunConfig, device: torch.device) -> Trainer:
     """Return the trainer of a config without data, hooks or files, put together as for a run."""
-    memory_format = choose_memory_format(cfg.speed, device)
-    model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).to(device, memory_format=memory_format)
-    precision = Precision(model.train(), cfg.amp, device)
-    optimizer_cfg = fuse_optimizer(cfg.optimizer, cfg.speed)
-    optimizer = build_optimizer(precision.optimizer_params(), optimizer_cfg, cfg.amp.backend)
-    start_momentum(optimizer)
-    optimizer = precision.prepare(optimizer)
+    model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).train()
+    step = build_step(model, cfg, device, cfg.optimizer)
     log = RunLog(rank=0)
     log.close()
     trainer = Trainer(
         cfg=cfg,
         net=compile_network(model, cfg.speed),
         criterion=build_criterion(cfg.model, cfg.train_cfg),
-        precision=precision,
-        optimizer=optimizer,
+        **step._asdict(),
         schedule=Schedule(cfg.lr, cfg.optimizer["lr"], 1000, cfg.total_epochs),
-        guard=FiniteGuard(device, precision),
+        guard=FiniteGuard(device, step.precision),
         make_loader=_no_loader,
         hooks=[],
         log=log,
@@ -248,9 +234,8 @@ def make_trainer(cfg: RunConfig, device: torch.device) -> Trainer:
         iters_per_epoch=1000,
         total_iters=1000,
         batch_size=1,
-        memory_format=memory_format,
     )
-    trainer.recorded = record_steps(trainer.update, optimizer, cfg.speed, device)
+    trainer.recorded = record_steps(trainer.update, step.optimizer, cfg.speed, device)
     return trainer
 
 

@@ -102,6 +102,7 @@ class AnchorGenerator:
             )
         if not self.strides or not self.ratios or not self.scales:
             raise ConfigError("anchor_generator needs at least one stride, one ratio and one scale.")
+        self._level_whs = tuple(self._anchor_whs(base_size) for base_size in self.base_sizes)
 
     @property
     def num_anchors_per_cell(self) -> int:
@@ -113,8 +114,7 @@ class AnchorGenerator:
         if len(level_sizes_hw) != len(self.strides):
             raise ValueError(f"{len(level_sizes_hw)} feature maps for strides {self.strides}")
         sizes = tuple((int(h), int(w)) for h, w in level_sizes_hw)
-        whs = tuple(self._anchor_whs(base_size) for base_size in self.base_sizes)
-        return _make_grid(self.strides, sizes, whs, str(device))
+        return _make_grid(self.strides, sizes, self._level_whs, str(device))
 
     def _anchor_whs(self, base_size: float) -> tuple[tuple[float, float], ...]:
         """Return width and height of each anchor of a cell, computed in fp32 as the reference does."""
