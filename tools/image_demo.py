@@ -28,8 +28,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmdet.datasets.images import read_image
+    from mmdet.datasets.images import quiet_opencv, read_image
 
+    quiet_opencv()
     image = read_image(args.image)
     import cv2
 

@@ -33,8 +33,11 @@ done
 [ -d "$(dirname "$out")" ] || fail "$(dirname "$out"): no such folder"
 
 # What the file itself says: opset, input name, and whether its shape agrees with the one asked for.
+python=${PYTHON:-python3}
+"$python" -c 'import cv2, numpy, onnx' 2>/dev/null || \
+  fail "$python cannot import numpy, cv2 and onnx; set PYTHON=/path/to/python of an environment that has them"
 here=$(cd "$(dirname "$0")/.." && pwd)
-input=$(PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-python3}" -m mmdet.deploy.om_check \
+input=$(PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" "$python" -m mmdet.deploy.om_check \
         "$model" "$batch" "$height" "$width") || exit 2
 
 if [ -z "$soc" ]; then

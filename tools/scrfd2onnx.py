@@ -39,6 +39,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if len(args.shape) > 2:
         raise ConfigError(f"--shape {' '.join(map(str, args.shape))}: one or two numbers")
+    if args.output_file is not None and not args.output_file.lower().endswith(".onnx"):
+        raise ConfigError(f"--output-file {args.output_file}: give a name that ends in .onnx")
     return args
 
 

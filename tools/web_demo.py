@@ -35,8 +35,12 @@ def main() -> None:
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST_PICTURE))  # read by the import of cv2
     from mmdet.datasets.images import quiet_opencv
     from mmdet.deploy import SCRFD
+    from mmdet.deploy.checks import check_count, check_fraction
     from mmdet.deploy.web.server import make_server
 
+    check_fraction("--thr", args.thr)
+    for side in args.input_size or ():
+        check_count("--input-size", side, 1)
     quiet_opencv()
     detector = SCRFD(args.model, provider=args.provider)
     detector.prepare(input_size=tuple(args.input_size) if args.input_size else None, det_thresh=args.thr)

@@ -30,10 +30,15 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmdet.datasets.images import quiet_opencv
+    from mmdet.deploy.checks import check_count
     from mmdet.deploy.demo import load_finder, show_video
 
+    check_count("--max-frames", args.max_frames)
+    quiet_opencv()
     find, classes = load_finder(args.model, args.checkpoint, args.score_thr, args.device)
-    source = int(args.camera_id) if args.camera_id.isdigit() else args.camera_id
+    is_number = args.camera_id.isascii() and args.camera_id.isdecimal()
+    source = int(args.camera_id) if is_number else args.camera_id
     print(f"{show_video(find, classes, source, args.out, args.max_frames)} frames")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmdet.deploy.checks import check_count, check_fraction
 from mmdet.deploy.decode import Faces
 from mmdet.deploy.draw import draw_faces
 from mmdet.deploy.inputs import Picture, read_video, video_rate
@@ -33,8 +34,7 @@ def load_finder(
         ConfigError: a config without checkpoint, or a checkpoint beside an ONNX file.
         CheckpointError, DeviceError, DataError: see their messages.
     """
-    if not 0 <= thresh <= 1:
-        raise ConfigError(f"--score-thr {thresh}: from 0 to 1")
+    check_fraction("--score-thr", thresh)
     if Path(model).suffix.lower() == ".onnx":
         if checkpoint is not None:
             raise ConfigError(f"{model} holds its weights; leave out {checkpoint}")
@@ -62,8 +62,9 @@ def show_video(
 
     Raises:
         DataError: the source gives no frame, or the file cannot be written.
-        ConfigError: no file was asked for, and this OpenCV has no windows.
+        ConfigError: no file was asked for, and this OpenCV has no windows; or max_frames is negative.
     """
+    check_count("--max-frames", max_frames)
     if out is None and not _has_screen():
         raise ConfigError(NO_WINDOW)
     frames = 0

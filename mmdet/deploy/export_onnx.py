@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmdet.apis import init_detector
 from mmdet.core.postprocess import Postprocess
+from mmdet.deploy.checks import check_fraction
 from mmdet.deploy.description import METADATA_KEY, Description
 from mmdet.deploy.graph_nms import nms_in_graph
 from mmdet.deploy.merge_heads import MergedPredictors
@@ -64,6 +65,11 @@ class ExportOptions:
             raise ConfigError(f"--shape {self.height} {self.width}: at least 32 each, or -1 -1 for any size")
         if (self.height == -1) != (self.width == -1):
             raise ConfigError(f"--shape {self.height} {self.width}: -1 for both or for none")
+        for name, value in (("--score-thr", self.score_thr), ("--nms-thr", self.iou_thr)):
+            if value is not None:
+                check_fraction(name, value)
+                if not self.with_nms:
+                    raise ConfigError(f"{name} {value} is for NMS inside the graph; add --with-nms")
         if not self.batch_axis and (self.dynamic_batch or self.with_nms):
             other = "--dynamic-batch" if self.dynamic_batch else "--with-nms"
             raise ConfigError(f"--no-batch-axis gives outputs of one picture; it cannot go with {other}")
@@ -137,8 +143,9 @@ def export_module(module: ExportModule, path: str | Path, options: ExportOptions
 
     Raises:
         DeviceError: the onnx packages are missing.
-        ConfigError: the folder cannot be written.
+        ConfigError: the folder cannot be written, or the shape is no multiple of the largest stride.
     """
+    _check_shape(options, max(module.description.strides))
     onnx, slim = _import_onnx(options.simplify)
     path = Path(path)
     hw = TRACED_HW if options.is_dynamic else (options.height, options.width)
@@ -196,6 +203,19 @@ def export_checkpoint(
     exported = copy.deepcopy(exported).half() if options.half else exported
     export_module(ExportModule(exported, description, options.batch_axis), path, options)
     return Path(path), ExportModule(model, description, options.batch_axis)
+
+
+def _check_shape(options: ExportOptions, stride: int) -> None:
+    """Refuse a fixed size that is no multiple of the largest stride; name the nearest ones that are."""
+    sides = (options.height, options.width)
+    if options.is_dynamic or not any(side % stride for side in sides):
+        return
+    near = [sorted({max(side // stride, 1) * stride, -(-side // stride) * stride}) for side in sides]
+    height, width = (" or ".join(map(str, pair)) for pair in near)
+    raise ConfigError(
+        f"--shape {sides[0]} {sides[1]}: both must be multiples of {stride}, the largest stride; "
+        f"nearest: height {height}, width {width}"
+    )
 
 
 def _output_axes(name: str, options: ExportOptions) -> dict[int, str]:

@@ -212,7 +212,8 @@ def _layers_in_order(model: SCRFD) -> tuple[dict[str, list[nn.Module]], dict[nn.
     kinds = {"conv": nn.Conv2d, "affine": nn.GroupNorm, "scalar": Scale}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "own.onnx"
-        options = ExportOptions(64, 64, opset=11)
+        side = max(64, *model.bbox_head.strides)
+        options = ExportOptions(side, side, opset=11)
         export_module(ExportModule(model.eval(), describe(model, options)), path, options)
         positions = _Graph(path).positions
     layers = {}

@@ -202,13 +202,15 @@ def make_server(detector: SCRFD, host: str, port: int, examples: Path | None = N
     """Return a server that listens already; `serve_forever` answers. Port 0 takes a free one.
 
     Raises:
+        ConfigError: there is no such port.
         DeviceError: the address cannot be used.
         DataError: the folder of examples holds no picture.
     """
+    if not 0 <= port < 65536:
+        raise ConfigError(f"--port {port}: from 0 to 65535")
     app = App(detector, examples)
     try:
         return ThreadingHTTPServer((host, port), partial(Handler, app))
-    except OSError as error:
-        raise DeviceError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; try --port 0"
-        ) from None
+    except (OSError, UnicodeError) as error:  # the second: a host name that cannot be one
+        reason = getattr(error, "strerror", None) or error
+        raise DeviceError(f"cannot listen on {host}:{port}: {reason}; try --port 0") from None

@@ -1,5 +1,7 @@
 """tools/image_demo.py and tools/webcam_demo.py on real weights and photographs, and their mistakes."""
 
+import os
+import re
 import subprocess
 import sys
 
@@ -52,6 +54,8 @@ def test_video_mistakes(film, tmp_path, monkeypatch):
     monkeypatch.setattr("mmdet.deploy.demo.sys.platform", "linux")
     with pytest.raises(ConfigError, match="no window can be opened .* --out F.mp4"):
         show_video(find_one, ("face",), str(film), None)
+    with pytest.raises(ConfigError, match="--max-frames -4: give 0 or more"):
+        show_video(find_one, ("face",), str(film), tmp_path / "a.mp4", max_frames=-4)
     with pytest.raises(DataError, match="none: no such folder"):
         show_video(find_one, ("face",), str(film), tmp_path / "none" / "a.mp4")
     with pytest.raises(DataError, match="none.mp4: cannot be opened, or holds no frame"):
@@ -65,7 +69,7 @@ def test_video_mistakes(film, tmp_path, monkeypatch):
         (("a.onnx", "b.pth", 0.5), ConfigError, "a.onnx holds its weights; leave out b.pth"),
         ((CONFIG, None, 0.5), ConfigError, "give CONFIG CHECKPOINT, or MODEL.onnx"),
         (("a.onnx", None, 0.5), CheckpointError, "a.onnx: no such file"),
-        (("a.onnx", None, 1.5), ConfigError, "--score-thr 1.5: from 0 to 1"),
+        (("a.onnx", None, 1.5), ConfigError, "--score-thr 1.5: give a value from 0 to 1"),
         ((CONFIG, "b.pth", 0.5), CheckpointError, "b.pth: no such file"),
         ((CONFIG, "b.pth", 0.5, "warp9"), (ConfigError, DeviceError, CheckpointError), "warp9|no such file"),
     ],
@@ -119,3 +123,30 @@ def test_image_demo_mistakes_are_one_line_and_code_2(repo, tmp_path):
     ):
         done = run_tool(repo, tmp_path, *args)
         assert done.returncode == 2 and text in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ("--camera-id", "\u00b2", "--out", "a.mp4"),
+            r"UnreadableImageError: \S: cannot be opened, or holds no frame.*",
+        ),
+        (("--max-frames", "-4", "--out", "a.mp4"), "ConfigError: --max-frames -4: give 0 or more"),
+        (("--score-thr", "nan"), "ConfigError: --score-thr nan: give a value from 0 to 1"),
+    ],
+)
+def test_webcam_demo_mistakes_are_one_line_and_code_2(run_tool, spots, tmp_path, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run_tool("webcam_demo", spots, "--device", "cpu", *args)
+    assert (code, out) == (2, "") and re.fullmatch(f"{message}\n", err), err
+
+
+def test_opencv_adds_nothing_to_the_error_of_a_broken_film(repo, spots, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no film")
+    command = [sys.executable, str(repo / "tools" / "webcam_demo.py"), str(spots), "--device", "cpu"]
+    command += ["--camera-id", "a.mp4", "--out", "b.mp4"]
+    environment = {name: value for name, value in os.environ.items() if name != "OPENCV_FFMPEG_LOGLEVEL"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 2
+    assert re.fullmatch(r"\w+: a\.mp4: cannot be opened, or holds no frame.*\n", done.stderr), done.stderr

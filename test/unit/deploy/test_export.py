@@ -271,6 +271,10 @@ def test_nms_thresholds_may_be_given(model, tmp_path):
         ({"height": 16, "width": 64}, "--shape 16 64: at least 32 each, or -1 -1"),
         ({"height": -1, "width": 64}, "--shape -1 64: -1 for both or for none"),
         ({"height": 0, "width": 0}, "--shape 0 0: at least 32"),
+        ({"with_nms": True, "score_thr": 50}, "--score-thr 50: give a value from 0 to 1"),
+        ({"with_nms": True, "iou_thr": -1}, "--nms-thr -1: give a value from 0 to 1"),
+        ({"score_thr": 0.5}, "--score-thr 0.5 is for NMS inside the graph; add --with-nms"),
+        ({"iou_thr": 0.0}, "--nms-thr 0.0 is for NMS inside the graph; add --with-nms"),
         ({"batch_axis": False, "dynamic_batch": True}, "--no-batch-axis .* cannot go with --dynamic-batch"),
         ({"batch_axis": False, "with_nms": True}, "--no-batch-axis .* cannot go with --with-nms"),
     ],
@@ -396,6 +400,19 @@ def test_the_tool_passes_its_options_on(run_tool, repo, checkpoint, tmp_path):
         (
             ["{config}", "{checkpoint}", "--shape", "64", "--output-file", "/proc/a.onnx"],
             "ConfigError: /proc/a.onnx",
+        ),
+        (
+            ["{config}", "{checkpoint}", "--output-file", "m/x.json"],
+            "ConfigError: --output-file m/x.json: ",
+        ),
+        (
+            ["{config}", "{checkpoint}", "--shape", "641", "641"],
+            "ConfigError: --shape 641 641: both must be multiples of 32, the largest stride; "
+            "nearest: height 640 or 672, width 640 or 672\n",
+        ),
+        (
+            ["{config}", "{checkpoint}", "--shape", "96", "100"],
+            "ConfigError: --shape 96 100: .*; nearest: height 96, width 96 or 128\n",
         ),
     ],
 )

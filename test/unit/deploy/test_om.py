@@ -71,9 +71,9 @@ def run(repo, tmp_path):
     (folder / "atc").write_text(FAKE_ATC)
     (folder / "atc").chmod(0o755)
 
-    def run_script(*args, fake="", atc=True):
+    def run_script(*args, fake="", atc=True, python=sys.executable):
         path = f"{folder}:/usr/bin:/bin" if atc else "/usr/bin:/bin"
-        environment = {**os.environ, "PATH": path, "FAKE": fake, "PYTHON": sys.executable}
+        environment = {**os.environ, "PATH": path, "FAKE": fake, "PYTHON": python}
         command = ["bash", str(repo / "tools" / "onnx2om.sh"), *map(str, args)]
         return subprocess.run(
             command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60
@@ -94,6 +94,17 @@ def test_dry_run_prints_the_command_and_needs_no_atc(run, tmp_path):
         "--log=error \n",
     ]
     assert os.listdir(tmp_path / "bin with space") == ["atc"] and not (tmp_path / "out.om").exists()
+
+
+def test_a_python_without_the_packages_is_said(run, tmp_path):
+    make_onnx(tmp_path / "a.onnx")
+    (tmp_path / "bare").write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')  # -S: no site-packages
+    (tmp_path / "bare").chmod(0o755)
+    for python in (str(tmp_path / "bare"), str(tmp_path / "none")):
+        done = run("a.onnx", "out", "--dry-run", python=python)
+        want = f"onnx2om: {python} cannot import numpy, cv2 and onnx; set PYTHON="
+        assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith(want), done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_atc_gets_the_arguments_and_the_file_is_named(run, tmp_path):

@@ -272,3 +272,18 @@ def test_a_content_length_that_is_none_is_400(serve, length):
     status, _, answer = serve(StandIn())("POST", "/detect", b"", {"Content-Length": length})
     expected = f"Content-Length: {length[:20]}: a number of bytes is expected"
     assert (status, answer) == (400, {"error": expected})
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--port", "99999"), "ConfigError: --port 99999: from 0 to 65535"),
+        (("--port", "-1"), "ConfigError: --port -1: from 0 to 65535"),
+        (("--host", "a..b"), "DeviceError: cannot listen on a..b:8000: .*; try --port 0"),
+        (("--thr", "50"), "ConfigError: --thr 50.0: give a value from 0 to 1"),
+        (("--input-size", "64", "0"), "ConfigError: --input-size 0: give 1 or more"),
+    ],
+)
+def test_mistakes_of_the_tool_are_one_line_and_code_2(run_tool, spots, args, message):
+    code, out, err = run_tool("web_demo", spots, "--provider", "cpu", *args)
+    assert (code, out) == (2, "") and re.fullmatch(f"{message}\\n", err), err
