@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmdet.datasets.images import as_bgr, read_image
+from mmdet.deploy.checks import check_count, check_fraction
 from mmdet.deploy.decode import Faces, anchor_centers, concatenate, decode_level, keep_largest, suppress
 from mmdet.deploy.letterbox import letterbox, normalize
 from mmdet.deploy.session import CPU, Model, count_cores, open_model
@@ -65,6 +66,7 @@ class SCRFD:
             self.model = Model(session, num_cores=count_cores())
         self.nms_thresh, self.det_thresh = 0.4, 0.5
         self.input_hw = self.model.fixed_hw or DEFAULT_HW
+        self._warned: set[str] = set()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -86,13 +88,21 @@ class SCRFD:
             input_size: width and height that pictures are fitted into (640, 640). A graph of fixed size
                 keeps its own, with a warning, as the reference does.
             det_thresh: lowest score (0.5).
+
+        A graph that holds its own NMS has fixed both thresholds; they can only be made stricter here, and
+        what asks for more is warned about once.
+
+        Raises:
+            ConfigError: a threshold is not from 0 to 1, or the graph cannot take the size.
         """
         if ctx_id < 0:
             self.model.session.set_providers([CPU])
         if nms_thresh is not None:
-            self.nms_thresh = nms_thresh
+            self.nms_thresh = check_fraction("nms_thresh", nms_thresh)
+            self._warn_if_fixed("overlap", nms_thresh, "iou_threshold", 1)
         if det_thresh is not None:
-            self.det_thresh = det_thresh
+            self.det_thresh = check_fraction("det_thresh", det_thresh)
+            self._warn_if_fixed("score", det_thresh, "score_threshold", -1)
         if input_size is not None:
             fixed = self.model.fixed_hw
             if fixed is not None and fixed != tuple(input_size[::-1]):
@@ -156,7 +166,11 @@ class SCRFD:
         two_scale: bool = False,
     ) -> list[Faces]:
         """Return what `detect_batch` does as `Faces`, which also say the class."""
-        thresh = self.det_thresh if thresh is None else thresh
+        check_count("max_num", max_num)
+        if thresh is None:
+            thresh = self.det_thresh
+        else:
+            self._warn_if_fixed("score", check_fraction("thresh", thresh), "score_threshold", -1)
         input_hw = self.input_hw if input_size is None else self.check_size(input_size)
 
         def find(first: int, last: int) -> list[Faces]:
@@ -235,6 +249,18 @@ class SCRFD:
             image = np.concatenate([index for index, _ in parts])
             faces = concatenate([found for _, found in parts])
         return [faces.take(np.flatnonzero(image == number)) for number in range(num)]
+
+    def _warn_if_fixed(self, what: str, asked: float, key: str, sign: int) -> None:
+        """Warn once about a threshold looser than the one inside the graph; sign: +1 where looser is more."""
+        nms = self.model.description.nms
+        if nms is None or sign * (asked - nms[key]) <= 1e-6 or key in self._warned:
+            return
+        self._warned.add(key)
+        limit = "at most" if sign > 0 else "at least"
+        logger.warning(
+            "%s holds its own NMS with %s %s %g; %g has no effect. Export it without --with-nms to choose",
+            self.model.name, what, limit, nms[key], asked,
+        )  # fmt: skip
 
     def check_size(self, input_size: Sequence[int]) -> tuple[int, int]:
         """Return height and width of a width and height.

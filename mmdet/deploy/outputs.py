@@ -63,7 +63,7 @@ class Outputs:
         return self.out / (name if Path(name).suffix.lower() in (".jpg", ".jpeg") else f"{name}.jpg")
 
     def check(self, found: Inputs) -> None:
-        """Refuse, before anything is written, what would overwrite an input, another result or a foreign file.
+        """Refuse, before anything is written, to overwrite an input, another result or a foreign file.
 
         Raises:
             ConfigError: an input, or a file that is not a result of an earlier run, has a result's name.

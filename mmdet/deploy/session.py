@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from mmdet.deploy.checks import check_count
 from mmdet.deploy.description import METADATA_KEY, Description, guess
 from mmdet.errors import CheckpointError, ConfigError, DeviceError, unknown_name
 
@@ -151,8 +152,11 @@ def open_model(
 
     Raises:
         CheckpointError: no such file, not an ONNX file, or no SCRFD detector.
+        ConfigError: threads or device_id is negative.
         DeviceError: a provider asked for by name is missing or cannot start.
     """
+    check_count("threads", threads)
+    check_count("device_id", device_id)
     ort = import_onnxruntime()
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -213,11 +214,73 @@ def test_a_fixed_size_is_kept_with_a_warning_or_refused(tmp_path, caplog):
         detector.detect(picture(8, 8), input_size=(640, 640))
 
 
-def test_sizes_the_graph_cannot_take(detector):
-    with pytest.raises(ConfigError, match="multiples of 32"):
-        detector.detect(picture(8, 8), input_size=(100, 100))
-    with pytest.raises(ConfigError, match="both must be positive"):
-        detector.detect(picture(8, 8), input_size=(0, 64))
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((641, 641), "input_size 641x641: give multiples of 32, for example 640x640"),
+        ((100, 640), "input_size 100x640: give multiples of 32, for example 96x640"),
+        ((1, 1), "input_size 1x1: give multiples of 32, for example 32x32"),
+        ((0, 64), "input_size 0x64: both must be positive"),
+        ((-640, 640), "input_size -640x640: both must be positive"),
+    ],
+)
+def test_sizes_that_are_refused(detector, size, message):
+    with pytest.raises(ConfigError, match=message):
+        detector.detect(picture(8, 8), input_size=size)
+    with pytest.raises(ConfigError, match=message):
+        detector.prepare(0, input_size=size)
+
+
+def test_a_network_that_pads_takes_other_sizes_but_is_not_asked_to(shared):
+    """The published network gives ceil(641 / 32) cells; the reference counts 641 // 32 and cannot decode."""
+    detector = SCRFD(shared / "data/scrfd_onnx/ShiqiYu__scrfd_500m_bnkps.onnx", provider="cpu")
+    scores = detector.model.run(np.zeros((1, 3, 641, 641), np.float32))[2]
+    assert scores.size == 21 * 21 * 2
+    with pytest.raises(ConfigError, match="641x641: give multiples of 32"):
+        detector.detect(picture(8, 8), input_size=(641, 641))
+
+
+def test_a_graph_of_fixed_odd_size_runs_in_its_own(tmp_path):
+    """Made elsewhere; at stride 8 alone 100 px are 12.5 cells, which this graph rounds down: named."""
+    detector = SCRFD(export_spots(tmp_path / "a.onnx", hw=(100, 100)), provider="cpu")
+    assert detector.check_size((100, 100)) == (100, 100)
+    with pytest.raises(ConfigError, match="gives 288 anchors at stride 8 .* expected 338"):
+        detector.detect(picture(8, 8))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"det_thresh": 50}, "det_thresh 50: give a value from 0 to 1"),
+        ({"nms_thresh": -3}, "nms_thresh -3: give a value from 0 to 1"),
+    ],
+)
+def test_thresholds_out_of_range(spots, kwargs, message):
+    detector = SCRFD(spots, provider="cpu")
+    with pytest.raises(ConfigError, match=message):
+        detector.prepare(0, **kwargs)
+    assert (detector.nms_thresh, detector.det_thresh) == (0.4, 0.5)
+    with pytest.raises(ConfigError, match="thresh 1.5: give"):
+        detector.detect(picture(8, 8), thresh=1.5)
+    with pytest.raises(ConfigError, match="max_num -1: give 0 or more"):
+        detector.detect(picture(8, 8), max_num=-1)
+
+
+def test_thresholds_that_the_graph_has_fixed_are_named_once(spots, caplog):
+    detector = SCRFD(spots, provider="cpu")
+    nms = {"iou_threshold": 0.45, "score_threshold": 0.3}
+    detector.model.description = replace(detector.model.description, nms=nms)
+    detector.prepare(0)
+    detector.prepare(0, nms_thresh=0.4, det_thresh=0.5)  # stricter: they work
+    detector.prepare(0, nms_thresh=0.45, det_thresh=0.3)
+    assert not caplog.records
+    for _ in range(2):
+        detector.prepare(0, nms_thresh=0.6, det_thresh=0.1)
+    told = [record.getMessage().partition(" holds its own NMS with ")[2] for record in caplog.records]
+    assert [line.partition(". ")[0] for line in told] == [
+        "overlap at most 0.45; 0.6 has no effect",
+        "score at least 0.3; 0.1 has no effect",
+    ]
 
 
 def test_model_or_session(detector, spots):

@@ -67,12 +67,38 @@ def test_equal_names_are_told_apart_by_their_folders(tmp_path):
     assert names(found) == ["x/1.jpg", "y/1.jpg"]  # given twice: once
 
 
+def test_a_file_given_twice_under_two_names_counts_once(tmp_path, monkeypatch):
+    write(tmp_path / "x/1.jpg")
+    (tmp_path / "x/film.mp4").touch()
+    monkeypatch.chdir(tmp_path)
+    found = find_inputs(["x", "x/1.jpg", str(tmp_path / "x"), "x/../x/film.mp4", "x/*.jpg", "0", "0"])
+    assert [(str(path), name) for path, name in found.files] == [("x/1.jpg", "1.jpg")]
+    assert found.video_names == {"x/film.mp4": "film.mp4", 0: "camera 0"}
+    assert found.videos == ["x/film.mp4", 0]
+
+
+def test_what_lies_below_the_results_is_left_out(tmp_path):
+    for name in ("a.jpg", "out/b.jpg", "out/sub/film.mp4", "out/notes.txt", "outer/c.jpg"):
+        write(tmp_path / name) if name.endswith("jpg") else None
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    out = tmp_path / "out"
+    for argument in (str(tmp_path), f"{tmp_path}/**/*"):
+        found = find_inputs([argument], out)
+        assert names(found) == ["a.jpg", "outer/c.jpg"] and not found.videos and not found.skipped
+        assert found.num_left_out == 2
+    assert names(find_inputs([str(out / "b.jpg")], out)) == ["b.jpg"]  # named by the user
+    assert names(find_inputs([str(out)], out)) == ["b.jpg"]  # no drawing
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["none.jpg"], "none.jpg: no such file or folder"),
         (["empty"], r"empty: no picture and no video \(.jpg, .jpeg, .jpe, .png, .bmp, ...\)$"),
         (["texts"], "texts: no picture and no video .*; 1 other files there"),
+        (["²"], "²: no such file or folder"),  # a digit to str.isdigit, not to int
+        (["٣"], "٣: no such file or folder"),
         (["*.gif"], r"\*.gif: no picture and no video"),
     ],
 )

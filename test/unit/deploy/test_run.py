@@ -141,6 +141,11 @@ def test_nms_limit(run_tool, spots, tmp_path):
         (["--batch-size", "0"], "--batch-size 0: give 1 or more"),
         (["--thr", "1.5"], "--thr 1.5: give a value from 0 to 1"),
         (["--nms", "-1"], "--nms -1.0: give a value from 0 to 1"),
+        (["--max-num", "-1"], "--max-num -1: give 0 or more"),
+        (["--max-frames", "-1"], "--max-frames -1: give 0 or more"),
+        (["--device-id", "-1"], "device_id -1: give 0 or more"),
+        (["--threads", "-2"], "threads -2: give 0 or more"),
+        (["--input-size", "641", "641"], "641x641: give multiples of 32, for example 640x640"),
         (["--input-size", "0", "640"], "input_size 0x640: both must be positive"),
         (["--input-size", "100", "100"], "multiples of 32"),
         (["--provider", "cudaa"], "provider = 'cudaa' is unknown; did you mean 'cuda'"),
@@ -213,6 +218,19 @@ def test_more_skipped_files_than_are_named(run_tool, spots, tmp_path):
     told = err.splitlines()
     assert code == 0 and "skipped 8:" in told and told[-1] == "  and 3 more"
     assert sum("cannot be decoded" in line for line in told) == 5 and "9/9" in err
+
+
+def test_unreadable_pictures_are_named_before_other_files(run_tool, spots, tmp_path):
+    save(tmp_path / "z.png")
+    (tmp_path / "broken.jpg").write_text("text")
+    for number in range(8):
+        (tmp_path / f"{number}.txt").write_text("text")
+    told = run_tool("scrfd", spots, tmp_path)[2].splitlines()
+    assert "broken.jpg cannot be decoded" in told[told.index("skipped 9:") + 1]
+    assert run_tool("scrfd", spots, tmp_path, "--quiet")[2] == "skipped 9\n"
+    (tmp_path / "z.png").unlink()
+    code, _, err = run_tool("scrfd", spots, tmp_path, "--quiet")
+    assert code == 2 and "broken.jpg cannot be decoded" in err and len(err.splitlines()) == 1
 
 
 def test_progress_is_shown_unless_quiet(run_tool, spots, photos):
