@@ -73,6 +73,10 @@ def load(path: str | Path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
+    if path.suffix.lower() == ".onnx":
+        raise CheckpointError(
+            f"{path} is an ONNX file, not a checkpoint; tools/convert_weights.py makes a checkpoint of it"
+        )
     try:
         with _numpy_numbers_allowed():
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from mmdet.errors import ConfigError
 
+WEIGHTS = (".pth", ".pt", ".ckpt", ".onnx")
+
 
 def read_file(path: str | Path) -> dict:
     """Execute a config file with its `_base_` files and return its values as builtin types.
@@ -21,6 +23,8 @@ def read_file(path: str | Path) -> dict:
         ConfigError: a file is missing or does not execute (file and line), or a value is not plain.
     """
     path = str(path)
+    if path.lower().endswith(WEIGHTS):
+        raise ConfigError(f"{path} holds weights and is no config; were CONFIG and CHECKPOINT swapped?")
     _check_files(path, "config file")
     from mmengine.config import Config  # here: tools answer --help without it
 

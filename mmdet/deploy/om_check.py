@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from mmdet.errors import CheckpointError, ConfigError, DeviceError, run_cli
+from mmdet.deploy.onnx_file import load_onnx
+from mmdet.errors import CheckpointError, ConfigError, run_cli
 
 LARGEST_OPSET = 17
 MULTIPLE = 32  # the largest stride
@@ -22,14 +23,7 @@ def check_for_atc(path: str, shape: Sequence[int]) -> str:
             depends on the picture.
         DeviceError: the onnx package is missing.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise DeviceError(f"the check of {path} needs another package ({error}); pip install onnx") from None
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's own classes
-        raise CheckpointError(f"{path} cannot be read as an ONNX file ({type(error).__name__})") from None
+    _, model = load_onnx(path)
     constants = {tensor.name for tensor in model.graph.initializer}  # old exporters list them as inputs
     inputs = [value for value in model.graph.input if value.name not in constants]
     opsets = [item.version for item in model.opset_import if item.domain in ("", "ai.onnx")]

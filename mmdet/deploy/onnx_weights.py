@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from mmdet.deploy.calibrate import BATCH_NORM
 from mmdet.deploy.export_onnx import ExportModule, ExportOptions, describe, export_module
-from mmdet.errors import CheckpointError, DeviceError
+from mmdet.deploy.onnx_file import load_onnx
+from mmdet.errors import CheckpointError
 from mmdet.models.detectors.scrfd import SCRFD
 from mmdet.models.layers import Scale
 
-BATCH_NORM = nn.modules.batchnorm._BatchNorm
 Arrays = dict[str, np.ndarray]
 
 
@@ -106,16 +107,8 @@ class _Graph:
     """
 
     def __init__(self, path: str | Path) -> None:
-        try:
-            import onnx
-        except ImportError as error:
-            raise DeviceError(
-                f"reading ONNX weights needs another package ({error}); pip install onnx"
-            ) from None
-        try:
-            graph = onnx.load(str(path)).graph
-        except Exception as error:  # protobuf's own classes
-            raise CheckpointError(f"{path} cannot be read as an ONNX file ({type(error).__name__})") from None
+        onnx, file = load_onnx(path)
+        graph = file.graph
         self.path = path
         self.floats = _float_constants(onnx, graph)
         self.names = {name.removeprefix("model.") for name in self.floats}

@@ -32,7 +32,7 @@ def publish(source: str | Path, target: str | Path) -> Path:
     meta = meta if isinstance(meta, dict) else {}
     facts = {key: value for key in META if (value := plain_values(meta.get(key))) is not None}
     tensors = find_weights(content, str(source)).tensors
-    target = target.with_suffix("") if target.suffix == ".pth" else target
+    target = target.with_suffix("") if target.suffix in (".pth", ".pt") else target
     unhashed = target.with_name(f".{target.name}.{os.getpid()}.pth")
     try:
         write_weights(unhashed, tensors, facts)

@@ -222,3 +222,9 @@ def test_nothing_that_fits_is_an_error_even_when_lenient():
 def test_a_file_without_weights_is_named(content):
     with pytest.raises(CheckpointError, match="has no state_dict"):
         load_weights(make_model(), content)
+
+
+def test_an_onnx_file_is_named_as_one(tmp_path):
+    (tmp_path / "a.ONNX").write_bytes(b"onnx")
+    with pytest.raises(CheckpointError, match=r"a\.ONNX is an ONNX file, not a checkpoint; tools"):
+        checkpoint.load(tmp_path / "a.ONNX")

@@ -68,6 +68,7 @@ def test_video_mistakes(film, tmp_path, monkeypatch):
     [
         (("a.onnx", "b.pth", 0.5), ConfigError, "a.onnx holds its weights; leave out b.pth"),
         ((CONFIG, None, 0.5), ConfigError, "give CONFIG CHECKPOINT, or MODEL.onnx"),
+        (("b.pth", CONFIG, 0.5), ConfigError, "b.pth holds weights and is no config; were CONFIG"),
         (("a.onnx", None, 0.5), CheckpointError, "a.onnx: no such file"),
         (("a.onnx", None, 1.5), ConfigError, "--score-thr 1.5: give a value from 0 to 1"),
         ((CONFIG, "b.pth", 0.5), CheckpointError, "b.pth: no such file"),

@@ -392,6 +392,10 @@ def test_the_tool_passes_its_options_on(run_tool, repo, checkpoint, tmp_path):
     ("args", "message"),
     [
         (["{config}", "none.pth"], "CheckpointError: .*none.pth"),
+        (
+            ["{checkpoint}", "{config}"],
+            "ConfigError: .* holds weights and is no config; were CONFIG",
+        ),
         (["none.py", "{checkpoint}"], "ConfigError: .*none.py"),
         (["configs/scrfd/scrfd_2.5g.py", "{checkpoint}"], "CheckpointError: "),
         (["{config}", "{checkpoint}", "--opset", "9"], "ConfigError: --opset 9: from 11 to 20"),
@@ -430,7 +434,7 @@ def face_configs():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", face_configs())
-@pytest.mark.parametrize("hw", [(-1, -1), (128, 96)], ids=["open", "fixed"])
+@pytest.mark.parametrize("hw", [(-1, -1), (128, 256)], ids=["open", "fixed"])
 def test_every_face_config(repo, tmp_path, name, hw):
     """Also simplified and with merged predictors in the open case, plain in the fixed one."""
     is_open = hw == (-1, -1)

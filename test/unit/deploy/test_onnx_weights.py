@@ -42,7 +42,8 @@ def make_model(name, seed):
 
 
 def export(model, path, **options):
-    chosen = ExportOptions(64, 64, opset=11, **options)
+    side = max(64, *model.bbox_head.strides)
+    chosen = ExportOptions(side, side, opset=11, **options)
     export_module(ExportModule(model, describe(model, chosen)), path, chosen)
     return path
 

@@ -43,6 +43,7 @@ def test_the_name_holds_the_hash_and_stays_the_same(tmp_path):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert path.name == f"a-{digest[:8]}.pth"
     assert publish(tmp_path / "in.pth", tmp_path / "a") == path
+    assert publish(tmp_path / "in.pth", tmp_path / "a.pt") == path
     assert publish(path, tmp_path / "b").name == f"b-{digest[:8]}.pth"  # nothing left to strip
     assert sorted(os.listdir(tmp_path)) == sorted(["in.pth", path.name, f"b-{digest[:8]}.pth"])
 
@@ -58,10 +59,17 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, monkeypatch):
     make_checkpoint(tmp_path / "in.pth")
     (tmp_path / "file").write_text("")
     (tmp_path / "text.pth").write_text("hello")
+    (tmp_path / "a.onnx").write_text("")
     before = sorted(os.listdir(tmp_path))
     for source, target, error, text in (
         ("no.pth", "a.pth", CheckpointError, "no.pth: no such file"),
         ("text.pth", "a.pth", CheckpointError, "text.pth is damaged or not a checkpoint"),
+        (
+            "a.onnx",
+            "a.pth",
+            CheckpointError,
+            "a.onnx is an ONNX file, not a checkpoint; tools",
+        ),
         ("in.pth", "file/a.pth", CheckpointError, "cannot be written: (Not a directory|File exists)"),
         ("in.pth", "", ConfigError, "is a folder; give the name of a file in it"),
     ):
