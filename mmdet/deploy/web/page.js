@@ -108,7 +108,9 @@ async function show(bytes) {
 }
 
 async function showExample(name) {
-  await show(await (await fetch(`examples/${encodeURIComponent(name)}`)).blob());
+  const answer = await fetch(`examples/${encodeURIComponent(name)}`);
+  if (answer.ok) await show(await answer.blob());
+  else say(`${name}: this example is not there any more.`, true);
 }
 
 function listen() {

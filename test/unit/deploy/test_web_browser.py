@@ -231,3 +231,30 @@ def test_an_example_opens_by_click_and_by_link(page, address):
     page.open(f"{address}?example=six%20faces.jpg&threshold=0.87")
     page.wait("document.body.dataset.state === 'done'")
     assert page.text("value") == "0.87" and 0 < int(page.text("summary").split()[0]) < 6
+
+
+def test_a_deleted_or_impossible_example_leaves_a_page_that_works(page, detector, photos, tmp_path):
+    shutil.copy(photos / "insightface__t1.jpg", tmp_path / "gone.jpg")
+    server = make_server(detector, "127.0.0.1", 0, tmp_path)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        address = f"http:{'//'}127.0.0.1:{server.server_address[1]}/"
+        page.open(address)
+        page.wait("document.querySelectorAll('#examples img').length === 1")
+        (tmp_path / "gone.jpg").unlink()
+        page.run("document.querySelector('#examples img').click()")
+        page.wait("document.getElementById('summary').className === 'error'")
+        assert page.text("summary") == "gone.jpg: this example is not there any more."
+        page.choose_file(photos / "ternaus__no_face.jpg")
+        assert page.text("summary").startswith("0 faces, ")
+        app = server.RequestHandlerClass.args[0]
+        app.examples = {"\ud800.jpg": tmp_path / "gone.jpg"}  # its name cannot be put into an address
+        page.call("Page.navigate", url=address)
+        page.wait(
+            "document.readyState === 'complete' && document.getElementById('about').textContent !== '\u00a0'"
+        )
+        page.choose_file(photos / "insightface__t1.jpg")
+        assert page.text("summary").startswith("6 faces, ")
+    finally:
+        server.shutdown()
+        server.server_close()
