@@ -5,8 +5,10 @@ checkout, or wherever $SCRFD_SHARED points. A test that needs them asks for the 
 `golden` and is skipped, with the reason, where the folder is absent.
 """
 
+import gc
 import importlib.util
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -86,3 +88,11 @@ def _why_absent(device: str) -> str:
     except ImportError as error:
         return f"no {device}: {error}"
     return "" if present else f"no {device} device on this machine"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_sessions_left():  # noqa: ANN202
+    """Destroy what a file's tests left over here, not in a process that a later test forks."""
+    yield
+    if "onnxruntime" in sys.modules:
+        gc.collect()

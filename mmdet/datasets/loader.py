@@ -5,6 +5,7 @@ pause, and any iteration can be the first. What workers have to say reaches the 
 batches: notes are logged once, an error keeps its one-line message.
 """
 
+import gc
 import signal
 from collections.abc import Callable, Iterator, Sequence
 
@@ -168,6 +169,8 @@ def _next(batches: Iterator) -> Batch | TestBatch | _Failure:
 
 
 def _data_loader(dataset, batch_sampler, collate, workers: int, pin: bool) -> DataLoader:  # noqa: ANN001
+    if workers:
+        gc.collect()  # see _init_worker: what is garbage already goes here, before the fork
     return DataLoader(
         _Guarded(dataset),
         batch_sampler=batch_sampler,
@@ -180,7 +183,12 @@ def _data_loader(dataset, batch_sampler, collate, workers: int, pin: bool) -> Da
 
 
 def _init_worker(worker_id: int) -> None:
-    """One thread per worker; signals are the main process's business, workers end with it."""
+    """One thread per worker; signals are the main process's business, workers end with it.
+
+    What the main process has left to the garbage collector is not this process's to destroy: an onnxruntime
+    session would wait forever for its threads, which a fork does not copy.
+    """
+    gc.freeze()
     keep_freed_memory()  # an image is several arrays of megabytes; mapping each anew cost a third of the time
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -1,4 +1,7 @@
+import gc
 import logging
+import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -37,6 +40,37 @@ def test_the_number_of_workers_changes_nothing(root):
     alone = batches_of(root, workers=0)
     assert len(alone) == 6 and alone[0].images.shape == (2, 3, 64, 64)
     assert same(alone, batches_of(root, workers=2))
+
+
+class Session:
+    """Garbage whose end is told; onnxruntime's would wait in a fork for threads that it does not have."""
+
+    def __init__(self, folder):
+        self.folder, self.itself = folder, self
+
+    def __del__(self):
+        (self.folder / str(os.getpid())).touch()
+
+
+@pytest.mark.parametrize("collects_before", [True, False])
+def test_workers_do_not_destroy_what_is_the_main_processs(root, monkeypatch, tmp_path, collects_before):
+    def collect_and_load(self, index, load=RetinaFaceDataset.load):
+        gc.collect()
+        return load(self, index)
+
+    told = tmp_path / "told"
+    told.mkdir()
+    monkeypatch.setattr(RetinaFaceDataset, "load", collect_and_load)
+    if not collects_before:  # garbage made after that, before the workers' own code runs
+        only_freeze = SimpleNamespace(collect=lambda: 0, freeze=gc.freeze)
+        monkeypatch.setattr("mmdet.datasets.loader.gc", only_freeze)
+    gc.disable()
+    try:
+        Session(told)
+        assert len(batches_of(root, workers=2)) == 6
+        assert [path.name for path in told.iterdir()] == [str(os.getpid())] * collects_before
+    finally:
+        gc.enable()
 
 
 def test_resuming_gives_the_same_batches(root):
