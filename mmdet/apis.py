@@ -12,20 +12,20 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from mmdet.build import build_detector
-from mmdet.checkpoint import load as load_checkpoint
-from mmdet.checkpoint import load_weights
+from mmdet.checkpoint.files import load as load_checkpoint
+from mmdet.checkpoint.files import load_weights
 from mmdet.config import RunConfig, load_config
 from mmdet.core.postprocess import Postprocess
 from mmdet.core.structures import Detections
 from mmdet.datasets.build import build_pipeline
 from mmdet.datasets.collate import collate_test
-from mmdet.datasets.images import as_bgr, read_image
 from mmdet.datasets.transforms.base import Compose, make_sample
 from mmdet.device import pick_device
 from mmdet.errors import ConfigError
 from mmdet.evaluation.predict import detect_batch
-from mmdet.models.detectors.scrfd import SCRFD
+from mmdet.images import as_bgr, read_image
+from mmdet.models.build import build_detector
+from mmdet.models.detectors.dense import SCRFD
 
 Image: TypeAlias = str | Path | np.ndarray
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from mmdet.errors import ConfigError, DeviceError, unknown_name
-from mmdet.memory import keep_freed_memory
+from mmdet.process import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from mmdet.errors import run_cli
 
 # name: (module with add_arguments(parser) and run(args) -> dict, what it measures)
 COMMANDS = {
-    "targets": ("mmdet.benchmark.targets", "assignment, targets and losses"),
-    "evaluation": ("mmdet.benchmark.evaluation", "WIDER FACE average precision"),
-    "data": ("mmdet.benchmark.data", "JPEG files to a normalised batch"),
-    "step": ("mmdet.benchmark.step", "a training step, part by part, and its roofline"),
-    "infer": ("mmdet.benchmark.infer", "picture files to faces with an ONNX model"),
-    "startup": ("mmdet.benchmark.startup", "from the command line to the first iteration"),
+    "targets": ("benchmark.targets", "assignment, targets and losses"),
+    "evaluation": ("benchmark.evaluation", "WIDER FACE average precision"),
+    "data": ("benchmark.data", "JPEG files to a normalised batch"),
+    "step": ("benchmark.step", "a training step, part by part, and its roofline"),
+    "infer": ("benchmark.infer", "picture files to faces with an ONNX model"),
+    "startup": ("benchmark.startup", "from the command line to the first iteration"),
 }
 ALIASES = {"eval": "evaluation"}
 
@@ -42,7 +42,7 @@ def main() -> None:
         command.set_defaults(run=loaded.run)
     args = parser.parse_args()
 
-    from mmdet.benchmark.measure import report
+    from benchmark.measure import report
 
     report(args.run(args), name, args.json)
 

@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmdet.deploy.convert import convert
+    from mmdet.deploy.export.convert import convert
 
     print("\n".join(convert(args.source, args.target, args.config, args.calibrate)))
 

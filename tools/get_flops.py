@@ -37,8 +37,8 @@ def main() -> None:
         raise ConfigError(f"--shape {args.shape}: give one or two numbers of at least 32")
     height, width = args.shape[0], args.shape[-1]
 
-    from mmdet.build import build_detector
     from mmdet.config import load_config
+    from mmdet.models.build import build_detector
     from mmdet.models.flops import count_complexity
 
     cfg = load_config(args.config, args.cfg_options)

@@ -28,14 +28,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmdet.datasets.images import quiet_opencv, read_image
+    from mmdet.images import quiet_opencv, read_image
 
     quiet_opencv()
     image = read_image(args.image)
     import cv2
 
-    from mmdet.deploy.demo import load_finder
-    from mmdet.deploy.draw import draw_faces
+    from mmdet.deploy.cli.demo import load_finder
+    from mmdet.deploy.cli.draw import draw_faces
 
     find, classes = load_finder(args.model, args.checkpoint, args.score_thr, args.device)
     found = find(image)

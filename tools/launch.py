@@ -1,4 +1,4 @@
-"""Body of test/train_*.sh: train, evaluate, write the figures. See mmdet/launch.py."""
+"""Body of test/train_*.sh: train, evaluate, write the figures. See mmdet/launch/run.py."""
 
 import sys
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet.errors import run_cli
-from mmdet.launch import launch
-from mmdet.launch_args import parse_args
+from mmdet.launch.args import parse_args
+from mmdet.launch.run import launch
 
 if __name__ == "__main__":
     run_cli(lambda: launch(parse_args(sys.argv[1:])))

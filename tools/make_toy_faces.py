@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmdet.datasets.toy_faces import write_toy_faces
+    from mmdet.datasets.toy.faces import write_toy_faces
 
     start = time.perf_counter()
     write_toy_faces(args.out, args.train, args.val, args.seed, tuple(args.size), args.workers)

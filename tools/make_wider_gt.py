@@ -24,7 +24,7 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    from mmdet.evaluation.wider_mat import write_wider_gt
+    from mmdet.evaluation.widerface.mat import write_wider_gt
 
     write_wider_gt(args.label, args.out)
     print(f"wrote 4 files to {args.out}")

@@ -37,7 +37,7 @@ python=${PYTHON:-python3}
 "$python" -c 'import cv2, numpy, onnx' 2>/dev/null || \
   fail "$python cannot import numpy, cv2 and onnx; set PYTHON=/path/to/python of an environment that has them"
 here=$(cd "$(dirname "$0")/.." && pwd)
-input=$(PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" "$python" -m mmdet.deploy.om_check \
+input=$(PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" "$python" -m mmdet.deploy.export.om_check \
         "$model" "$batch" "$height" "$width") || exit 2
 
 if [ -z "$soc" ]; then

@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmdet.deploy.publish import publish
+    from mmdet.checkpoint.publish import publish
 
     path = publish(args.source, args.target)
     print(f"wrote {path} ({path.stat().st_size / 2**20:.2f} MiB)")

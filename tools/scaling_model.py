@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.benchmark.scaling import Cluster, Costs, forecast
+from benchmark.scaling import Cluster, Costs, forecast
 from mmdet.errors import ConfigError, run_cli
 
 
@@ -63,8 +63,8 @@ def main() -> None:
     check("cards", min(args.cards) >= 1, "1 or above")
     check("overlap", 0 <= args.overlap <= 1, "from 0 to 1")
 
-    from mmdet.build import build_detector
     from mmdet.config import load_config
+    from mmdet.models.build import build_detector
 
     cfg = load_config(args.config, args.cfg_options)
     model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)

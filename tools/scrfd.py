@@ -49,8 +49,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    from mmdet.deploy.ort_detector import SCRFD
-    from mmdet.deploy.run import RunOptions, detect_inputs, tune_process
+    from mmdet.deploy.cli.run import RunOptions, detect_inputs, tune_process
+    from mmdet.deploy.runtime.ort_detector import SCRFD
 
     options = RunOptions(
         out=args.out,

@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmdet.deploy.export_onnx import ExportOptions, export_checkpoint
+    from mmdet.deploy.export.export_onnx import ExportOptions, export_checkpoint
 
     options = ExportOptions(
         height=args.shape[0],
@@ -65,7 +65,7 @@ def main() -> None:
     print(f"wrote {path} and {path.with_suffix('.json').name}")
     if not args.verify:
         return
-    from mmdet.deploy.verify import verify
+    from mmdet.deploy.export.verify import verify
 
     parities = verify(path, module, options)
     for parity in parities:

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet.errors import run_cli
-from mmdet.threads import let_threads_sleep
+from mmdet.process import let_threads_sleep
 
 
 def parse_args() -> argparse.Namespace:

@@ -33,10 +33,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST_PICTURE))  # read by the import of cv2
-    from mmdet.datasets.images import quiet_opencv
     from mmdet.deploy import SCRFD
-    from mmdet.deploy.checks import check_count, check_fraction
+    from mmdet.deploy.runtime.checks import check_count, check_fraction
     from mmdet.deploy.web.server import make_server
+    from mmdet.images import quiet_opencv
 
     check_fraction("--thr", args.thr)
     for side in args.input_size or ():

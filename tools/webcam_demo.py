@@ -30,9 +30,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmdet.datasets.images import quiet_opencv
-    from mmdet.deploy.checks import check_count
-    from mmdet.deploy.demo import load_finder, show_video
+    from mmdet.deploy.cli.demo import load_finder, show_video
+    from mmdet.deploy.runtime.checks import check_count
+    from mmdet.images import quiet_opencv
 
     check_count("--max-frames", args.max_frames)
     quiet_opencv()

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from mmdet.core.structures import Batch, Sample
+from mmdet.datasets.faces import RetinaFaceDataset
 from mmdet.datasets.transforms.base import Compose, Transform
 from mmdet.datasets.transforms.color import Distortion, Normalize, PhotoMetricDistortion
 from mmdet.datasets.transforms.formatting import LoadImageFromFile
 from mmdet.datasets.transforms.geometric import Pad, Resize
-from mmdet.datasets.widerface import RetinaFaceDataset
 from mmdet.errors import ConfigError
 
 _EPS = float(np.finfo(np.float32).eps)

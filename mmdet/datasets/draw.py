@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 
 from mmdet.core.structures import Sample
+from mmdet.datasets.faces import RetinaFaceDataset
 from mmdet.datasets.transforms import Compose, Transform
 from mmdet.datasets.transforms.color import Normalize
 from mmdet.datasets.transforms.test_time import MultiScaleFlipAug
-from mmdet.datasets.widerface import RetinaFaceDataset
 from mmdet.errors import DataError
 
 GREEN, GRAY, RED = (0, 255, 0), (160, 160, 160), (0, 0, 255)

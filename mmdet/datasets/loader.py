@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from mmdet.core.structures import Batch, Sample
 from mmdet.datasets.collate import Collate, TestBatch, collate_test
+from mmdet.datasets.faces import MAX_UNREADABLE_FRACTION, RetinaFaceDataset
 from mmdet.datasets.notes import NoteKeeper
 from mmdet.datasets.sampler import GroupBatchSampler
-from mmdet.datasets.widerface import MAX_UNREADABLE_FRACTION, RetinaFaceDataset
 from mmdet.device import keep_freed_memory
 from mmdet.errors import MMDetError, TrainError
 

@@ -9,7 +9,7 @@ offers), `ort_detector` (SCRFD), `inputs`, `writers`, `draw`, `run` (tools/scrfd
 torch. `export_onnx`, `verify`, `convert`, `foreign` and `publish` do: they make the files.
 """
 
-from mmdet.deploy.decode import Faces
-from mmdet.deploy.ort_detector import SCRFD
+from mmdet.deploy.runtime.decode import Faces
+from mmdet.deploy.runtime.ort_detector import SCRFD
 
 __all__ = ["SCRFD", "Faces"]

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from mmdet.build import build_criterion, build_detector
-from mmdet.checkpoint import load_weights
+from mmdet.checkpoint.files import load_weights
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
 from mmdet.datasets.device_augment import leave_colours_to_device
@@ -36,6 +35,7 @@ from mmdet.engine.state import load_resumable, restore
 from mmdet.engine.step import build_step
 from mmdet.engine.trainer import Hook, Trainer
 from mmdet.errors import ConfigError
+from mmdet.models.build import build_criterion, build_detector
 
 
 def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer:

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import nn
 
-from mmdet import checkpoint
+from mmdet.checkpoint import files as checkpoint
 from mmdet.config.types import RunConfig
 from mmdet.core.postprocess import Postprocess
 from mmdet.datasets.build import build_dataset
-from mmdet.datasets.widerface import RetinaFaceDataset
+from mmdet.datasets.faces import RetinaFaceDataset
 from mmdet.distributed import broadcast_from_main, broadcast_object, gather_objects, rank, world_size
 from mmdet.engine.logger import logger
 from mmdet.engine.state import make_checkpoint
@@ -19,8 +19,8 @@ from mmdet.errors import ConfigError, DataError, unknown_name
 from mmdet.evaluation.predict import merge_predictions, predict_dataset
 from mmdet.evaluation.report import default_gt_dir, wider_figures
 from mmdet.evaluation.voc_map import evaluate_map
-from mmdet.evaluation.wider_files import WiderImage, read_wider_gt, split_name
-from mmdet.evaluation.widerface import evaluate_widerface
+from mmdet.evaluation.widerface.ap import evaluate_widerface
+from mmdet.evaluation.widerface.files import WiderImage, read_wider_gt, split_name
 
 FIGURES = {
     "widerface": ("AP_easy", "AP_medium", "AP_hard"),

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from mmdet import checkpoint
+from mmdet.checkpoint import files as checkpoint
 from mmdet.config.types import CheckpointConfig
 from mmdet.distributed import is_main
 from mmdet.engine.state import epoch_of, make_checkpoint

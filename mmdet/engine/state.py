@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmdet import __version__, checkpoint, device
+from mmdet import __version__, device
+from mmdet.checkpoint import files as checkpoint
 from mmdet.distributed import broadcast_object, gather_objects, is_main, rank
 from mmdet.errors import CheckpointError
 

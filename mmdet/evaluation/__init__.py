@@ -6,8 +6,8 @@ their files), `curves` (the PNG), `run` (all of it, for tools/test_widerface.py)
 truth from a label file.
 """
 
-from mmdet.evaluation.wider_files import read_predictions, read_wider_gt, write_predictions
-from mmdet.evaluation.widerface import WiderResult, evaluate_widerface, wider_evaluation
+from mmdet.evaluation.widerface.ap import WiderResult, evaluate_widerface, wider_evaluation
+from mmdet.evaluation.widerface.files import read_predictions, read_wider_gt, write_predictions
 
 __all__ = [
     "WiderResult",

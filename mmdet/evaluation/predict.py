@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from mmdet.core.structures import Detections, Outputs
 from mmdet.datasets.collate import TestBatch
+from mmdet.datasets.faces import RetinaFaceDataset
 from mmdet.datasets.loader import build_test_loader
 from mmdet.datasets.transforms.base import make_sample
-from mmdet.datasets.widerface import RetinaFaceDataset
 from mmdet.errors import ConfigError
-from mmdet.evaluation.wider_files import split_name
+from mmdet.evaluation.widerface.files import split_name
 
 # (outputs, grid, img_hw, scale_xy) -> one Detections per image, in pixels of the image files
 Postprocess = Callable[..., list[Detections]]

@@ -4,11 +4,11 @@ import json
 import math
 from pathlib import Path
 
-from mmdet.datasets.widerface import RetinaFaceDataset
+from mmdet.datasets.faces import RetinaFaceDataset
 from mmdet.errors import DataError
-from mmdet.evaluation.curves import write_curves
-from mmdet.evaluation.wider_files import SETTINGS
-from mmdet.evaluation.widerface import WiderResult
+from mmdet.evaluation.widerface.ap import WiderResult
+from mmdet.evaluation.widerface.curves import write_curves
+from mmdet.evaluation.widerface.files import SETTINGS
 
 
 def default_gt_dir(dataset: RetinaFaceDataset) -> Path:

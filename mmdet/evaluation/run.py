@@ -11,8 +11,8 @@ from mmdet.datasets.build import build_dataset
 from mmdet.errors import ConfigError, DataError
 from mmdet.evaluation.predict import at_mode, predict_dataset
 from mmdet.evaluation.report import default_gt_dir, describe, write_report
-from mmdet.evaluation.wider_files import read_wider_gt, require_images, write_predictions
-from mmdet.evaluation.widerface import WiderResult, evaluate_widerface
+from mmdet.evaluation.widerface.ap import WiderResult, evaluate_widerface
+from mmdet.evaluation.widerface.files import read_wider_gt, require_images, write_predictions
 
 
 def evaluate_checkpoint(

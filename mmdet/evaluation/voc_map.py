@@ -11,9 +11,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmdet.datasets.labelv2 import Record
+from mmdet.datasets.labels.labelv2 import Record
 from mmdet.errors import DataError
-from mmdet.evaluation.wider_files import Predictions, split_name
+from mmdet.evaluation.widerface.files import Predictions, split_name
 
 _MAX_DETECTIONS = 1_000_000  # COCO's 100 per image would cut crowds
 

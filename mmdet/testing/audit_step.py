@@ -8,7 +8,6 @@ from unittest.mock import patch
 
 import torch
 
-from mmdet.build import build_criterion, build_detector
 from mmdet.config import RunConfig
 from mmdet.core.structures import Batch
 from mmdet.engine.finite import FiniteGuard
@@ -16,6 +15,7 @@ from mmdet.engine.logger import RunLog
 from mmdet.engine.schedule import Schedule
 from mmdet.engine.step import build_step
 from mmdet.engine.trainer import Trainer
+from mmdet.models.build import build_criterion, build_detector
 from mmdet.precision.grads import step_and_put_back
 from mmdet.testing.ascend_ops import operators
 from mmdet.testing.audit import Recorder

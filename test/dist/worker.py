@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mmdet import distributed
-from mmdet.build import build_criterion, build_detector
+from mmdet.models.build import build_criterion, build_detector
 from mmdet.config import load_config
 from mmdet.config.types import AmpConfig
 from mmdet.core.structures import Batch

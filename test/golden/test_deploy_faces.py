@@ -15,10 +15,10 @@ import torch
 
 from mmdet.apis import detect, init_detector
 from mmdet.deploy import SCRFD
-from mmdet.deploy.export_onnx import ExportModule, ExportOptions, describe, export_module
-from mmdet.deploy.onnx_weights import load_onnx_weights
-from mmdet.deploy.session import Model
-from mmdet.deploy.verify import verify
+from mmdet.deploy.export.export_onnx import ExportModule, ExportOptions, describe, export_module
+from mmdet.deploy.export.onnx_weights import load_onnx_weights
+from mmdet.deploy.export.verify import verify
+from mmdet.deploy.runtime.session import Model
 
 CONFIG = "configs/scrfd/scrfd_500m_bnkps.py"
 PUBLISHED = ("yukkki7__scrfd_500m", "ShiqiYu__scrfd_500m_bnkps")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet.benchmark import baseline_targets as baseline
-from mmdet.build import build_criterion, build_detector
+from benchmark import baseline_targets as baseline
 from mmdet.config import load_config
 from mmdet.core.structures import Batch
-from mmdet.models.detectors.scrfd import flatten_head_outputs
+from mmdet.models.build import build_criterion, build_detector
+from mmdet.models.detectors.dense import flatten_head_outputs
 
 CONFIGS = ["scrfd_500m", "scrfd_500m_bnkps", "scrfd_2.5g", "scrfd_2.5g_bnkps", "scrfd_10g", "scrfd_10g_bnkps"]
 EDGE_CONFIGS = ["scrfd_500m_bnkps", "scrfd_2.5g", "scrfd_10g_bnkps"]

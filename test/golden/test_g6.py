@@ -8,7 +8,7 @@ import pytest
 
 from mmdet.errors import DataError
 from mmdet.evaluation import evaluate_widerface, read_wider_gt, wider_evaluation
-from mmdet.evaluation.widerface import match_faces
+from mmdet.evaluation.widerface.ap import match_faces
 
 CASES = (
     "base base_iou0.7 base_iou0.3 unsorted noisy some_images_no_pred perfect_distinct_scores "

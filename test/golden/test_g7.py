@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmdet.core.structures import Sample
-from mmdet.datasets.labelv2 import read_labelv2
+from mmdet.datasets.labels.labelv2 import read_labelv2
 from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.datasets.transforms import make_sample
 from mmdet.datasets.transforms.color import Normalize, PhotoMetricDistortion

@@ -9,7 +9,7 @@ import pytest
 from mmdet.apis import detect, inference_detector, init_detector
 from mmdet.evaluation import evaluate_widerface, read_predictions
 from mmdet.evaluation.run import evaluate_checkpoint
-from mmdet.evaluation.widerface import match_faces
+from mmdet.evaluation.widerface.ap import match_faces
 
 pytestmark = pytest.mark.slow
 CONFIG = "configs/scrfd/scrfd_500m_bnkps.py"

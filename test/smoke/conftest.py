@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mmdet.datasets.toy_faces import write_toy_faces
+from mmdet.datasets.toy.faces import write_toy_faces
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from mmdet import checkpoint
+from mmdet.checkpoint import files as checkpoint
 from mmdet.distributed import DistInfo
 from mmdet.engine.options import TrainOptions
 from mmdet.engine.run import run_training

@@ -10,7 +10,7 @@ import time
 import pytest
 from runs import CONFIG, SMALL, assert_same_state
 
-from mmdet import checkpoint
+from mmdet.checkpoint import files as checkpoint
 
 pytestmark = pytest.mark.slow
 

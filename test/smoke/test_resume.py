@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from runs import assert_same_state, make_options, train
 
-from mmdet import checkpoint
+from mmdet.checkpoint import files as checkpoint
 from mmdet.engine import assemble
 from mmdet.engine.trainer import Hook
 from mmdet.errors import CheckpointError, Interrupted

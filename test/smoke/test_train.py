@@ -8,8 +8,8 @@ import pytest
 import torch
 from runs import make_options, train
 
-from mmdet import checkpoint
 from mmdet.apis import init_detector
+from mmdet.checkpoint import files as checkpoint
 from mmdet.errors import CheckpointError, ConfigError, DataError, TrainError
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdet.build import build_criterion, build_detector
 from mmdet.config import load_config
 from mmdet.config.types import AmpConfig
 from mmdet.core.structures import Batch
+from mmdet.models.build import build_criterion, build_detector
 from mmdet.precision import Precision
 
 REPO = Path(__file__).resolve().parents[2]

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from mmdet.datasets.images import TooManyPixelsError
-from mmdet.deploy.inputs import IMAGES, decode_complete
-from mmdet.deploy.ort_detector import SCRFD
-from mmdet.deploy.writers import to_plain
+from mmdet.deploy.cli.inputs import IMAGES, decode_complete
+from mmdet.deploy.cli.writers import to_plain
+from mmdet.deploy.runtime.ort_detector import SCRFD
 from mmdet.errors import ConfigError, DataError, DeviceError, MMDetError
+from mmdet.images import TooManyPixelsError
 
 LOWEST_SCORE = 0.1  # of the faces sent to the page; its slider begins here
 LARGEST_UPLOAD = 64 << 20  # bytes

@@ -36,7 +36,7 @@ class SCRFDHead(nn.Module):
         use_kps: predict five keypoints.
         reg_max, loss_dfl: with loss_dfl each side of a box is a distribution over 0..reg_max.
         loss_cls, loss_bbox, loss_kps, train_cfg, test_cfg: they stand here in config files and are read
-            by `mmdet.build`, not by the head.
+            by `mmdet.models.build`, not by the head.
 
     Raises:
         ConfigError: a list of another length than the strides, or a value that is not supported.

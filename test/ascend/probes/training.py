@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 import torch_npu  # noqa: F401
 
-from mmdet.build import build_criterion
 from mmdet.config import load_config
 from mmdet.distributed import mean_across_ranks, wrap_ddp
+from mmdet.models.build import build_criterion
 from mmdet.testing.audit_step import build_trainer, draw_batch
 
 RANK = int(os.environ["LOCAL_RANK"])

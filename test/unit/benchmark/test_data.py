@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet.benchmark import data
+from benchmark import data
 
 POINTS = [(5, 5), (15, 5), (10, 10), (6, 15), (14, 15)]
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from mmdet.benchmark import baseline_evaluation
-from mmdet.evaluation.wider_files import SETTINGS, read_wider_gt
-from mmdet.evaluation.widerface import evaluate_widerface
+from benchmark import baseline_evaluation
+from mmdet.evaluation.widerface.ap import evaluate_widerface
+from mmdet.evaluation.widerface.files import SETTINGS, read_wider_gt
 
 
 def read_set(golden, variant):

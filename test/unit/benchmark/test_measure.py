@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from mmdet.benchmark.measure import Timing, alternate, peak_tensor_mib, ratio, report
+from benchmark.measure import Timing, alternate, peak_tensor_mib, ratio, report
 
 
 def test_alternate_runs_each_work_in_turn():

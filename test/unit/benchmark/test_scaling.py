@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mmdet.benchmark.scaling import Cluster, Costs, forecast, slowest_of
+from benchmark.scaling import Cluster, Costs, forecast, slowest_of
 
 COSTS = Costs(card_images_per_s=1000, host_ms=2.0, batch=10, gradient_bytes=30_000_000, collectives=0)
 PLAIN = Cluster(cards_per_host=8, cores_per_card=5, link_gb_s=15, network_gb_s=10, latency_us=0, jitter=0)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mmdet.benchmark import startup
-from mmdet.datasets.labelv2 import read_labelv2
+from benchmark import startup
+from mmdet.datasets.labels.labelv2 import read_labelv2
 from mmdet.errors import ConfigError
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet.benchmark.baseline_step import BaselineStep
-from mmdet.benchmark.baseline_targets import nearest_lowest_index
-from mmdet.benchmark.roofline import ConvCall, Roofline, list_convolutions
-from mmdet.benchmark.step import Setup, make_product, make_roofline, make_trainer, summarise, time_parts
-from mmdet.benchmark.turns import take_turns
+from benchmark.baseline_step import BaselineStep
+from benchmark.baseline_targets import nearest_lowest_index
+from benchmark.roofline import ConvCall, Roofline, list_convolutions
+from benchmark.step import Setup, make_product, make_roofline, make_trainer, summarise, time_parts
+from benchmark.turns import take_turns
 from mmdet.config import SpeedConfig, load_config
 from mmdet.errors import ConfigError
 from mmdet.models.flops import count_complexity

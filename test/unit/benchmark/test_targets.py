@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mmdet.benchmark import baseline_targets as baseline
-from mmdet.benchmark import targets
+from benchmark import baseline_targets as baseline
+from benchmark import targets
 from mmdet.core.assigners import ATSSAssigner
 
 EXACT = baseline.nearest_lowest_index

@@ -5,13 +5,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmdet.datasets.faces import RetinaFaceDataset
 from mmdet.datasets.transforms import Compose, Transform
 from mmdet.datasets.transforms.color import Normalize, PhotoMetricDistortion
 from mmdet.datasets.transforms.crop import RandomSquareCrop
 from mmdet.datasets.transforms.formatting import LoadImageFromFile
 from mmdet.datasets.transforms.geometric import Pad, RandomFlip, Resize
 from mmdet.datasets.transforms.test_time import MultiScaleFlipAug
-from mmdet.datasets.widerface import RetinaFaceDataset
 
 NORMALIZE = dict(mean=(127.5, 127.5, 127.5), std=(128.0, 128.0, 128.0))
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mmdet.datasets.cache import DecodedCache
+from mmdet.datasets.faces import RetinaFaceDataset
 from mmdet.datasets.transforms import Compose
-from mmdet.datasets.widerface import RetinaFaceDataset
 from mmdet.errors import ConfigError, DataError
 
 SIZES = [(40, 60), (60, 40), (50, 50)]

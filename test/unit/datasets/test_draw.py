@@ -3,8 +3,8 @@ import numpy as np
 from data_fixture import eval_transform, make_dataset, write_images
 
 from mmdet.datasets.draw import draw_sample, write_pictures
+from mmdet.datasets.faces import RetinaFaceDataset
 from mmdet.datasets.transforms import make_sample
-from mmdet.datasets.widerface import RetinaFaceDataset
 
 
 def test_faces_are_green_ignore_boxes_gray_and_known_points_red():

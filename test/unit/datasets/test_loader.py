@@ -9,10 +9,10 @@ from data_fixture import eval_transform, make_dataset, write_images
 
 from mmdet.core.structures import Note
 from mmdet.datasets.collate import Collate
+from mmdet.datasets.faces import RetinaFaceDataset
 from mmdet.datasets.loader import build_loader, build_test_loader
 from mmdet.datasets.notes import NoteKeeper
 from mmdet.datasets.sampler import GroupBatchSampler
-from mmdet.datasets.widerface import RetinaFaceDataset
 from mmdet.errors import DataError, TrainError
 
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdet.benchmark.baseline_infer import OneByOne
+from benchmark.baseline_infer import OneByOne
 from mmdet.deploy import SCRFD
-from mmdet.deploy.session import open_model
+from mmdet.deploy.runtime.session import open_model
 
 from .conftest import export_spots
 

@@ -10,10 +10,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from mmdet.deploy.decode import anchor_centers, decode_level
-from mmdet.deploy.export_onnx import OPSETS
-from mmdet.deploy.letterbox import letterbox, to_blob
-from mmdet.deploy.om_check import LARGEST_OPSET
+from mmdet.deploy.export.export_onnx import OPSETS
+from mmdet.deploy.export.om_check import LARGEST_OPSET
+from mmdet.deploy.runtime.decode import anchor_centers, decode_level
+from mmdet.deploy.runtime.letterbox import letterbox, to_blob
 from mmdet.deploy.web.server import LARGEST_UPLOAD
 
 

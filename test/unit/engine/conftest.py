@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdet.build import build_criterion, build_detector
 from mmdet.config import AmpConfig, SpeedConfig, load_config
 from mmdet.engine.finite import FiniteGuard
 from mmdet.engine.logger import RunLog
@@ -14,6 +13,7 @@ from mmdet.engine.schedule import Schedule
 from mmdet.engine.speed import compile_network
 from mmdet.engine.step import build_step
 from mmdet.engine.trainer import Trainer
+from mmdet.models.build import build_criterion, build_detector
 
 CONFIG = Path(__file__).resolve().parents[3] / "configs/scrfd/scrfd_500m_bnkps.py"
 

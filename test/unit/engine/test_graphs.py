@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmdet import checkpoint
+from mmdet.checkpoint import files as checkpoint
 from mmdet.config import AmpConfig, SpeedConfig
 from mmdet.device import GraphRecorder, pick_device
 from mmdet.engine.eval_hook import EvalHook

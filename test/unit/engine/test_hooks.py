@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmdet import checkpoint
+from mmdet.checkpoint import files as checkpoint
 from mmdet.config.types import CheckpointConfig
 from mmdet.engine import hooks
 from mmdet.engine.hooks import CheckpointHook, give_second_name

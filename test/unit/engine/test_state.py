@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet import checkpoint
+from mmdet.checkpoint import files as checkpoint
 from mmdet.config import SpeedConfig
 from mmdet.engine.state import _load_optimizer, make_checkpoint, restore
 from mmdet.testing.audit_step import draw_batch

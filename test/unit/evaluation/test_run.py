@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmdet.apis import init_detector
-from mmdet.datasets.toy_faces import write_toy_faces
+from mmdet.datasets.toy.faces import write_toy_faces
 from mmdet.errors import CheckpointError, ConfigError, DataError, MMDetError
 from mmdet.evaluation import read_predictions, wider_evaluation
 from mmdet.evaluation.run import evaluate_checkpoint

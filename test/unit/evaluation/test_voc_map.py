@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from wider_fixture import rows
 
-from mmdet.datasets.labelv2 import Record
+from mmdet.datasets.labels.labelv2 import Record
 from mmdet.errors import DataError
 from mmdet.evaluation.voc_map import evaluate_map
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmdet.evaluation.wider_files import SETTINGS, WiderImage
+from mmdet.evaluation.widerface.files import SETTINGS, WiderImage
 
 
 def image(faces_xywh: Sequence, keep: Sequence[int] | None = None, name: str = "a", event: str = "e"):

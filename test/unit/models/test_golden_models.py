@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet.build import build_detector
-from mmdet.checkpoint import load, load_weights
+from mmdet.checkpoint.files import load, load_weights
 from mmdet.config import load_config
+from mmdet.models.build import build_detector
 from mmdet.models.flops import count_complexity
 
 CONFIGS = (

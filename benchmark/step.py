@@ -1,0 +1,282 @@
+"""A training step on resident data, part by part: ours, the reference's, and the convolutions alone."""
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.baseline_step import BaselineStep
+from benchmark.roofline import LAYOUTS, Roofline, list_convolutions
+from benchmark.targets import make_scene
+from benchmark.turns import Figures, take_turns
+from mmdet.config import RunConfig, SpeedConfig, load_config
+from mmdet.core.structures import Batch
+from mmdet.device import DEVICE_CHOICES, device_summary, peak_memory_mib, pick_device, synchronize
+from mmdet.engine.finite import FiniteGuard
+from mmdet.engine.graphs import WARM_UP_STEPS
+from mmdet.engine.logger import RunLog
+from mmdet.engine.schedule import Schedule
+from mmdet.engine.speed import check_speed, compile_network, record_steps
+from mmdet.engine.step import build_step
+from mmdet.engine.trainer import Trainer
+from mmdet.models.build import build_criterion, build_detector
+from mmdet.precision.levels import DTYPES
+from mmdet.process import let_threads_sleep
+
+TARGETS = ("targets_and_losses", "losses_backward")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every contestant builds its step from."""
+
+    config: str
+    options: tuple[str, ...]
+    device: str
+    amp: str
+    speed: SpeedConfig
+    batch_size: int
+    faces: int
+    size: int
+    threads: int
+
+    def load(self) -> RunConfig:
+        """Return the config with this run's precision and speed options."""
+        cfg = load_config(self.config, self.options)
+        return replace(cfg, amp=replace(cfg.amp, level=self.amp), speed=self.speed)
+
+    def draw(self, cfg: RunConfig) -> Batch:
+        """Return the batch, on the CPU."""
+        slots = next((slots for slots in cfg.data.gt_slots if slots >= self.faces), self.faces)
+        batch = make_scene(self.batch_size, self.faces, slots, self.size).batch
+        rng = torch.Generator().manual_seed(0)
+        batch.images = torch.rand(self.batch_size, 3, self.size, self.size, generator=rng) * 2 - 1
+        return batch
+
+    def prepare(self, is_product: bool) -> tuple[RunConfig, torch.device]:
+        """Set up this process; only the product keeps freed memory (see mmdet/process.py)."""
+        device = pick_device(self.device) if is_product or self.device != "cpu" else torch.device("cpu")
+        torch.set_num_threads(self.threads)
+        torch.backends.cudnn.benchmark = True
+        torch.manual_seed(0)
+        return self.load(), device
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `tools/benchmark.py step`."""
+    add = parser.add_argument
+    add("config", help="config file, for example configs/scrfd/scrfd_2.5g.py")
+    add("--device", default="auto", help=f"{', '.join(DEVICE_CHOICES)} (default: auto)")
+    add("--amp", choices=("O0", "O1", "O2"), default="O0", help="precision (default O0)")
+    add("--batch-size", type=int, default=4, metavar="N", help="images (default 4)")
+    add("--size", type=int, default=640, help="side of the images in px (default 640)")
+    add("--faces", type=int, default=20, metavar="N", help="per image (default 20)")
+    add(
+        "--channels-last", action=argparse.BooleanOptionalAction, help="memory order (default: the trainer's)"
+    )
+    add("--compile", action="store_true", help="torch.compile the network")
+    add("--fused-optimizer", action="store_true", help="one kernel for all weights")
+    add("--graph", action="store_true", help="record the step and repeat it")
+    add("--rounds", type=int, default=7, metavar="N", help="alternating repetitions (default 7)")
+    add("--threads", type=int, default=2, metavar="N", help="threads of torch (default 2)")
+    add("--no-baseline", action="store_true", help="leave the reference's step out")
+    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="for example amp.dtype=bfloat16")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure and return the figures."""
+    device = pick_device(args.device)
+    setup = Setup(
+        config=args.config,
+        options=tuple(args.cfg_options),
+        device=str(device),
+        amp=args.amp,
+        speed=SpeedConfig(args.channels_last, args.compile, args.fused_optimizer, args.graph),
+        batch_size=args.batch_size,
+        faces=args.faces,
+        size=args.size,
+        threads=args.threads,
+    )
+    cfg = setup.load()
+    check_speed(cfg, device)
+    makers = {"product": make_product, "roofline": make_roofline}
+    if not args.no_baseline:
+        makers["baseline"] = make_baseline
+        if device.type == "cpu":
+            makers["baseline_keeping_memory"] = make_baseline_keeping_memory
+    let_threads_sleep()  # in all contestants: they load torch after this
+    warmup = 2 * WARM_UP_STEPS if args.graph else 2
+    times = take_turns(makers, setup, args.rounds, warmup)
+    return {
+        "device": device_summary(device),
+        "config": Path(args.config).stem,
+        "amp": f"{cfg.amp.level} {cfg.amp.dtype}" if args.amp != "O0" else "O0",
+        "speed": vars(setup.speed),
+        "batch_size": args.batch_size,
+        "faces": args.faces,
+        **summarise(times, count_flops(cfg, setup), args.batch_size),
+    }
+
+
+def count_flops(cfg: RunConfig, setup: Setup) -> dict[str, int]:
+    """Return floating-point operations of the convolutions of one step, forward and backward."""
+    calls = list_convolutions(_on_meta(cfg), setup.batch_size, setup.size, setup.size)
+    return {
+        "forward": sum(call.forward_flops for call in calls),
+        "backward": sum(call.backward_flops for call in calls),
+    }
+
+
+def summarise(times: dict[str, Figures], flops: dict[str, int], batch_size: int) -> dict[str, Any]:
+    """Return readable figures of the medians.
+
+    Args:
+        times: contestant -> seconds of its parts, and "peak_mib".
+        flops: of the convolutions, "forward" and "backward".
+        batch_size: images of one step.
+    """
+    product, roofline = times["product"], times["roofline"]
+    layouts = {name: roofline[f"{name}_forward"] + roofline[f"{name}_backward"] for name in LAYOUTS}
+    best = min(layouts, key=layouts.__getitem__)
+    total = sum(flops.values())
+    figures: dict[str, Any] = {
+        "ms": {name: {k: 1000 * v for k, v in row.items() if k != "peak_mib"} for name, row in times.items()},
+        "peak_mib": {name: row["peak_mib"] for name, row in times.items() if "peak_mib" in row},
+        "images_per_s": {n: batch_size / row["step"] for n, row in times.items() if "step" in row},
+        "percent_in_targets_and_losses": 100 * sum(product[part] for part in TARGETS) / product["parts"],
+        "conv_gflops": total / 1e9,
+        "gflops_per_s": {
+            "step": total / 1e9 / product["step"],
+            **{f"roofline_{name}": total / 1e9 / seconds for name, seconds in layouts.items()},
+        },
+        "roofline": {
+            "layout": best,
+            "step_ms": 1000 * layouts[best],
+            "images_per_s": batch_size / layouts[best],
+        },
+        "percent_of_roofline": 100 * layouts[best] / product["step"],
+    }
+    for name in ("baseline", "baseline_keeping_memory"):
+        if name in times:
+            figures[f"speedup_over_{name}"] = times[name]["step"] / product["step"]
+            figures[f"most_that_{name}_allows"] = times[name]["step"] / layouts[best]
+    return figures
+
+
+def make_product(setup: Setup):  # noqa: ANN201
+    """Return what times one step of the trainer, and another one part by part."""
+    cfg, device = setup.prepare(is_product=True)
+    trainer = make_trainer(cfg, device)
+    batch = setup.draw(cfg).to(device)
+
+    def turn() -> Figures:
+        synchronize(device)
+        start = time.perf_counter()
+        trainer.train_step(batch)
+        synchronize(device)
+        step_s = time.perf_counter() - start
+        trainer.iter += 1
+        parts = time_parts(trainer, batch)
+        return {**parts, "parts": sum(parts.values()), "step": step_s, "peak_mib": peak_memory_mib(device)}
+
+    return turn
+
+
+def make_baseline(setup: Setup):  # noqa: ANN201
+    """Return the reference's step, in the C library's own way with memory."""
+    return _baseline(setup, is_product=False)
+
+
+def make_baseline_keeping_memory(setup: Setup):  # noqa: ANN201
+    """Return the reference's step with our way to keep freed memory."""
+    return _baseline(setup, is_product=True)
+
+
+def _baseline(setup: Setup, is_product: bool):  # noqa: ANN202
+    cfg, device = setup.prepare(is_product)
+    step = BaselineStep(cfg, setup.draw(cfg).to(device), device)
+    return lambda: {**step(), "peak_mib": peak_memory_mib(device)}
+
+
+def make_roofline(setup: Setup) -> Roofline:
+    """Return the convolutions of the step."""
+    cfg, device = setup.prepare(is_product=True)
+    dtype = DTYPES[cfg.amp.dtype] if cfg.amp.level != "O0" else torch.float32
+    calls = list_convolutions(_on_meta(cfg), setup.batch_size, setup.size, setup.size)
+    return Roofline(calls, device, dtype)
+
+
+def _on_meta(cfg: RunConfig) -> torch.nn.Module:
+    return build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).to("meta").train()
+
+
+def make_trainer(cfg: RunConfig, device: torch.device) -> Trainer:
+    """Return the trainer of a config without data, hooks or files, put together as for a run."""
+    model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).train()
+    step = build_step(model, cfg, device, cfg.optimizer)
+    log = RunLog(rank=0)
+    log.close()
+    trainer = Trainer(
+        cfg=cfg,
+        net=compile_network(model, cfg.speed),
+        criterion=build_criterion(cfg.model, cfg.train_cfg),
+        **step._asdict(),
+        schedule=Schedule(cfg.lr, cfg.optimizer["lr"], 1000, cfg.total_epochs),
+        guard=FiniteGuard(device, step.precision),
+        make_loader=_no_loader,
+        hooks=[],
+        log=log,
+        device=device,
+        work_dir=Path(),
+        iters_per_epoch=1000,
+        total_iters=1000,
+        batch_size=1,
+    )
+    trainer.recorded = record_steps(trainer.update, step.optimizer, cfg.speed, device)
+    return trainer
+
+
+def _no_loader(start_iter: int):  # noqa: ANN202
+    raise AssertionError("a benchmark of the step draws its own batch")
+
+
+def time_parts(trainer: Trainer, batch: Batch) -> Figures:
+    """Take a step like `Trainer.update`, with pauses; return the seconds of its parts.
+
+    The backward pass is cut at the network's outputs, to tell the losses' share from the network's.
+    """
+    precision, device = trainer.precision, trainer.device
+    times: list[float] = []
+
+    def mark() -> None:
+        synchronize(device)
+        times.append(time.perf_counter())
+
+    mark()
+    precision.zero_grad()
+    images = batch.images.to(memory_format=trainer.memory_format)
+    with precision.autocast():
+        outputs = trainer.net(precision.cast_input(images))
+    made = [value for value in vars(outputs).values() if isinstance(value, torch.Tensor)]
+    mark()
+    cut = {
+        name: value.detach().requires_grad_() if isinstance(value, torch.Tensor) else value
+        for name, value in vars(outputs).items()
+    }
+    losses = trainer.criterion(type(outputs)(**cut).float(), batch)
+    total = trainer.guard.watch(trainer.iter, losses)
+    mark()
+    precision.backward(total)
+    mark()
+    grads = [value.grad for value in cut.values() if isinstance(value, torch.Tensor)]
+    used = [(value, grad) for value, grad in zip(made, grads, strict=True) if grad is not None]
+    torch.autograd.backward([value for value, _ in used], [grad for _, grad in used])
+    mark()
+    precision.step(trainer.optimizer, trainer.cfg.grad_clip)
+    mark()
+    trainer.iter += 1
+    names = ("forward", *TARGETS, "backward", "optimizer")
+    return {name: end - start for name, start, end in zip(names, times, times[1:], strict=False)}

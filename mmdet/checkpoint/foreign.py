@@ -1,0 +1,184 @@
+"""Read checkpoints of other programs without running what they pickled.
+
+mmcv, mmengine and old mmdet put objects of their own classes into a checkpoint (history buffers, config
+dicts). torch's weights-only reader refuses them by name. Here each refused name gets an inert stand-in and
+the file is read again, still by the weights-only reader: nothing of the file is imported or called.
+"""
+
+import re
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmdet.checkpoint import files as checkpoint
+from mmdet.errors import CheckpointError
+
+MAX_ATTEMPTS = 100  # a checkpoint of mmengine has about ten foreign classes
+PREFIXES = ("module.", "_orig_mod.", "model.", "ema_model.")
+HOLDERS = ("state_dict", "model", "model_state_dict")
+AVERAGE = "ema_"  # mmcv keeps a second copy of the weights under it
+_REFUSED = re.compile(r"(?:GLOBAL|Unsupported class):?\s+`?([\w.]+)")
+_FILLED = re.compile(r"Can only (\w+) .*got <class 'foreign\.([\w.]+)'>", re.DOTALL)
+
+
+class Placeholder:
+    """Stands where an object of an unknown class was; takes anything and does nothing."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __new__(cls, *args: object) -> Any:
+        """Ignore the arguments."""
+        return super().__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        """Ignore the state."""
+
+
+class DictPlaceholder(Placeholder):
+    """For a class derived from dict: its items are kept, in a plain dict."""
+
+    def __new__(cls, *args: object) -> Any:
+        """Return what torch's reader fills."""
+        return OrderedDict()
+
+
+class ListPlaceholder(Placeholder):
+    """For a class derived from list, or a deque: its items are kept, in a list."""
+
+    def __new__(cls, *args: object) -> Any:
+        """Return what torch's reader fills."""
+        return []
+
+
+class Weights(NamedTuple):
+    """The weights of a checkpoint, and what else it holds.
+
+    Attributes:
+        tensors: key -> values, under plain keys.
+        prefix: that all keys had and that was dropped.
+        num_averages: mmcv's averaged copies left out.
+        others: what is beside the weights: "meta", "optimizer", ...
+    """
+
+    tensors: dict[str, Tensor]
+    prefix: str
+    num_averages: int
+    others: tuple[str, ...]
+
+
+def read_foreign(path: str | Path) -> dict[str, Any]:
+    """Return the content of any torch checkpoint; objects of foreign classes become placeholders.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a dict.
+    """
+    try:
+        return checkpoint.load(path)
+    except CheckpointError as error:
+        if "refused" not in str(error) or not hasattr(torch.serialization, "safe_globals"):  # torch < 2.5
+            raise
+    stand_ins: dict[str, type] = {}
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            allowed: list[Any] = [(stand_in, name) for name, stand_in in stand_ins.items()]
+            with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            break
+        except Exception as error:  # the reader raises many kinds; only what it refuses is worth another try
+            if not _add_stand_in(str(error), stand_ins):
+                raise CheckpointError(f"{path} {_why(error)}") from None
+    else:
+        raise CheckpointError(f"{path} cannot be read: it holds objects of more than {MAX_ATTEMPTS} classes")
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict with a state_dict")
+    return content
+
+
+def find_weights(content: Mapping, name: str) -> Weights:
+    """Return the weights of a checkpoint: of its state_dict, its model, or the dict itself.
+
+    A prefix that all keys share ("module.", "_orig_mod.", "model.") is dropped, and so are mmcv's copies
+    that average the weights ("ema_...") if the plain ones are there.
+
+    Raises:
+        CheckpointError: no tensors.
+    """
+    others: tuple[str, ...] = ()
+    for key in HOLDERS:
+        inside = content.get(key)
+        if isinstance(inside, Mapping) and any(isinstance(value, Tensor) for value in inside.values()):
+            others = tuple(str(other) for other in content if other != key)
+            content = inside
+            break
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{name} holds no weights (its keys: {', '.join(map(str, list(content)[:5]))})")
+    dropped = ""
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), ""):
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+        dropped += prefix
+    plain = {key: value for key, value in tensors.items() if not key.startswith(AVERAGE)}
+    if not plain:
+        return Weights(
+            {key.removeprefix(AVERAGE): v for key, v in tensors.items()}, dropped + AVERAGE, 0, others
+        )
+    return Weights(plain, dropped, len(tensors) - len(plain), others)
+
+
+def plain_values(value: Any) -> Any:
+    """Return strings, numbers, lists, tuples and dicts of them; anything else becomes None."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain_values(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(plain_values(item) for item in value)
+    return value.item() if hasattr(value, "item") and getattr(value, "size", 0) == 1 else None
+
+
+def write_weights(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write {"meta", "state_dict"} as one whole file; its folder is made.
+
+    Raises:
+        CheckpointError: it cannot be written; an older file of the name is untouched.
+    """
+    # A part of a larger storage (a flat buffer of all weights) would be saved with all of it.
+    copies = {
+        key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()
+    }
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(path, {"meta": dict(meta), "state_dict": copies})
+    except (OSError, CheckpointError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        reason = getattr(cause, "strerror", None) or cause
+        raise CheckpointError(f"{path} cannot be written: {reason}") from None
+
+
+def _why(error: Exception) -> str:
+    if refused := _REFUSED.search(str(error)):
+        return f"is refused: it would call {refused[1]} when loaded. Do not trust where it comes from."
+    return checkpoint.why_unreadable(error)
+
+
+def _add_stand_in(message: str, stand_ins: dict[str, type]) -> bool:
+    """Add, or change, the stand-in that torch's refusal asks for; False if it asks for none."""
+    if filled := _FILLED.search(message):
+        opcode, name = filled.groups()
+        kind: type = DictPlaceholder if opcode.startswith("SETITEM") else ListPlaceholder
+    elif refused := _REFUSED.search(message):
+        name, kind = refused[1], Placeholder
+        name = name if "." in name else f"builtins.{name}"  # as the reader looks it up, not as it says
+    else:
+        return False
+    if name in stand_ins and issubclass(stand_ins[name], kind):
+        return False  # as asked for already, and still refused
+    stand_ins[name] = type(name, (kind,), {"__module__": "foreign"})
+    return True

@@ -1,0 +1,47 @@
+"""Make a checkpoint fit to publish: weights and plain facts only, with a hash in the name."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from mmdet.checkpoint.foreign import find_weights, plain_values, read_foreign, write_weights
+from mmdet.errors import CheckpointError, ConfigError
+
+# What a user of the weights may need; everything else (optimizer, random state, hooks) stays behind.
+META = ("CLASSES", "config", "epoch", "iter", "mmdet_version", "scrfd_trainer_version", "commit")
+HASH_DIGITS = 8
+
+
+def publish(source: str | Path, target: str | Path) -> Path:
+    """Write OUT-<hash>.pth with the state_dict and a few plain facts; return its path.
+
+    The hash is the beginning of the file's SHA-256, as torch.hub checks it. Weights are stored in the
+    type they have, contiguous and on the CPU.
+
+    Raises:
+        CheckpointError: the source cannot be read, or the target cannot be written.
+        ConfigError: the target is a folder.
+    """
+    target = Path(target)
+    if target.is_dir():
+        raise ConfigError(
+            f"{target} is a folder; give the name of a file in it, for example {target}/model.pth"
+        )
+    content = read_foreign(source)
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    facts = {key: value for key in META if (value := plain_values(meta.get(key))) is not None}
+    tensors = find_weights(content, str(source)).tensors
+    target = target.with_suffix("") if target.suffix in (".pth", ".pt") else target
+    unhashed = target.with_name(f".{target.name}.{os.getpid()}.pth")
+    try:
+        write_weights(unhashed, tensors, facts)
+        digest = hashlib.sha256(unhashed.read_bytes()).hexdigest()[:HASH_DIGITS]
+        final = target.with_name(f"{target.name}-{digest}.pth")
+        os.replace(unhashed, final)
+    except OSError as error:
+        raise CheckpointError(f"{target} cannot be written: {error.strerror or error}") from None
+    finally:
+        if unhashed.parent.is_dir():
+            unhashed.unlink(missing_ok=True)
+    return final

@@ -1,0 +1,159 @@
+"""RetinaFaceDataset: a labelv2 file and a folder of images, one `Sample` at a time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmdet.core.structures import Note, Sample
+from mmdet.datasets.cache import DecodedCache
+from mmdet.datasets.labels.labelv2 import Record, read_labelv2
+from mmdet.datasets.transforms.base import Transform
+from mmdet.errors import ConfigError, DataError
+from mmdet.images import UnreadableImageError, read_image
+
+MAX_UNREADABLE_FRACTION = 0.01
+NUM_PROBED_IMAGES = 20
+
+
+class RetinaFaceDataset:
+    """Images and faces of a labelv2 file.
+
+    `dataset[(epoch, index)]` is a function of (seed, epoch, index) alone: the same on every worker and
+    rank. `dataset[index]` is epoch 0.
+
+    Args:
+        ann_file: labelv2 file; see `mmdet.datasets.labels.labelv2`.
+        img_prefix: folder the names in the file are relative to.
+        pipeline: the built transforms (`build_dataset` builds them from the config).
+        test_mode: keep all images; a file that cannot be read is an error instead of being replaced.
+        min_size: training only; smaller faces become ignore boxes.
+        classes: class names; every face of a labelv2 file is the first.
+        filter_empty_gt: False trains on images without faces, too.
+        seed: of the augmentation.
+        cache_dir: folder in which decoded images are kept (`mmdet.datasets.cache`); None: decode each time.
+        cache_gib: how much of it to use.
+
+    Raises:
+        DataError: a file or folder is missing, or the label file is wrong.
+    """
+
+    CLASSES: tuple[str, ...] = ("FG",)
+
+    def __init__(
+        self,
+        ann_file: str | Path,
+        img_prefix: str | Path,
+        pipeline: Transform,
+        test_mode: bool = False,
+        min_size: float | None = None,
+        classes: Sequence[str] | None = None,
+        filter_empty_gt: bool = True,
+        seed: int = 0,
+        cache_dir: str | Path | None = None,
+        cache_gib: float = 0,
+    ) -> None:
+        if test_mode and min_size is not None:
+            raise ConfigError("RetinaFaceDataset.min_size is for training; remove it from the test data set")
+        if classes is not None:
+            self.CLASSES = (classes,) if isinstance(classes, str) else tuple(classes)
+        self.ann_file, self.img_prefix = Path(ann_file), Path(img_prefix)
+        if not self.ann_file.is_file():
+            raise DataError(f"ann_file {self.ann_file} does not exist; expected a labelv2 file")
+        if not self.img_prefix.is_dir():
+            raise DataError(f"img_prefix {self.img_prefix} does not exist; expected the folder of the images")
+        self.pipeline, self.test_mode, self.seed = pipeline, test_mode, seed
+        self.labels = read_labelv2(
+            self.ann_file, train=not test_mode, min_size=min_size, filter_empty_gt=filter_empty_gt
+        )
+        self._check_some_image_exists()
+        self._cache = None if cache_dir is None else DecodedCache(cache_dir, cache_gib, self.labels.sizes_hw)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    @property
+    def group_flags(self) -> np.ndarray:
+        """(N,) uint8: 1 where the label file says the image is wider than high."""
+        return (self.labels.sizes_hw[:, 1] > self.labels.sizes_hw[:, 0]).astype(np.uint8)
+
+    def name(self, index: int) -> str:
+        """Return the image's name as the label file writes it."""
+        return self.labels.names[index]
+
+    def path(self, index: int) -> Path:
+        """Return the image file."""
+        return self.img_prefix / self.labels.names[index]
+
+    def __getitem__(self, sample_id: int | tuple[int, int]) -> Sample:
+        """Return the transformed sample of (epoch, index), or of `index` in epoch 0.
+
+        In training an unreadable image is replaced by the next readable one (in label file order), with
+        the random numbers of the wanted one; the sample's notes say so.
+
+        Raises:
+            DataError: an unreadable image in test mode, or too many in a row.
+        """
+        epoch, index = sample_id if isinstance(sample_id, tuple) else (0, sample_id)
+        rng = np.random.RandomState([self.seed, epoch, index])
+        return self.pipeline(self._load(index), rng)
+
+    def load(self, index: int) -> Sample:
+        """Return the sample before any transform.
+
+        Raises:
+            UnreadableImageError: the file is missing or no image.
+        """
+        record, path = self.labels[index], self.path(index)
+        image = self._cache.get(index, path) if self._cache else None
+        if image is None:
+            image = read_image(path, record.size_hw)
+            if self._cache:
+                self._cache.put(index, path, image)
+        return _make_sample(record, image)
+
+    def _load(self, index: int) -> Sample:
+        if self.test_mode:
+            return self.load(index)
+        notes: list[Note] = []
+        limit = max(1, int(MAX_UNREADABLE_FRACTION * len(self)))
+        for step in range(min(limit + 1, len(self))):
+            current = (index + step) % len(self)
+            try:
+                sample = self.load(current)
+            except UnreadableImageError as error:
+                notes.append(Note("unreadable", self.name(current), f"{error}; the next takes its place"))
+            else:
+                return sample.replace(notes=sample.notes + tuple(notes))
+        first = notes[0].detail.split(";")[0]
+        raise DataError(f"{len(notes)} images in a row cannot be read; the first: {first}")
+
+    def _check_some_image_exists(self) -> None:
+        probe = range(min(len(self), NUM_PROBED_IMAGES))
+        if len(self) and not any(self.path(i).is_file() for i in probe):
+            raise DataError(
+                f"none of the first {len(probe)} images of {self.ann_file} is in img_prefix "
+                f"{self.img_prefix}; expected for example {self.path(0)}"
+            )
+
+
+def _make_sample(record: Record, image: np.ndarray) -> Sample:
+    height, width = image.shape[:2]
+    notes: tuple[Note, ...] = ()
+    if (height, width) != record.size_hw:
+        detail = (
+            f"the file has {width}x{height} px, the label file says "
+            f"{record.size_hw[1]}x{record.size_hw[0]}; the boxes may not fit"
+        )
+        notes = (Note("wrong size", record.name, detail),)
+    return Sample(
+        image=image,
+        gt_bboxes=record.bboxes,
+        gt_labels=np.zeros(len(record.bboxes), np.int64),
+        gt_kps=record.kps,
+        gt_bboxes_ignore=record.bboxes_ignore,
+        name=record.name,
+        size_hw=(height, width),
+        notes=notes,
+    )

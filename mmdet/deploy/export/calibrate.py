@@ -1,0 +1,85 @@
+"""Give back to BatchNorm what an ONNX file does not hold: the statistics of its input."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mmdet.deploy.cli.inputs import find_inputs
+from mmdet.deploy.runtime.description import Description
+from mmdet.deploy.runtime.letterbox import letterbox, to_blob
+from mmdet.errors import DataError
+from mmdet.images import read_image
+from mmdet.models.detectors.dense import SCRFD
+
+NUM_PICTURES = 16
+INPUT_HW = (640, 640)
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+def calibrate(model: SCRFD, folder: str | Path, facts: Description) -> tuple[int, int]:
+    """Set mean and variance of every BatchNorm to those of its input on some pictures.
+
+    Its weight and bias change along, so that in eval mode the model computes the same as before. In train
+    mode, where the statistics are the batch's, it then computes about that, too, and can be fine-tuned.
+
+    Args:
+        model: on the CPU.
+        folder: with pictures like those of the training; 16 of them, evenly spaced by name, are read.
+        facts: how the pictures are normalised.
+
+    Returns:
+        Number of layers, and of pictures used.
+
+    Raises:
+        DataError: no picture there, or one cannot be read.
+    """
+    files = [path for path, _ in find_inputs([str(folder)]).files]
+    if not files:
+        raise DataError(f"{folder}: videos, but no picture")
+    chosen = files[:: -(-len(files) // NUM_PICTURES)]
+    blobs = (_load(path, facts) for path in chosen)
+    sums = _sum_inputs(model, blobs)
+    for layer, (total, squares, count) in sums.items():
+        mean = total / count
+        set_statistics(layer, mean, (squares / count - mean**2).clamp(min=0))
+    return len(sums), len(chosen)
+
+
+def set_statistics(layer: nn.Module, mean: Tensor, var: Tensor) -> None:
+    """Change a BatchNorm's running mean and variance, (C,), but not what it computes in eval mode."""
+    factor = layer.weight.double() / (layer.running_var.double() + layer.eps).sqrt()
+    term = layer.bias.double() - layer.running_mean.double() * factor
+    with torch.no_grad():
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_(var)
+        layer.weight.copy_(factor * (var + layer.eps).sqrt())
+        layer.bias.copy_(term + mean * factor)
+
+
+def _sum_inputs(model: SCRFD, blobs: Iterable[Tensor]) -> dict[nn.Module, list]:
+    """Return, per BatchNorm, the sum, the sum of squares (C,) and the number of values of its input."""
+    sums: dict[nn.Module, list] = {}
+
+    def add(layer: nn.Module, args: tuple[Tensor]) -> None:
+        values = args[0].double()
+        entry = sums.setdefault(layer, [0.0, 0.0, 0])
+        entry[0] += values.sum((0, 2, 3))
+        entry[1] += (values * values).sum((0, 2, 3))
+        entry[2] += values.numel() // values.shape[1]
+
+    hooks = [m.register_forward_pre_hook(add) for m in model.modules() if isinstance(m, BATCH_NORM)]
+    try:
+        with torch.no_grad():
+            for blob in blobs:
+                model.eval().raw(blob)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sums
+
+
+def _load(path: Path, facts: Description) -> Tensor:
+    canvas, _ = letterbox(read_image(path), INPUT_HW)
+    return torch.from_numpy(to_blob([canvas], facts.mean, facts.std, facts.channels == "RGB"))

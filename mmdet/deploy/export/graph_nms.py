@@ -1,0 +1,92 @@
+"""Decoding and NMS as a part of the exported graph, for users who want boxes and no code of their own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdet.core.bbox import distance2bbox
+from mmdet.core.nms import nms
+from mmdet.deploy.runtime.description import Description
+
+MAX_FACES = 3000  # per picture and class; more than any picture of WIDER FACE holds
+
+
+class NonMaxSuppression(torch.autograd.Function):
+    """The ONNX operator of this name; in torch the same by `mmdet.core.nms`."""
+
+    @staticmethod
+    def forward(ctx: Any, bboxes: Tensor, scores: Tensor, iou_thr: float, score_thr: float) -> Tensor:
+        """Return the (M, 3) int64 image, class and anchor of the faces, image by image, class by class.
+
+        Args:
+            ctx: not used.
+            bboxes: (N, A, 4) xyxy.
+            scores: (N, C, A).
+            iou_thr: strict.
+            score_thr: strict.
+        """
+        selected = [torch.zeros(0, 3, dtype=torch.int64)]
+        for image in range(scores.shape[0]):
+            for label in range(scores.shape[1]):
+                anchor = (scores[image, label] > score_thr).nonzero()[:, 0]
+                keep = anchor[nms(bboxes[image, anchor], scores[image, label, anchor], iou_thr)[:MAX_FACES]]
+                where = torch.tensor([[image, label]]).expand(len(keep), 2)
+                selected.append(torch.cat((where, keep[:, None]), dim=1))
+        return torch.cat(selected)
+
+    @staticmethod
+    def symbolic(graph: Any, bboxes: Any, scores: Any, iou_thr: float, score_thr: float) -> Any:
+        """Return the ONNX operator; its corners may be x, y or y, x, since overlaps are the same."""
+        constants = [
+            graph.op("Constant", value_t=torch.tensor([MAX_FACES])),
+            graph.op("Constant", value_t=torch.tensor([iou_thr], dtype=torch.float32)),
+            graph.op("Constant", value_t=torch.tensor([score_thr], dtype=torch.float32)),
+        ]
+        return graph.op("NonMaxSuppression", bboxes, scores, *constants)
+
+
+def nms_in_graph(
+    scores: Sequence[Tensor],
+    ltrb: Sequence[Tensor],
+    kps: Sequence[Tensor],
+    sizes_hw: Sequence[tuple[int, int]],
+    description: Description,
+) -> tuple[Tensor, ...]:
+    """Return bboxes (M, 4) in input pixels, scores (M,), labels (M,), image_index (M,) [, kps (M, K, 2)].
+
+    Args:
+        scores: (N, A, C) per level, after the sigmoid.
+        ltrb: (N, A, 4) per level, in strides.
+        kps: (N, A, 2K) per level, in strides; empty without keypoints.
+        sizes_hw: cells per level; tensors while tracing, so that the graph works at any size.
+        description: strides, anchors per cell, thresholds.
+    """
+    assert description.nms is not None
+    centers = [
+        _centers(height, width, stride, description.num_anchors)
+        for (height, width), stride in zip(sizes_hw, description.strides, strict=True)
+    ]
+    levels = list(zip(centers, description.strides, strict=True))
+    bboxes = torch.cat([distance2bbox(c, d * s) for (c, s), d in zip(levels, ltrb, strict=True)], dim=1)
+    all_scores = torch.cat(list(scores), dim=1)  # (N, A, C)
+    selected = NonMaxSuppression.apply(
+        bboxes,
+        all_scores.transpose(1, 2),
+        description.nms["iou_threshold"],
+        description.nms["score_threshold"],
+    )
+    image, label, anchor = selected.unbind(-1)
+    found = [bboxes[image, anchor], all_scores[image, anchor, label], label, image]
+    if kps:
+        offsets = [d * s + c.repeat(1, description.num_kps) for (c, s), d in zip(levels, kps, strict=True)]
+        found.append(torch.cat(offsets, dim=1)[image, anchor].reshape(-1, description.num_kps, 2))
+    return tuple(found)
+
+
+def _centers(height: int, width: int, stride: int, num_anchors: int) -> Tensor:
+    """Return (height * width * num_anchors, 2) x, y, as `core.anchors` has them, built from traced sizes."""
+    y, x = torch.arange(height) * stride, torch.arange(width) * stride
+    grid = torch.stack((x[None, :].expand(height, width), y[:, None].expand(height, width)), dim=-1)
+    return grid.reshape(-1, 1, 2).expand(-1, num_anchors, -1).reshape(-1, 2).float()

@@ -1,0 +1,1 @@
+"""Detection with onnxruntime and numpy alone; nothing here imports torch."""

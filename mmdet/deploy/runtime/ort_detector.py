@@ -1,0 +1,314 @@
+"""SCRFD on onnxruntime: the reference's class, and the same for many pictures at once."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmdet.deploy.runtime.checks import check_count, check_fraction
+from mmdet.deploy.runtime.decode import (
+    Faces,
+    anchor_centers,
+    concatenate,
+    decode_level,
+    keep_largest,
+    suppress,
+)
+from mmdet.deploy.runtime.letterbox import letterbox, normalize
+from mmdet.deploy.runtime.session import CPU, Model, count_cores, open_model
+from mmdet.errors import ConfigError
+from mmdet.images import as_bgr, read_image
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+logger = logging.getLogger("mmdet")
+
+DEFAULT_HW = (640, 640)
+SMALL_PASS = 4  # two_scale: the second pass sees the picture at a quarter of the size ...
+CLOSE_UP = 0.25  # ... and finds faces whose longer side is at least this part of the picture's longer side
+Found = tuple[np.ndarray, np.ndarray | None]
+
+
+class SCRFD:
+    """A face detector from an ONNX file.
+
+    detector = SCRFD("model.onnx")
+    bboxes, kps = detector.detect(image)               # (n, 5) x1 y1 x2 y2 score; (n, 5, 2) or None
+    found = detector.detect_batch(images)              # a list of such pairs
+
+    Args:
+        model_file: made by tools/scrfd2onnx.py or a published one.
+        session: an open onnxruntime session instead of a file.
+        provider: "auto", or a name such as "cpu", or several in order of preference.
+        threads: cores to use on the CPU; 0 for all.
+        device_id: of the accelerator.
+
+    Attributes:
+        model: the session and the description of the graph.
+        nms_thresh, det_thresh: as `prepare` sets them.
+        input_hw: height and width that pictures are fitted into.
+        classes: names of the classes.
+
+    Raises:
+        CheckpointError: not an SCRFD file. DeviceError: the provider is missing.
+    """
+
+    def __init__(
+        self,
+        model_file: str | Path | None = None,
+        session: "onnxruntime.InferenceSession | None" = None,
+        *,
+        provider: str | Sequence[str] = "auto",
+        threads: int = 0,
+        device_id: int = 0,
+    ) -> None:
+        if (model_file is None) == (session is None):
+            raise ConfigError("SCRFD needs a model_file or a session, not both")
+        if model_file is not None:
+            self.model = open_model(model_file, provider, threads, device_id)
+        else:
+            self.model = Model(session, num_cores=count_cores())
+        self.nms_thresh, self.det_thresh = 0.4, 0.5
+        self.input_hw = self.model.fixed_hw or DEFAULT_HW
+        self._warned: set[str] = set()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes."""
+        return self.model.description.classes
+
+    def prepare(
+        self,
+        ctx_id: int = 0,
+        nms_thresh: float | None = None,
+        input_size: tuple[int, int] | None = None,
+        det_thresh: float | None = None,
+    ) -> None:
+        """Set what later calls use; None leaves a value as it is.
+
+        Args:
+            ctx_id: negative: run on the CPU from now on.
+            nms_thresh: a face that overlaps a better one by more goes (0.4).
+            input_size: width and height that pictures are fitted into (640, 640). A graph of fixed size
+                keeps its own, with a warning, as the reference does.
+            det_thresh: lowest score (0.5).
+
+        A graph that holds its own NMS has fixed both thresholds; they can only be made stricter here, and
+        what asks for more is warned about once.
+
+        Raises:
+            ConfigError: a threshold is not from 0 to 1, or the graph cannot take the size.
+        """
+        if ctx_id < 0:
+            self.model.session.set_providers([CPU])
+        if nms_thresh is not None:
+            self.nms_thresh = check_fraction("nms_thresh", nms_thresh)
+            self._warn_if_fixed("overlap", nms_thresh, "iou_threshold", 1)
+        if det_thresh is not None:
+            self.det_thresh = check_fraction("det_thresh", det_thresh)
+            self._warn_if_fixed("score", det_thresh, "score_threshold", -1)
+        if input_size is not None:
+            fixed = self.model.fixed_hw
+            if fixed is not None and fixed != tuple(input_size[::-1]):
+                logger.warning(
+                    "%s has a fixed input of %dx%d; input_size is not used", self.model.name, *fixed[::-1]
+                )
+            else:
+                self.input_hw = self.check_size(input_size)
+
+    def detect(
+        self,
+        img: np.ndarray | str | Path,
+        thresh: float | None = None,
+        input_size: tuple[int, int] | None = None,
+        max_num: int = 0,
+        metric: str = "default",
+        two_scale: bool = False,
+    ) -> Found:
+        """Detect faces in one picture.
+
+        Args:
+            img: (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) gray pixels of 0..255, or a file.
+            thresh: lowest score; None as prepared.
+            input_size: width and height; None as prepared.
+            max_num: only the so many largest or most central faces, in that order; 0 for all.
+            metric: "max": by area; else area and distance from the centre of the picture.
+            two_scale: look a second time at a quarter of the size, for faces that fill the picture.
+
+        Returns:
+            (n, 5) float32 x1, y1, x2, y2, score in pixels of the picture, best first; (n, 5, 2) float32
+            keypoints, or None if the model has none.
+        """
+        return self.detect_batch([img], 1, thresh, input_size, max_num, metric, two_scale)[0]
+
+    def detect_batch(
+        self,
+        images: Sequence[np.ndarray | str | Path],
+        batch_size: int = 16,
+        thresh: float | None = None,
+        input_size: tuple[int, int] | None = None,
+        max_num: int = 0,
+        metric: str = "default",
+        two_scale: bool = False,
+    ) -> list[Found]:
+        """Detect faces in pictures of any sizes, `batch_size` at once; as `detect` for each of them.
+
+        An accelerator gets them as one batch (a graph of fixed batch size: as many as that needs, the last
+        filled up); on the CPU every core takes one picture after the other, which is faster there.
+        """
+        found = self.predict(images, batch_size, thresh, input_size, max_num, metric, two_scale)
+        return [(faces.bboxes, faces.kps) for faces in found]
+
+    def predict(
+        self,
+        images: Sequence[np.ndarray | str | Path],
+        batch_size: int = 16,
+        thresh: float | None = None,
+        input_size: tuple[int, int] | None = None,
+        max_num: int = 0,
+        metric: str = "default",
+        two_scale: bool = False,
+    ) -> list[Faces]:
+        """Return what `detect_batch` does as `Faces`, which also say the class."""
+        check_count("max_num", max_num)
+        if thresh is None:
+            thresh = self.det_thresh
+        else:
+            self._warn_if_fixed("score", check_fraction("thresh", thresh), "score_threshold", -1)
+        input_hw = self.input_hw if input_size is None else self.check_size(input_size)
+
+        def find(first: int, last: int) -> list[Faces]:
+            pixels = [_pixels(image, first + i) for i, image in enumerate(images[first:last])]
+            raw = self._candidates(pixels, input_hw, input_hw, thresh)
+            if two_scale:
+                raw = [
+                    _join(*of_one)
+                    for of_one in zip(raw, self._small_pass(pixels, input_hw, thresh), pixels, strict=True)
+                ]
+            kept = [suppress(faces, self.nms_thresh) for faces in raw]
+            return [keep_largest(k, max_num, metric, p.shape[:2]) for k, p in zip(kept, pixels, strict=True)]
+
+        step = 1 if self.model.takes_single else max(batch_size, 1)
+        starts = range(0, len(images), step)
+        pool = self.model.start_pool() if len(starts) > 1 else None
+        run = map if pool is None else pool.map
+        parts = run(find, starts, (start + step for start in starts))
+        return [faces for part in parts for faces in part]
+
+    def _small_pass(
+        self, images: Sequence[np.ndarray], input_hw: tuple[int, int], thresh: float
+    ) -> list[Faces]:
+        """Return candidates found at a quarter of the size."""
+        multiple = max(self.model.description.strides)
+        small_h, small_w = (-(-side // SMALL_PASS // multiple) * multiple for side in input_hw)
+        small_hw = (small_h, small_w)
+        canvas_hw = input_hw if self.model.fixed_hw else small_hw
+        return self._candidates(images, canvas_hw, small_hw, thresh)
+
+    def _candidates(
+        self, images: Sequence[np.ndarray], input_hw: tuple[int, int], fit_hw: tuple[int, int], thresh: float
+    ) -> list[Faces]:
+        """Return the faces of each picture before NMS, in its own pixels.
+
+        One run of the network, or as many as its batch size asks for.
+        """
+        facts = self.model.description
+        blob = np.empty((len(images), len(facts.mean), *input_hw), np.float32)
+
+        def prepare(number: int) -> float:
+            canvas, scale = letterbox(images[number], input_hw, fit_hw)
+            normalize(canvas, facts.mean, facts.std, facts.channels == "RGB", blob[number])
+            return scale
+
+        scales = list(self.model.spread(prepare, range(len(images))))
+        found: list[Faces] = []
+        for part, num in _split(blob, self.model.fixed_batch):
+            found += self._decode(self.model.run(part), input_hw, len(part), thresh)[:num]
+        return [faces.scaled(scale) for faces, scale in zip(found, scales, strict=True)]
+
+    def _decode(
+        self, raw: list[np.ndarray], input_hw: tuple[int, int], num: int, thresh: float
+    ) -> list[Faces]:
+        """Return the faces of `num` pictures in pixels of the network input."""
+        facts = self.model.description
+        if facts.nms is not None:
+            bboxes, scores, labels, image = raw[:4]
+            keep = scores >= thresh
+            faces = Faces(
+                np.concatenate((bboxes, scores[:, None]), axis=1), raw[4] if facts.num_kps else None, labels
+            )
+            image, faces = image[keep], faces.take(keep)
+        else:
+            parts = []
+            for stride, level in zip(facts.strides, self.model.levels(raw), strict=True):
+                cells = [-(-side // stride) for side in input_hw]
+                centers = anchor_centers(*cells, stride, facts.num_anchors)
+                if len(centers) != level.scores.shape[1]:
+                    raise ConfigError(
+                        f"{self.model.name} gives {level.scores.shape[1]} anchors at stride {stride} for an "
+                        f"input of {input_hw[1]}x{input_hw[0]}, expected {len(centers)}; use multiples of "
+                        f"{max(facts.strides)}"
+                    )
+                parts.append(decode_level(*level, centers, stride, thresh))
+            image = np.concatenate([index for index, _ in parts])
+            faces = concatenate([found for _, found in parts])
+        return [faces.take(np.flatnonzero(image == number)) for number in range(num)]
+
+    def _warn_if_fixed(self, what: str, asked: float, key: str, sign: int) -> None:
+        """Warn once about a threshold looser than the one inside the graph; sign: +1 where looser is more."""
+        nms = self.model.description.nms
+        if nms is None or sign * (asked - nms[key]) <= 1e-6 or key in self._warned:
+            return
+        self._warned.add(key)
+        limit = "at most" if sign > 0 else "at least"
+        logger.warning(
+            "%s holds its own NMS with %s %s %g; %g has no effect. Export it without --with-nms to choose",
+            self.model.name, what, limit, nms[key], asked,
+        )  # fmt: skip
+
+    def check_size(self, input_size: Sequence[int]) -> tuple[int, int]:
+        """Return height and width of a width and height.
+
+        Raises:
+            ConfigError: the graph, or the decoding of its outputs, cannot take this size.
+        """
+        width, height = input_size
+        if min(width, height) < 1:
+            raise ConfigError(f"input_size {width}x{height}: both must be positive")
+        fixed = self.model.fixed_hw
+        if fixed not in (None, (height, width)):
+            wanted = "x".join(map(str, fixed[::-1]))  # type: ignore[index]
+            raise ConfigError(f"{self.model.name} has a fixed input of {wanted}, not {width}x{height}")
+        multiple = max(self.model.description.strides)
+        near = [max(round(side / multiple), 1) * multiple for side in (width, height)]
+        if fixed is None and near != [width, height]:
+            raise ConfigError(
+                f"input_size {width}x{height}: give multiples of {multiple}, for example {near[0]}x{near[1]}"
+            )
+        return height, width
+
+
+def _pixels(image: np.ndarray | str | Path, number: int) -> np.ndarray:
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    return as_bgr(image, f"image {number}")
+
+
+def _join(full: Faces, small: Faces, image: np.ndarray) -> Faces:
+    """Return the candidates of both passes; of the second one the close-ups only."""
+    sides = (small.bboxes[:, 2:4] - small.bboxes[:, :2]).max(axis=1, initial=0.0)
+    return concatenate([full, small.take(np.flatnonzero(sides >= CLOSE_UP * max(image.shape[:2])))])
+
+
+def _split(blob: np.ndarray, fixed_batch: int | None) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield (input, pictures in it): all at once, or in batches of the graph's size, the last filled up."""
+    if fixed_batch is None:
+        yield blob, len(blob)
+        return
+    for first in range(0, len(blob), fixed_batch):
+        part = blob[first : first + fixed_batch]
+        missing = fixed_batch - len(part)
+        yield (np.concatenate((part, np.repeat(part[-1:], missing, axis=0))) if missing else part), len(part)

@@ -1,0 +1,1 @@
+"""What a model learns from: outputs and faces in, losses out."""

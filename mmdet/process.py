@@ -1,0 +1,34 @@
+"""Settings of the whole process: freed memory is kept, waiting threads sleep.
+
+Imports no torch: threads must be told before it loads, and detection without torch wants memory kept, too.
+"""
+
+import ctypes
+import os
+
+# mallopt's parameters, from malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> None:
+    """Ask the C library to reuse large blocks instead of returning them to the kernel.
+
+    By default glibc maps every large tensor anew and unmaps it when it is freed, so a CPU training step
+    spends more than half its time on page faults: scrfd_500m_bnkps, batch 16, two cores, 2.4 s per
+    step with the default and 1.1 s without (docs/decisions.md). Other C libraries lack mallopt.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_TOP_PAD, 64 << 20)
+
+
+def let_threads_sleep() -> None:
+    """Ask OpenMP's threads to sleep while they wait, instead of keeping their cores busy.
+
+    An operator's threads meet after each of its loops. A thread that spins there keeps a core from the
+    loader's workers, and from the very thread it waits for: on two busy cores a step of scrfd_500m took
+    2 to 5 times as long (docs/decisions.md). OMP_WAIT_POLICY=ACTIVE in the environment wins over this.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,0 +1,89 @@
+import cv2
+import numpy as np
+import pytest
+from data_fixture import eval_transform, make_dataset, write_images
+
+from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_images(tmp_path / "d", 6)
+    return tmp_path / "d"
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_only(root):
+    one, other = make_dataset(root), make_dataset(root)
+    other[(0, 1)], other[(7, 2)]
+    assert np.array_equal(one[(3, 4)].image, other[(3, 4)].image)
+    assert np.array_equal(one[2].image, other[(0, 2)].image)
+    assert not np.array_equal(one[(3, 4)].image, one[(4, 4)].image)
+    assert not np.array_equal(one[(3, 4)].image, make_dataset(root, seed=1)[(3, 4)].image)
+
+
+def test_fields(root):
+    dataset = make_dataset(root)
+    assert len(dataset) == 6 and dataset.name(3) == "3.png" and dataset.CLASSES == ("FG",)
+    assert dataset.group_flags.tolist() == [0, 1, 1, 0, 1, 1]
+    sample = dataset[(0, 3)]
+    assert sample.image.shape == (64, 64, 3) and sample.image.dtype == np.float32
+    assert sample.name == "3.png" and sample.size_hw == (80, 60) and sample.notes == ()
+    assert dataset.load(3).gt_bboxes.tolist() == [[5, 10, 25, 30], [8, 10, 28, 31]]
+
+
+def test_missing_file_and_folder_are_named(root):
+    with pytest.raises(DataError, match="ann_file .*absent.txt does not exist"):
+        RetinaFaceDataset(root / "absent.txt", root / "images", None)
+    with pytest.raises(DataError, match="img_prefix .*absent does not exist"):
+        RetinaFaceDataset(root / "labelv2.txt", root / "absent", None)
+    (root / "empty").mkdir()
+    with pytest.raises(DataError, match=r"none of the first 6 images .* expected for example .*empty/0.png"):
+        RetinaFaceDataset(root / "labelv2.txt", root / "empty", None)
+
+
+def test_an_unreadable_image_is_replaced_by_the_next_and_named(root):
+    (root / "images" / "4.png").write_bytes(b"broken")
+    dataset = make_dataset(root)
+    sample = dataset[(0, 4)]
+    assert sample.name == "5.png"
+    [note] = sample.notes
+    assert (note.kind, note.name) == ("unreadable", "4.png") and "cannot be decoded" in note.detail
+    assert np.array_equal(sample.image, make_dataset(root)[(0, 4)].image)
+
+
+def test_the_last_image_is_replaced_by_the_first(root):
+    (root / "images" / "5.png").unlink()
+    assert make_dataset(root)[(0, 5)].name == "0.png"
+
+
+def test_two_unreadable_images_in_a_row_of_six_stop(root):
+    (root / "images" / "4.png").unlink()
+    (root / "images" / "5.png").unlink()
+    with pytest.raises(
+        DataError, match="2 images in a row cannot be read; the first: image .*4.png: No such file"
+    ):
+        make_dataset(root)[(0, 4)]
+
+
+def test_in_test_mode_an_unreadable_image_is_an_error(root):
+    (root / "images" / "4.png").unlink()
+    dataset = RetinaFaceDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
+    with pytest.raises(DataError, match="4.png"):
+        dataset[4]
+    with pytest.raises(ConfigError, match="min_size"):
+        RetinaFaceDataset(root / "labelv2.txt", root / "images", None, test_mode=True, min_size=3)
+
+
+def test_a_size_other_than_the_label_says_is_noted(root):
+    cv2.imwrite(str(root / "images" / "1.png"), np.zeros((30, 30, 3), np.uint8))
+    [note] = make_dataset(root)[1].notes
+    assert note.kind == "wrong size" and "30x30 px, the label file says 80x60" in note.detail
+
+
+def test_test_sample_maps_back_to_the_file(root):
+    dataset = RetinaFaceDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
+    sample = dataset[0]
+    assert sample.image.shape == (64, 64, 3) and sample.size_hw == (80, 60)
+    assert sample.scale_xy == pytest.approx((48 / 60, 64 / 80))
+    assert (sample.image[:, 48:] == 0).all()

@@ -1,0 +1,63 @@
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+from mmdet.images import UnreadableImageError, read_image
+
+
+def encode(image, suffix=".png"):
+    ok, data = cv2.imencode(suffix, image)
+    assert ok
+    return data.tobytes()
+
+
+def with_exif_orientation(jpeg, orientation):
+    """Put an APP1 segment with one tag (0x0112) behind the start-of-image marker."""
+    tiff = b"II*\x00" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    body = b"Exif\x00\x00" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+def write(tmp_path, data, name="x"):
+    path = tmp_path / name
+    path.write_bytes(data)
+    return path
+
+
+def test_gray_alpha_and_16_bit_become_8_bit_bgr(tmp_path):
+    gray = np.full((4, 6), 77, np.uint8)
+    assert (read_image(write(tmp_path, encode(gray))) == 77).all()
+    alpha = np.zeros((4, 6, 4), np.uint8)
+    alpha[..., 0], alpha[..., 3] = 200, 10
+    image = read_image(write(tmp_path, encode(alpha)))
+    assert image.shape == (4, 6, 3) and image[0, 0].tolist() == [200, 0, 0]
+    deep = np.full((4, 6, 3), 0x8000, np.uint16)
+    image = read_image(write(tmp_path, encode(deep)))
+    assert image.dtype == np.uint8 and (image == 128).all()
+
+
+def test_exif_orientation_follows_the_label_file(tmp_path):
+    jpeg = encode(np.full((40, 60, 3), 90, np.uint8), ".jpg")
+    path = write(tmp_path, with_exif_orientation(jpeg, 6))  # 6: rotate by 90 degrees to show
+    assert read_image(path).shape == (60, 40, 3)
+    assert read_image(path, label_hw=(60, 40)).shape == (60, 40, 3)
+    assert read_image(path, label_hw=(40, 60)).shape == (40, 60, 3)
+    assert read_image(path, label_hw=(999, 60)).shape == (60, 40, 3)
+
+
+def test_names_beyond_ascii(tmp_path):
+    path = write(tmp_path, encode(np.zeros((4, 6), np.uint8)), "聚会.png")
+    assert read_image(path).shape == (4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"), [(None, "No such file"), (b"", "is empty"), (b"not an image", "cannot be decoded")]
+)
+def test_unreadable_files_say_why(tmp_path, data, reason):
+    path = tmp_path / "bad.jpg"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(UnreadableImageError, match=f"bad.jpg.*{reason}"):
+        read_image(path)
