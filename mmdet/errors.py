@@ -5,6 +5,7 @@
     +-- DataError             a label file, an image, a folder of the data set
     +-- DeviceError           a device asked for but not there
     +-- CheckpointError       a checkpoint that is missing, unreadable or of another model
+    +-- WriteError            a file that cannot be written: disk full, no such folder, no permission
     +-- TrainError            exit code 3: training itself went wrong (a loss is not finite)
     +-- Interrupted           exit code 75: SIGTERM or SIGINT; the state is saved, resume continues
 
@@ -38,6 +39,10 @@ class DeviceError(MMDetError):
 
 class CheckpointError(MMDetError):
     """A checkpoint is missing, unreadable, unsafe or of another model."""
+
+
+class WriteError(MMDetError):
+    """A file cannot be written; an older one of the same name is untouched."""
 
 
 class TrainError(MMDetError):
