@@ -17,6 +17,7 @@ import torch
 
 from benchmark import baseline_data
 from benchmark.measure import alternate, ratio
+from mmdet.cli import add_config, add_shared
 from mmdet.config import DataConfig, load_config
 from mmdet.core.structures import Batch
 from mmdet.datasets.build import build_dataset
@@ -77,12 +78,12 @@ def baseline_batch(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tools/benchmark.py data`."""
-    parser.add_argument("config", help="config file whose data.train is measured")
-    parser.add_argument("--cfg-options", nargs="+", default=[], action="extend", metavar="KEY=VALUE")
-    parser.add_argument("--images", type=int, default=64, help="images per repetition (default 64)")
-    parser.add_argument("--rounds", type=int, default=5, help="alternating repetitions (default 5)")
-    parser.add_argument("--workers", type=int, default=1, help="loader processes of one figure (default 1)")
-    parser.add_argument("--device", default="cpu", help="where data.device_augment works (default cpu)")
+    add_config(parser, "; its data.train is measured")
+    add_shared(parser, "--cfg-options")
+    add_shared(parser, "--images", default=64, help="images per repetition (default: %(default)s)")
+    add_shared(parser, "--rounds")
+    add_shared(parser, "--workers", default=1, help="loader processes of one figure (default: %(default)s)")
+    add_shared(parser, "--device", default="cpu", help="where data.device_augment works (default: cpu)")
     parser.add_argument(
         "--default-malloc",
         action="store_true",

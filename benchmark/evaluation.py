@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmark import baseline_evaluation
 from benchmark.measure import alternate, ratio
+from mmdet.cli import add_shared
 from mmdet.evaluation.widerface.ap import evaluate_widerface
 from mmdet.evaluation.widerface.files import SETTINGS, read_predictions, read_wider_gt
 
@@ -13,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tools/benchmark.py eval`."""
     parser.add_argument("predictions", help="folder of EVENT/NAME.txt files")
     parser.add_argument("gt_dir", help="folder of the four WIDER .mat files")
-    parser.add_argument("--rounds", type=int, default=5, help="alternating repetitions (default 5)")
+    add_shared(parser, "--rounds")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from benchmark.baseline_infer import OneByOne
 from benchmark.measure import Timing, alternate, ratio
 from benchmark.turns import Figures, take_turns
+from mmdet.cli import add_shared
 from mmdet.deploy.cli.inputs import find_inputs, read_complete
 from mmdet.deploy.cli.run import RunOptions, detect_inputs, tune_process
 from mmdet.deploy.runtime.letterbox import letterbox, to_blob
@@ -43,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL.onnx", help="3-level model of any batch and size")
     add("images", metavar="FOLDER", nargs="?", help="picture files (default: 32 drawn ones of 1024x683)")
-    add("--batch-size", type=int, default=16, metavar="N", help="default: 16")
-    add("--rounds", type=int, default=5, metavar="N", help="median of so many (default: 5)")
-    add("--provider", default="cpu", metavar="P", help="default: cpu")
+    add_shared(parser, "--batch-size", default=16)
+    add_shared(parser, "--rounds")
+    add_shared(parser, "--provider", default="cpu", help="default: cpu")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mmdet.cli import add_config, add_shared
 from mmdet.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,11 +53,11 @@ print(json.dumps({name: end - start for (_, start), (name, end) in zip(marks, ma
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tools/benchmark.py startup`."""
     add = parser.add_argument
-    add("config", help="config file, for example configs/scrfd/scrfd_500m.py")
+    add_config(parser)
     add("--data", metavar="DIR", help="data_root with train/labelv2.txt (default: one is drawn)")
-    add("--images", type=int, default=WIDER_IMAGES, metavar="N", help=f"drawn (default {WIDER_IMAGES})")
-    add("--device", default="cpu", help="as in tools/train.py (default cpu)")
-    add("--rounds", type=int, default=3, metavar="N", help="repetitions (default 3)")
+    add_shared(parser, "--images", default=WIDER_IMAGES)
+    add_shared(parser, "--device", default="cpu")
+    add_shared(parser, "--rounds", default=3)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

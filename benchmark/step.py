@@ -12,9 +12,10 @@ from benchmark.baseline_step import BaselineStep
 from benchmark.roofline import LAYOUTS, Roofline, list_convolutions
 from benchmark.targets import make_scene
 from benchmark.turns import Figures, take_turns
+from mmdet.cli import add_config, add_shared
 from mmdet.config import RunConfig, SpeedConfig, load_config
 from mmdet.core.structures import Batch
-from mmdet.device import DEVICE_CHOICES, device_summary, peak_memory_mib, pick_device, synchronize
+from mmdet.device import device_summary, peak_memory_mib, pick_device, synchronize
 from mmdet.engine.finite import FiniteGuard
 from mmdet.engine.graphs import WARM_UP_STEPS
 from mmdet.engine.logger import RunLog
@@ -68,22 +69,22 @@ class Setup:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tools/benchmark.py step`."""
     add = parser.add_argument
-    add("config", help="config file, for example configs/scrfd/scrfd_2.5g.py")
-    add("--device", default="auto", help=f"{', '.join(DEVICE_CHOICES)} (default: auto)")
-    add("--amp", choices=("O0", "O1", "O2"), default="O0", help="precision (default O0)")
-    add("--batch-size", type=int, default=4, metavar="N", help="images (default 4)")
-    add("--size", type=int, default=640, help="side of the images in px (default 640)")
-    add("--faces", type=int, default=20, metavar="N", help="per image (default 20)")
+    add_config(parser)
+    add_shared(parser, "--device")
+    add_shared(parser, "--amp", default="O0", help="precision (default: O0)")
+    add_shared(parser, "--batch-size", default=4)
+    add_shared(parser, "--size")
+    add_shared(parser, "--faces", default=20)
     add(
         "--channels-last", action=argparse.BooleanOptionalAction, help="memory order (default: the trainer's)"
     )
     add("--compile", action="store_true", help="torch.compile the network")
     add("--fused-optimizer", action="store_true", help="one kernel for all weights")
     add("--graph", action="store_true", help="record the step and repeat it")
-    add("--rounds", type=int, default=7, metavar="N", help="alternating repetitions (default 7)")
-    add("--threads", type=int, default=2, metavar="N", help="threads of torch (default 2)")
+    add_shared(parser, "--rounds", default=7)
+    add_shared(parser, "--threads")
     add("--no-baseline", action="store_true", help="leave the reference's step out")
-    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="for example amp.dtype=bfloat16")
+    add_shared(parser, "--cfg-options")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmark import baseline_targets as baseline
 from benchmark.measure import Timing, Work, alternate, peak_tensor_mib, ratio
+from mmdet.cli import add_shared
 from mmdet.config.types import DataConfig
 from mmdet.core.anchors import AnchorGenerator
 from mmdet.core.assigners import ATSSAssigner
@@ -100,10 +101,10 @@ def baseline_losses(scene: Scene, nearest: baseline.Nearest = baseline.nearest_a
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tools/benchmark.py targets`."""
     parser.add_argument("--batch", type=int, default=32, help="images (default 32)")
-    parser.add_argument("--size", type=int, default=640, help="side of the images in px (default 640)")
-    parser.add_argument("--faces", type=int, nargs="+", default=[20, 200], help="per image (default 20 200)")
-    parser.add_argument("--rounds", type=int, default=5, help="alternating repetitions (default 5)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
+    add_shared(parser, "--size")
+    add_shared(parser, "--faces", nargs="+", default=[20, 200], help="per image (default: 20 200)")
+    add_shared(parser, "--rounds")
+    add_shared(parser, "--threads")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

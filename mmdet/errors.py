@@ -1,4 +1,4 @@
-"""Every error a user can cause, and how the tools end on one.
+"""Every error a user can cause, and the exit code of a tool that ends on one (mmdet/cli.py).
 
     MMDetError                exit code 2
     +-- ConfigError           a config file, a --cfg-options value, a command-line argument
@@ -14,9 +14,7 @@ of ours can break.
 """
 
 import difflib
-import os
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 
 class MMDetError(Exception):
@@ -57,32 +55,9 @@ class Interrupted(MMDetError):
     exit_code = 75  # EX_TEMPFAIL: run again with --resume-from auto
 
 
-BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
-
-
 def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
     """Return "<what> = 'x' is unknown; did you mean 'y'? Known: a, b." for an error message."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"{what} = {name!r} is unknown{hint} Known: {', '.join(names)}."
-
-
-def run_cli(main: Callable[[], int | None]) -> None:
-    """Run a tool's `main` and exit; an MMDetError becomes one line on stderr and its exit code.
-
-    Output that nobody reads any more ends the tool quietly.
-    `main` imports torch, not the tool's module: with torch-npu installed and CANN absent, `import torch`
-    itself fails unless its autoload is off. mmdet/device.py imports torch_npu when it is needed.
-    """
-    os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
-    try:
-        code = main()
-        sys.stdout.flush()
-    except MMDetError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        code = error.exit_code
-    except BrokenPipeError:  # whoever reads our output, `head` for example, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
-        code = BROKEN_PIPE
-    sys.exit(code or 0)

@@ -3,14 +3,13 @@
 python tools/benchmark.py targets --batch 32
 """
 
-import argparse
 import importlib
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import run_cli
+from mmdet.cli import add_shared, make_parser, run_cli
 
 # name: (module with add_arguments(parser) and run(args) -> dict, what it measures)
 COMMANDS = {
@@ -18,7 +17,7 @@ COMMANDS = {
     "evaluation": ("benchmark.evaluation", "WIDER FACE average precision"),
     "data": ("benchmark.data", "JPEG files to a normalised batch"),
     "step": ("benchmark.step", "a training step, part by part, and its roofline"),
-    "infer": ("benchmark.infer", "picture files to faces with an ONNX model"),
+    "infer": ("benchmark.infer", "image files to faces with an ONNX model"),
     "startup": ("benchmark.startup", "from the command line to the first iteration"),
 }
 ALIASES = {"eval": "evaluation"}
@@ -27,9 +26,7 @@ ALIASES = {"eval": "evaluation"}
 def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     name = ALIASES.get(name, name)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for known, (module, summary) in COMMANDS.items():
         aliases = [alias for alias, target in ALIASES.items() if target == known]
@@ -38,7 +35,7 @@ def main() -> None:
             continue
         loaded = importlib.import_module(module)
         loaded.add_arguments(command)
-        command.add_argument("--json", metavar="FILE", help="write the figures there, too")
+        add_shared(command, "--json")
         command.set_defaults(run=loaded.run)
     args = parser.parse_args()
 

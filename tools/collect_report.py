@@ -12,13 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import ConfigError, run_cli
+from mmdet.cli import make_parser, run_cli
+from mmdet.errors import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("work_dir", nargs="+", type=Path, help="folder of a run, holding metrics.json")
     parser.add_argument("--out", type=Path, default=Path("report.json"), help="default: report.json")
     return parser.parse_args()

@@ -6,12 +6,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import ConfigError, run_cli
+from mmdet.cli import add_config, add_shared, make_parser, run_cli
+from mmdet.errors import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="config file, for example configs/scrfd/scrfd_2.5g.py")
+    parser = make_parser(__doc__)
+    add_config(parser)
     parser.add_argument(
         "--shape",
         type=int,
@@ -20,14 +21,7 @@ def parse_args() -> argparse.Namespace:
         metavar=("H", "W"),
         help="input height and width, or one number for a square (default 640 640)",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        default=[],
-        action="extend",
-        metavar="KEY=VALUE",
-        help="settings to change, for example model.neck.out_channels=32",
-    )
+    add_shared(parser, "--cfg-options")
     return parser.parse_args()
 
 

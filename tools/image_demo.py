@@ -1,4 +1,4 @@
-"""Draw the faces of one picture, found by a checkpoint (or an ONNX model) of this trainer.
+"""Draw the faces of one image, found by a checkpoint (or an ONNX model) of this trainer.
 
 python tools/image_demo.py photo.jpg configs/scrfd/scrfd_500m_bnkps.py model.pth --out faces.png
 """
@@ -9,20 +9,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import ConfigError, run_cli
+from mmdet.cli import add_shared, make_parser, run_cli
+from mmdet.errors import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("image", metavar="IMG")
     add("model", metavar="CONFIG", help="config file, or MODEL.onnx alone")
     add("checkpoint", metavar="CKPT", nargs="?")
-    add("--out", type=Path, metavar="F", help="picture to write (default: IMG_faces.png, here)")
-    add("--score-thr", type=float, default=0.5, metavar="T", help="lowest score (default: 0.5)")
-    add("--device", default="auto", help="auto, npu, cuda or cpu; of ONNX the provider (default: auto)")
+    add("--out", type=Path, metavar="F", help="image to write (default: IMG_faces.png, here)")
+    add_shared(parser, "--score-thr")
+    add_shared(
+        parser, "--device", help="auto, npu, cuda or cpu; with an ONNX model the provider (default: auto)"
+    )
     return parser.parse_args()
 
 
@@ -45,7 +46,7 @@ def main() -> None:
     except cv2.error:
         is_written = False
     if not is_written:
-        raise ConfigError(f"--out {out} cannot be written: no such folder, or no picture by its suffix")
+        raise ConfigError(f"--out {out} cannot be written: no such folder, or no image format by its suffix")
     for label, (x1, y1, x2, y2, score) in zip(found.labels, found.bboxes.tolist(), strict=True):
         print(f"{classes[label]} {score:.3f}: {x1:.0f} {y1:.0f} {x2:.0f} {y2:.0f}")
     print(f"{len(found)} faces, drawn in {out}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import run_cli
+from mmdet.cli import run_cli
 from mmdet.launch.args import parse_args
 from mmdet.launch.run import launch
 

@@ -12,17 +12,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import run_cli
+from mmdet.cli import add_shared, make_parser, run_cli
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--out", required=True, help="folder to make: out/train and out/val")
     parser.add_argument("--train", type=int, required=True, metavar="N", help="number of training images")
     parser.add_argument("--val", type=int, required=True, metavar="N", help="number of validation images")
-    parser.add_argument("--seed", type=int, default=0)
+    add_shared(parser, "--seed")
     parser.add_argument(
         "--size",
         type=int,
@@ -31,7 +29,7 @@ def parse_args() -> argparse.Namespace:
         metavar=("MIN", "MAX"),
         help="range of the long side, px",
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw (one draws about 200/s)")
+    add_shared(parser, "--workers", default=1, help="processes that draw (one draws about 200/s)")
     return parser.parse_args()
 
 

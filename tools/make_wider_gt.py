@@ -1,17 +1,16 @@
 #!/usr/bin/env python
 """Write the ground-truth .mat files of the WIDER protocol for one's own labelv2 file."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import run_cli
+from mmdet.cli import make_parser, run_cli
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--label", required=True, metavar="FILE", help="labelv2 file of the validation images"
     )

@@ -12,26 +12,27 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import ConfigError, run_cli
+from mmdet.cli import add_config, add_shared, make_parser, run_cli
+from mmdet.errors import ConfigError
 
 DEVICES = ("auto", "npu", "cpu")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("config", help="config file, for example configs/scrfd/scrfd_10g_8p.py")
-    parser.add_argument("--batch-size", type=int, default=8, help="images per step (default 8)")
-    parser.add_argument("--size", type=int, default=640, help="height and width of the images (default 640)")
-    parser.add_argument("--faces", type=int, default=10, help="faces per image (default 10)")
-    parser.add_argument("--slots", type=int, default=32, help="face slots per image (default 32)")
-    parser.add_argument("--amp", choices=("O0", "O1", "O2"), help="precision level; default: the config's")
+    parser = make_parser(__doc__)
+    add_config(parser)
+    add_shared(parser, "--batch-size", default=8)
+    add_shared(parser, "--size")
+    add_shared(parser, "--faces", default=10)
+    parser.add_argument("--slots", type=int, default=32, help="gt slots per image (default: 32)")
+    add_shared(parser, "--amp")
     parser.add_argument("--dtype", choices=("float16", "bfloat16"), help="default: the config's")
     step = parser.add_mutually_exclusive_group()
     step.add_argument("--train", dest="is_train", action="store_true", default=True, help="the default")
     step.add_argument("--eval", dest="is_train", action="store_false", help="the forward pass of testing")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="auto never takes another kind")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table as JSON")
-    parser.add_argument("--cfg-options", nargs="+", default=[], action="extend", metavar="KEY=VALUE")
+    add_shared(parser, "--device", choices=DEVICES, help="auto chooses between npu and cpu only")
+    add_shared(parser, "--json", type=Path, help="also write the table as JSON")
+    add_shared(parser, "--cfg-options")
     return parser.parse_args()
 
 
@@ -62,7 +63,7 @@ def main() -> int:
         print(f"{row.verdict:14}{row.count:7}{row.num_shapes:8}  {row.name} ({', '.join(row.dtypes)})")
         for place in row.places[:5]:
             print(f"{'':31}at {place}")
-    print(f"{len(recorder.calls)} calls of {len(rows)} operators, {len(offenders)} that a card does not like")
+    print(f"{len(recorder.calls)} calls of {len(rows)} operators, {len(offenders)} unsuited to an NPU")
     if args.json:
         report = {
             "config": args.config,

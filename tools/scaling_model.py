@@ -11,16 +11,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmark.scaling import Cluster, Costs, forecast
-from mmdet.errors import ConfigError, run_cli
+from mmdet.cli import add_config, add_shared, make_parser, run_cli
+from mmdet.errors import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
-    add("config", help="its parameters are the gradients, its data.samples_per_gpu the batch")
-    add("--cfg-options", nargs="+", default=[], action="extend", metavar="KEY=VALUE")
+    add_config(parser, "; its parameters are the gradients, its data.samples_per_gpu the batch")
+    add_shared(parser, "--cfg-options")
     add(
         "--card-images-per-s",
         type=float,

@@ -13,36 +13,32 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import run_cli
+from mmdet.cli import add_shared, make_parser, run_cli
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("model", metavar="MODEL.onnx")
     add("inputs", nargs="+", metavar="INPUT", help="picture, folder, pattern, video or number of a camera")
     add("--out", type=Path, metavar="DIR", help="folder for the results (default: JSON lines to stdout)")
     add("--format", default="json", metavar="F", help="json, txt or widerface (default: json)")
     add("--draw", action="store_true", help="also write pictures and videos with the faces drawn in")
-    add("--thr", type=float, metavar="T", help="lowest score (default: 0.5)")
+    add_shared(parser, "--thr", default=None, help="lowest score (default: 0.5)")
     add("--nms", type=float, metavar="T", help="largest overlap of two faces (default: 0.4)")
-    add("--input-size", type=int, nargs=2, metavar=("W", "H"),
-        help="pictures are fitted into it (default: 640 640, or the model's own)")  # fmt: skip
-    add(
+    add_shared(parser, "--input-size")
+    add_shared(
+        parser,
         "--batch-size",
-        type=int,
         default=16,
-        metavar="N",
-        help="pictures at once, in memory and on an accelerator (default: 16)",
+        help="images at once, in memory and on an accelerator (default: %(default)s)",
     )
     add("--two-scale", action="store_true", help="a second look at a quarter of the size, for close-ups")
     add("--max-num", type=int, default=0, metavar="N", help="largest and most central faces only (0: all)")
-    add("--max-frames", type=int, default=0, metavar="N", help="of each video or camera (0: all)")
-    add("--provider", default="auto", metavar="P", help="auto, cpu, or an accelerator's (default: auto)")
+    add_shared(parser, "--max-frames")
+    add_shared(parser, "--provider")
     add("--device-id", type=int, default=0, metavar="N", help="of the accelerator (default: 0)")
-    add("--threads", type=int, default=0, metavar="N", help="cores to use on the CPU (0: all)")
+    add_shared(parser, "--threads", default=0, help="cores to use on the CPU (0: all)")
     add("--quiet", action="store_true", help="no progress, no summary; only the number of skipped files")
     return parser.parse_args()
 

@@ -11,15 +11,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import ConfigError, run_cli
+from mmdet.cli import add_config, add_shared, make_parser, run_cli
+from mmdet.errors import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
-    add("config")
+    add_config(parser)
     add("checkpoint")
     add("--output-file", metavar="F.onnx", help="default: CONFIG.onnx or CONFIG_HxW.onnx, here")
     add("--shape", type=int, nargs="+", default=[-1, -1], metavar="S",
@@ -33,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     add("--no-batch-axis", action="store_true",
         help="outputs (A, C) of one picture, as insightface up to 0.7 wants them")  # fmt: skip
     add("--with-nms", action="store_true", help="decode and suppress inside the graph")
-    add("--score-thr", type=float, metavar="T", help="with --with-nms (default: the config's test_cfg)")
+    add_shared(parser, "--score-thr", default=None, help="with --with-nms (default: the config's test_cfg)")
     add("--nms-thr", type=float, metavar="T", help="with --with-nms (default: the config's test_cfg)")
     add("--verify", action="store_true", help="compare with torch over shapes and batches")
     args = parser.parse_args()

@@ -11,27 +11,25 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import run_cli
+from mmdet.cli import add_config, add_shared, make_parser, run_cli
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
-    add("config")
+    add_config(parser)
     add("checkpoint")
     sizes = "0: 640x640; 1: 1100x1650; 2: original size; N>30: NxN; -1: the config's own (default: 0)"
     add("--mode", type=int, default=0, metavar="M", help=sizes)
     add("--out", default="wouts", help="folder for the results (default: wouts)")
-    add("--thr", type=float, default=0.02, help="lowest score of a detection (default: 0.02)")
+    add_shared(parser, "--thr", default=0.02)
     add("--save-preds", action="store_true", help="also write one .txt of detections per image")
     add("--gt-dir", help="folder of the four .mat files (default: the config's, or gt/ beside images/)")
-    add("--device", default="auto", help="auto, npu, cuda or cpu (default: auto)")
-    add("--batch-size", type=int, default=1, metavar="N", help="images per forward pass (default: 1)")
-    add("--workers", type=int, default=2, metavar="N", help="processes that read images (default: 2)")
+    add_shared(parser, "--device")
+    add_shared(parser, "--batch-size", default=1, help="images per forward pass (default: %(default)s)")
+    add_shared(parser, "--workers", help="processes that read images (default: %(default)s)")
     add("--half", action="store_true", help="half precision (default: fp32)")
-    add("--cfg-options", nargs="*", default=[], metavar="KEY=VALUE", help="changes to the config")
+    add_shared(parser, "--cfg-options")
     return parser.parse_args()
 
 

@@ -12,30 +12,24 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import run_cli
+from mmdet.cli import add_config, add_shared, at_least, make_parser, run_cli
 from mmdet.process import let_threads_sleep
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("config", help="config file, for example configs/scrfd/scrfd_500m.py")
+    add_config(parser)
     add(
         "--work-dir",
         "--work_dir",
         metavar="DIR",
         help="output (default: the config's, or work_dirs/<config>)",
     )
-    add("--device", default="auto", help="auto, npu, cuda or cpu (default: auto)")
-    add(
-        "--data-root",
-        metavar="DIR",
-        help="folder with train/ and val/, short for --cfg-options data_root=DIR",
-    )
-    add("--cfg-options", nargs="+", default=[], action="extend", metavar="KEY=VALUE", help="config changes")
-    add("--seed", type=int, metavar="N", help="seed of weights and data (default: the config's, or 0)")
+    add_shared(parser, "--device")
+    add_shared(parser, "--data-root")
+    add_shared(parser, "--cfg-options")
+    add_shared(parser, "--seed", default=None, help="seed of weights and data (default: the config's, or 0)")
     add("--deterministic", action="store_true", help="repeatable kernels where there are any")
     add("--no-validate", action="store_true", help="do not evaluate while training")
     add(
@@ -43,10 +37,10 @@ def parse_args() -> argparse.Namespace:
     )
     add("--load-from", metavar="FILE", help="start from these weights")
     add("--perf", action="store_true", help="measure speed: 3 epochs, no checkpoints, no evaluation")
-    add("--max-iters", type=int, metavar="N", help="stop after N iterations")
+    add("--max-iters", type=at_least(1), metavar="N", help="stop after N iterations")
     add("--auto-scale-lr", action="store_true", help="scale the learning rate with the images per step")
     add("--profiling", action="store_true", help="write a trace of steps 10 to 15 to work_dir/profile")
-    add("--amp", choices=("O0", "O1", "O2"), help="precision, instead of the config's amp.level")
+    add_shared(parser, "--amp")
     launch = parser.add_argument_group(
         "several ranks", "torchrun: see tools/dist_train.sh; or the Ascend names"
     )
@@ -57,10 +51,7 @@ def parse_args() -> argparse.Namespace:
     add("--master_addr", metavar="HOST", help="address of rank 0")
     add("--master_port", type=int, metavar="PORT", help="port of rank 0")
     add("--npuid", type=int, metavar="N", help="card of local rank 0")
-    args = parser.parse_args()
-    if args.max_iters is not None and args.max_iters < 1:
-        parser.error(f"--max-iters {args.max_iters}: expected 1 or more")
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:

@@ -10,23 +10,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import run_cli
+from mmdet.cli import add_shared, make_parser, run_cli
 
 LARGEST_PICTURE = 150_000_000  # pixels, 450 MB decoded; a small file can state many more
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("model", metavar="MODEL.onnx")
     add("--host", default="127.0.0.1", help="0.0.0.0 lets other computers in (default: 127.0.0.1)")
     add("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     add("--examples", type=Path, metavar="DIR", help="pictures to offer on the page")
-    add("--provider", default="auto", metavar="P", help="auto, cpu, or an accelerator's (default: auto)")
-    add("--input-size", type=int, nargs=2, metavar=("W", "H"), help="default: 640 640, or the model's own")
-    add("--thr", type=float, default=0.5, metavar="T", help="the slider begins there (default: 0.5)")
+    add_shared(parser, "--provider")
+    add_shared(parser, "--input-size")
+    add_shared(parser, "--thr", help="initial value of the page's slider (default: %(default)s)")
     return parser.parse_args()
 
 

@@ -10,21 +10,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.errors import run_cli
+from mmdet.cli import add_shared, make_parser, run_cli
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("model", metavar="CONFIG", help="config file, or MODEL.onnx alone")
     add("checkpoint", metavar="CKPT", nargs="?")
     add("--camera-id", default="0", metavar="N", help="number of the camera, or a video file (default: 0)")
-    add("--score-thr", type=float, default=0.5, metavar="T", help="lowest score (default: 0.5)")
+    add_shared(parser, "--score-thr")
     add("--out", type=Path, metavar="F.mp4", help="write a video instead of opening a window")
-    add("--max-frames", type=int, default=0, metavar="N", help="stop after so many (0: at q or Ctrl-C)")
-    add("--device", default="auto", help="auto, npu, cuda or cpu; of ONNX the provider (default: auto)")
+    add_shared(parser, "--max-frames", help="stop after N frames (0: at q or Ctrl-C)")
+    add_shared(
+        parser, "--device", help="auto, npu, cuda or cpu; with an ONNX model the provider (default: auto)"
+    )
     return parser.parse_args()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmdet.cli import add_shared, at_least
 from mmdet.errors import ConfigError, DataError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -98,11 +99,11 @@ def _make_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
     add = parser.add_argument
     add("--mode", choices=("full", "performance"), default="full", help=argparse.SUPPRESS)
-    add("--ranks", type=_positive_int, default=1, help=argparse.SUPPRESS)
+    add("--ranks", type=at_least(1), default=1, help=argparse.SUPPRESS)
     add("--data_path", help="folder with train/ and val/ (images/, labelv2.txt; val/gt/*.mat)")
     add("--config", help="model config (default: configs/scrfd/scrfd_10g.py; 8p: scrfd_10g_8p.py)")
-    add("--batch_size", type=_positive_int, help="images per device (default: the config's)")
-    add("--epochs", "--train_epochs", type=_positive_int, help="epochs (default: the config's)")
+    add("--batch_size", type=at_least(1), help="images per device (default: the config's)")
+    add("--epochs", "--train_epochs", type=at_least(1), help="epochs (default: the config's)")
     add("--learning_rate", type=float, help="learning rate (default: the config's)")
     levels = ", ".join(f"{mode} = {level}" for mode, level in AMP_LEVELS.items())
     add(
@@ -111,10 +112,10 @@ def _make_parser(prog: str) -> argparse.ArgumentParser:
         metavar="MODE",
         help=f"{levels} (default: the config's)",
     )
-    add("--device", default="auto", help="as --device of tools/train.py (default: auto)")
+    add_shared(parser, "--device")
     id_help = "index of the device, names the output folder (default: $ASCEND_DEVICE_ID or 0)"
     add("--device_id", type=int, default=os.environ.get("ASCEND_DEVICE_ID") or 0, help=id_help)
-    add("--seed", type=int, default=0, help="random seed (default: 0)")
+    add_shared(parser, "--seed")
     add("--work_dir", help="checkpoints and metrics (default: <output folder>/<case name>)")
     add("--resume_from", help="checkpoint to continue, or auto: the newest of work_dir")
     add("--load_from", help="weights to start from")
@@ -127,16 +128,9 @@ def _make_parser(prog: str) -> argparse.ArgumentParser:
         metavar="True|False",
         help="write a trace of steps 10 to 15 to <work_dir>/profile; GE and CANN mean True (default: False)",
     )
-    add("--max_iters", type=_positive_int, help="stop after so many iterations")
+    add("--max_iters", type=at_least(1), help="stop after so many iterations")
     add("--cfg_options", default="", help='more config changes: "optimizer.lr=0.02 log_config.interval=10"')
     return parser
-
-
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
 
 
 def _profiling(text: str) -> bool:

@@ -183,7 +183,7 @@ def audit(*args: str, config: str = SMALL, **env: str) -> subprocess.CompletedPr
 def test_the_tool_prints_a_table_and_writes_json(tmp_path):
     done = audit("--device", "cpu", "--json", str(tmp_path / "audit.json"))
     assert done.returncode == 0, done.stderr
-    assert "0 that a card does not like" in done.stdout
+    assert "0 unsuited to an NPU" in done.stdout
     report = json.loads((tmp_path / "audit.json").read_text())
     assert report["num_offending"] == 0
     convolution = next(row for row in report["operators"] if row["name"] == "aten::convolution")
@@ -208,7 +208,7 @@ def test_the_tool_fails_on_a_planted_nonzero_and_item(tmp_path):
     )
     done = audit("--device", "cpu", config=str(config), PYTHONPATH=str(tmp_path))
     assert done.returncode == 1, done.stderr
-    assert "2 that a card does not like" in done.stdout
+    assert "2 unsuited to an NPU" in done.stdout
     table = [" ".join(line.split()[:5]) for line in done.stdout.splitlines()]
     for line in ("dynamic shape 1 1 aten::nonzero", "at planted.py:4", "at planted.py:5"):
         assert line in table

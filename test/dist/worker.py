@@ -17,7 +17,7 @@ from mmdet.config import load_config
 from mmdet.config.types import AmpConfig
 from mmdet.core.structures import Batch
 from mmdet.engine.finite import FiniteGuard
-from mmdet.errors import run_cli
+from mmdet.cli import run_cli
 from mmdet.precision import Precision
 
 CPU = torch.device("cpu")

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from mmdet import distributed
+from mmdet.cli import run_cli
 from mmdet.distributed import DistInfo, init_distributed, process_group_arguments, read_launch
-from mmdet.errors import ConfigError, DataError, Interrupted, TrainError, run_cli
+from mmdet.errors import ConfigError, DataError, Interrupted, TrainError
 
 CPU = torch.device("cpu")
 TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "MASTER_ADDR": "node0", "MASTER_PORT": "29501"}

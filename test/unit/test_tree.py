@@ -45,7 +45,8 @@ def test_device_words_sees_code_and_not_prose():
 
 def test_only_device_py_names_a_device():
     named = {str(path.relative_to(REPO)): device_words(path.read_text()) for path in PACKAGE}
-    allowed = ("mmdet/device.py", "mmdet/testing/")  # training never imports testing
+    # Training never imports testing; the help of --device must not wait for torch, which device.py imports.
+    allowed = ("mmdet/device.py", "mmdet/testing/", "mmdet/cli.py")
     assert {path: words for path, words in named.items() if words and not path.startswith(allowed)} == {}
 
 

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Sequence
 
+from mmdet.cli import run_cli
 from mmdet.deploy.export.onnx_file import load_onnx
-from mmdet.errors import CheckpointError, ConfigError, run_cli
+from mmdet.errors import CheckpointError, ConfigError
 
 LARGEST_OPSET = 17
 MULTIPLE = 32  # the largest stride

@@ -6,7 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from mmdet.errors import ConfigError, run_cli
+from mmdet.cli import run_cli
+from mmdet.errors import ConfigError
 from mmdet.testing.ascend_sim.build import build
 
 HERE = Path(__file__).resolve().parent

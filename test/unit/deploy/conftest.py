@@ -76,7 +76,7 @@ def run_tool(monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, args)])
         monkeypatch.setattr(sys, "path", list(sys.path))
         spec.loader.exec_module(module)
-        from mmdet.errors import run_cli
+        from mmdet.cli import run_cli
 
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:

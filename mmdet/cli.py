@@ -1,0 +1,109 @@
+"""What the command-line tools share: how they end, and every option that more than one of them has.
+
+A shared option is declared once, in OPTIONS; a tool adds it by name and changes only what differs:
+
+    parser = make_parser(__doc__)
+    add_config(parser)
+    add_shared(parser, "--cfg-options")
+    add_shared(parser, "--device", default="cpu")
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from mmdet.errors import MMDetError
+
+BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--amp": dict(choices=("O0", "O1", "O2"), help="precision (default: the config's amp.level)"),
+    "--batch-size": dict(type=int, metavar="N", help="images per step (default: %(default)s)"),
+    "--cfg-options": dict(
+        nargs="*",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="config changes, for example optimizer.lr=0.02 data.train.pipeline.2.crop_choice=[0.5,1]; "
+        "given twice, both count",
+    ),
+    "--data-root": dict(
+        metavar="DIR", help="folder with train/ and val/, short for --cfg-options data_root=DIR"
+    ),
+    "--device": dict(default="auto", help="auto, npu, cuda or cpu (default: %(default)s)"),
+    "--faces": dict(type=int, metavar="N", help="faces per image (default: %(default)s)"),
+    "--images": dict(type=int, metavar="N", help="number of images (default: %(default)s)"),
+    "--input-size": dict(
+        type=int,
+        nargs=2,
+        metavar=("W", "H"),
+        help="images are fitted into it (default: the model's own size, or 640 640)",
+    ),
+    "--json": dict(metavar="FILE", help="also write the figures there"),
+    "--max-frames": dict(
+        type=int, default=0, metavar="N", help="stop after N frames of a video or camera (0: all)"
+    ),
+    "--provider": dict(default="auto", metavar="P", help="auto, cpu, or an accelerator's (default: auto)"),
+    "--rounds": dict(type=int, default=5, metavar="N", help="alternating repetitions (default: %(default)s)"),
+    "--score-thr": dict(type=float, default=0.5, metavar="T", help="lowest score (default: %(default)s)"),
+    "--seed": dict(type=int, default=0, metavar="N", help="random seed (default: %(default)s)"),
+    "--size": dict(
+        type=int, default=640, metavar="PX", help="height and width of the images (default: %(default)s)"
+    ),
+    "--thr": dict(type=float, default=0.5, metavar="T", help="lowest score (default: %(default)s)"),
+    "--threads": dict(type=int, default=2, metavar="N", help="threads of torch (default: %(default)s)"),
+    "--workers": dict(type=int, default=2, metavar="N", help="worker processes (default: %(default)s)"),
+}
+
+
+def make_parser(description: str | None, allow_abbrev: bool = True) -> argparse.ArgumentParser:
+    """Return a parser that prints a module's docstring as it is."""
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=allow_abbrev,
+    )
+
+
+def add_config(parser: argparse.ArgumentParser, about: str = "") -> None:
+    """Add the positional argument `config`; `about` is added to its help."""
+    parser.add_argument("config", help="config file, for example configs/scrfd/scrfd_2.5g.py" + about)
+
+
+def add_shared(parser: argparse._ActionsContainer, name: str, **changes: Any) -> None:
+    """Add an option of OPTIONS; `changes` are arguments of add_argument that differ for this tool."""
+    parser.add_argument(name, **{**OPTIONS[name], **changes})
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """Return an argparse type: an int that is not below `minimum`."""
+
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"{value}: expected {minimum} or more")
+        return value
+
+    return whole_number
+
+
+def run_cli(main: Callable[[], int | None]) -> None:
+    """Run a tool's `main` and exit; an MMDetError becomes one line on stderr and its exit code.
+
+    Output that nobody reads any more ends the tool quietly.
+    `main` imports torch, not the tool's module: with torch-npu installed and CANN absent, `import torch`
+    itself fails unless its autoload is off. mmdet/device.py imports torch_npu when it is needed.
+    """
+    os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+    try:
+        code = main()
+        sys.stdout.flush()
+    except MMDetError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        code = error.exit_code
+    except BrokenPipeError:  # the reader of our output, `head` for example, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        code = BROKEN_PIPE
+    sys.exit(code or 0)
