@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdet.deploy import run as run_module
-from mmdet.deploy import stream
+from mmdet.deploy.cli import run as run_module
+from mmdet.deploy.cli import stream
 from mmdet.deploy.cli.inputs import Picture
 from mmdet.deploy.cli.run import RunOptions, detect_inputs
 from mmdet.deploy.runtime.ort_detector import SCRFD

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdet.deploy import run as run_module
+from mmdet.deploy.cli import run as run_module
 from mmdet.evaluation import read_predictions
 
 

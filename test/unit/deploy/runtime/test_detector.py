@@ -14,7 +14,7 @@ from mmdet.deploy.runtime.description import Description
 from mmdet.deploy.runtime.session import Model
 from mmdet.errors import CheckpointError, ConfigError, DataError
 
-from .conftest import export_spots
+from ..conftest import export_spots
 
 SIZES = [(640, 640), (480, 640), (1, 1), (3, 900), (900, 3), (1280, 960), (61, 47)]
 

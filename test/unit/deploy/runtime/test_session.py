@@ -9,7 +9,7 @@ from mmdet.deploy.runtime import session
 from mmdet.deploy.runtime.session import find_providers, open_model
 from mmdet.errors import CheckpointError, ConfigError, DeviceError
 
-from .conftest import export_spots
+from ..conftest import export_spots
 
 
 def identity(path, shape=("N", 3, "H", "W")):
