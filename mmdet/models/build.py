@@ -15,6 +15,7 @@ from mmdet.checkpoint.files import load_weights
 from mmdet.core.anchors import AnchorGenerator
 from mmdet.core.assigners import ATSSAssigner
 from mmdet.errors import ConfigError, unknown_name
+from mmdet.models.backbones.masternet import MasterNet
 from mmdet.models.backbones.mobilenet import MobileNetV1
 from mmdet.models.backbones.resnet import ResNetV1e
 from mmdet.models.criteria.scrfd import SCRFDCriterion, identity
@@ -31,7 +32,7 @@ from mmdet.models.losses import (
 )
 from mmdet.models.necks.pafpn import PAFPN
 
-BACKBONES: dict[str, Callable] = {"ResNetV1e": ResNetV1e, "MobileNetV1": MobileNetV1}
+BACKBONES: dict[str, Callable] = {"ResNetV1e": ResNetV1e, "MobileNetV1": MobileNetV1, "MasterNet": MasterNet}
 NECKS: dict[str, Callable] = {"PAFPN": PAFPN}
 HEADS: dict[str, Callable] = {"SCRFDHead": SCRFDHead}
 DETECTORS: dict[str, Callable] = {"SCRFD": SCRFD}

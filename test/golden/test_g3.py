@@ -13,7 +13,8 @@ from mmdet.models.build import build_criterion, build_detector
 from mmdet.models.detectors.dense import flatten_head_outputs
 
 CONFIGS = ["scrfd_500m", "scrfd_500m_bnkps", "scrfd_2.5g", "scrfd_2.5g_bnkps", "scrfd_10g", "scrfd_10g_bnkps"]
-EDGE_CONFIGS = ["scrfd_500m_bnkps", "scrfd_2.5g", "scrfd_10g_bnkps"]
+CONFIGS += ["DamoFD_0.5g", "DamoFD_0.5g_lms"]
+EDGE_CONFIGS = ["scrfd_500m_bnkps", "scrfd_2.5g", "scrfd_10g_bnkps", "DamoFD_0.5g_lms"]
 # name: (image function, added to stride_reg biases, added to stride_cls biases)
 VARIANTS = {
     "A": ("image", 0.0, 0.0),
@@ -26,7 +27,9 @@ LOSSES = ("loss_cls", "loss_bbox", "loss_kps")
 
 @pytest.fixture(scope="module")
 def losses_json(golden):
-    return json.loads((golden / "g3_losses_insightface.json").read_text())
+    families = ("insightface", "damofd")
+    files = [json.loads((golden / f"g3_losses_{family}.json").read_text()) for family in families]
+    return files[0] | files[1]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,8 @@ def setup(repo, golden_fill):
     """Return build(config, variant) -> (network in train mode with the golden weights, criterion)."""
 
     def build(name, variant):
-        config = load_config(repo / "configs" / "scrfd" / f"{name}.py")
+        folder = "damofd" if name.startswith("DamoFD") else "scrfd"
+        config = load_config(repo / "configs" / folder / f"{name}.py")
         model = build_detector(config.model, config.train_cfg, config.test_cfg).train()
         filled = golden_fill.fill_state_dict({k: v.numpy() for k, v in model.state_dict().items()})
         model.load_state_dict({k: torch.tensor(v) for k, v in filled.items()})
@@ -227,6 +231,7 @@ SGD_TOLERANCES = {
     "scrfd_10g_bnkps": (1e-4, 1e-4, 1e-3, 0.08, 0.08),
     "scrfd_10g_bnkps, lr 0.01": (1e-4, 1e-4, 0.02, 0.15, 0.15),
     "scrfd_500m_bnkps": (1e-4, 0.01, 0.1, 0.15, 0.15),
+    "DamoFD_0.5g_lms": (1e-4, 0.01, 0.1, 0.15, 0.15),
 }
 
 

@@ -15,7 +15,9 @@ INSIGHTFACE = (
     "scrfd_1gbn scrfd_2.5g scrfd_2.5g_bnkps scrfd_34g scrfd_500m scrfd_500m_bnkps scrfdgen2.5g_0 "
     "scrfd_crowdhuman_2.5g_bnkps"
 ).split()
+DAMOFD = [f"DamoFD_{size}{points}" for size in ("0.5g", "2.5g", "10g", "34g") for points in ("", "_lms")]
 OURS = [("insightface", name) for name in INSIGHTFACE] + [("ascend", "scrfd_10g_8p")]
+OURS += [("damofd", name) for name in DAMOFD]
 PUBLISHED = [*OURS, ("ascend", "scrfd_10g")]
 MAX_LINES = 42
 
@@ -35,7 +37,7 @@ def recipes(golden: Path) -> dict:
 
 @pytest.mark.parametrize("key", OURS, ids="/".join)
 def test_our_file_resolves_to_the_reference_recipe(key, recipes, repo):
-    config = load_config(repo / "configs" / "scrfd" / f"{key[1]}.py")
+    config = load_config(repo / "configs" / ("damofd" if key[0] == "damofd" else "scrfd") / f"{key[1]}.py")
     assert recipe_of(config) == expected(recipes[key], optimizer="SGD")
     assert config.unused == ()
 
@@ -56,7 +58,7 @@ def test_published_flat_file_loads_unchanged(key, recipes, tmp_path, caplog):
 
 
 def test_every_file_is_short_and_has_a_recipe(repo):
-    files = sorted((repo / "configs" / "scrfd").glob("*.py"))
+    files = sorted(f for folder in ("scrfd", "damofd") for f in (repo / "configs" / folder).glob("*.py"))
     assert {f.stem for f in files} == {name for _, name in OURS}
     for file in files:
         text = file.read_text()
@@ -66,7 +68,7 @@ def test_every_file_is_short_and_has_a_recipe(repo):
 
 @pytest.mark.parametrize("key", OURS, ids="/".join)
 def test_base_batch_size_is_what_the_recipe_lr_is_for(key, repo):
-    config = load_config(repo / "configs" / "scrfd" / f"{key[1]}.py")
+    config = load_config(repo / "configs" / ("damofd" if key[0] == "damofd" else "scrfd") / f"{key[1]}.py")
     num_devices = 8 if key == ("ascend", "scrfd_10g_8p") else 4
     assert config.base_batch_size == num_devices * config.data.samples_per_gpu
 
