@@ -29,6 +29,7 @@ def count_flops(blocks: Iterable[Block], side: int, variant: Variant = PLAIN) ->
     """Return the multiply-adds of a square input image; the classifier is not counted.
 
     Args:
+        blocks: a structure.
         side: of the input, pixels.
         variant: parts of the units.
 

@@ -230,6 +230,5 @@ def _error(text: str, position: int, expected: str, detail: str = "") -> ConfigE
     around = (
         f"{text[max(0, position - 20) : position]}>>>{text[position : position + 20]}" if text else "nothing"
     )
-    return ConfigError(
-        f"structure string, position {position} ({around}): expected {expected}{'; ' if detail else ''}{detail}"
-    )
+    detail = f"; {detail}" if detail else ""
+    return ConfigError(f"structure string, position {position} ({around}): expected {expected}{detail}")
