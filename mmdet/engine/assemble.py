@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mmdet.checkpoint.files import load_weights
+from mmdet.checkpoint.keys import load_weights
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
 from mmdet.datasets.device_augment import leave_colours_to_device
@@ -65,7 +65,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
 
     model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
     if cfg.load_from and resumed is None:
-        load_weights(model, cfg.load_from)
+        load_weights(model, cfg.load_from, strict=not cfg.load_fitting)
     optimizer_cfg = choose_lr(cfg, sampler.joint_batch_size, options.auto_scale_lr)
     step = build_step(model, cfg, device, optimizer_cfg)
     ema = WeightAverage(cfg.ema, step.precision.named_masters()) if cfg.ema else None

@@ -8,17 +8,19 @@ import logging
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 from mmdet import __version__
 from mmdet.config import AmpConfig
 from mmdet.device import device_summary
 from mmdet.distributed import DistInfo, barrier, is_main
 from mmdet.engine.assemble import build_trainer
-from mmdet.engine.logger import RunLog, write_json
+from mmdet.engine.logger import RunLog
 from mmdet.engine.options import TrainOptions
 from mmdet.engine.profile_hook import ProfileHook
 from mmdet.engine.trainer import Trainer
-from mmdet.errors import ConfigError
+from mmdet.errors import ConfigError, WriteError
+from mmdet.files import write_json, write_text
 
 logger = logging.getLogger("mmdet")
 
@@ -45,11 +47,19 @@ def run_training(options: TrainOptions, info: DistInfo) -> dict:
         ended_s = time.time()
         figures = _figures(trainer, ended_s - training_s, ended_s - started_s)
         if is_main():
-            write_json(trainer.work_dir / "metrics.json", figures)
-            logger.info("done: %s", trainer.work_dir / "metrics.json")
+            _write_metrics(trainer.work_dir / "metrics.json", figures)
         return figures
     finally:
         log.close()
+
+
+def _write_metrics(path: Path, figures: dict[str, Any]) -> None:
+    """Write metrics.json; a full disk must not turn a finished training into a failed one."""
+    try:
+        write_json(path, figures)
+        logger.info("done: %s", path)
+    except WriteError as error:
+        logger.error("%s", error)
 
 
 def _start_files(trainer: Trainer, options: TrainOptions) -> None:
@@ -60,7 +70,7 @@ def _start_files(trainer: Trainer, options: TrainOptions) -> None:
         try:
             trainer.work_dir.mkdir(parents=True, exist_ok=True)
             saved_config = trainer.work_dir / Path(options.config).with_suffix(".py").name
-            saved_config.write_text(trainer.cfg.text, encoding="utf-8")
+            write_text(saved_config, trainer.cfg.text)
             trainer.log.open(trainer.work_dir, stamp, trainer.cfg.tensorboard)
         except OSError as error:
             raise ConfigError(
