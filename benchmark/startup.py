@@ -43,8 +43,8 @@ options = TrainOptions(config=sys.argv[2], work_dir=sys.argv[4], device=sys.argv
 log = RunLog(rank=0)
 trainer = build_trainer(options, DistInfo(), log); mark("config_labels_model")
 loader = trainer.make_loader(start_iter=0); mark("start_loader")
-batch = trainer.finish(next(loader).to(trainer.device)); mark("first_batch")
-trainer.net.train(); trainer.train_step(batch)["loss_cls"].item(); mark("first_step")
+batch = trainer.step.load(next(loader)); mark("first_batch")
+trainer.train_step(batch)["loss_cls"].item(); mark("first_step")
 loader.close(); log.close()
 print(json.dumps({name: end - start for (_, start), (name, end) in zip(marks, marks[1:])}))
 """

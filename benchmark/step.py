@@ -3,6 +3,7 @@
 import argparse
 import time
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,16 @@ from mmdet.cli import add_config, add_shared
 from mmdet.config import RunConfig, SpeedConfig, load_config
 from mmdet.core.structures import Batch
 from mmdet.device import device_summary, peak_memory_mib, pick_device, synchronize
-from mmdet.engine.finite import FiniteGuard
 from mmdet.engine.graphs import WARM_UP_STEPS
-from mmdet.engine.logger import RunLog
 from mmdet.engine.schedule import Schedule
-from mmdet.engine.speed import check_speed, compile_network, record_steps
-from mmdet.engine.step import build_step
-from mmdet.engine.trainer import Trainer
-from mmdet.models.build import build_criterion, build_detector
+from mmdet.engine.speed import check_speed
+from mmdet.engine.step import TrainStep, build_step
+from mmdet.models.build import build_detector
 from mmdet.precision.levels import DTYPES
 from mmdet.process import let_threads_sleep
 
 TARGETS = ("targets_and_losses", "losses_backward")
+ITERS_PER_EPOCH = 1000  # of the learning rate's schedule
 
 
 @dataclass(frozen=True)
@@ -168,19 +167,22 @@ def summarise(times: dict[str, Figures], flops: dict[str, int], batch_size: int)
 
 
 def make_product(setup: Setup):  # noqa: ANN201
-    """Return what times one step of the trainer, and another one part by part."""
+    """Return what times one training step, and another one part by part."""
     cfg, device = setup.prepare(is_product=True)
-    trainer = make_trainer(cfg, device)
+    step = make_step(cfg, device)
+    schedule = Schedule(cfg.lr, cfg.optimizer["lr"], ITERS_PER_EPOCH, cfg.total_epochs)
+    iters = count()
     batch = setup.draw(cfg).to(device)
 
     def turn() -> Figures:
         synchronize(device)
         start = time.perf_counter()
-        trainer.train_step(batch)
+        iter = next(iters)
+        schedule.apply(step.optimizer, iter)
+        step.update(iter, batch)
         synchronize(device)
         step_s = time.perf_counter() - start
-        trainer.iter += 1
-        parts = time_parts(trainer, batch)
+        parts = time_parts(step, next(iters), batch)
         return {**parts, "parts": sum(parts.values()), "step": step_s, "peak_mib": peak_memory_mib(device)}
 
     return turn
@@ -214,42 +216,17 @@ def _on_meta(cfg: RunConfig) -> torch.nn.Module:
     return build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).to("meta").train()
 
 
-def make_trainer(cfg: RunConfig, device: torch.device) -> Trainer:
-    """Return the trainer of a config without data, hooks or files, put together as for a run."""
-    model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).train()
-    step = build_step(model, cfg, device, cfg.optimizer)
-    log = RunLog(rank=0)
-    log.close()
-    trainer = Trainer(
-        cfg=cfg,
-        net=compile_network(model, cfg.speed),
-        criterion=build_criterion(cfg.model, cfg.train_cfg),
-        **step._asdict(),
-        schedule=Schedule(cfg.lr, cfg.optimizer["lr"], 1000, cfg.total_epochs),
-        guard=FiniteGuard(device, step.precision),
-        make_loader=_no_loader,
-        hooks=[],
-        log=log,
-        device=device,
-        work_dir=Path(),
-        iters_per_epoch=1000,
-        total_iters=1000,
-        batch_size=1,
-    )
-    trainer.recorded = record_steps(trainer.update, step.optimizer, cfg.speed, device)
-    return trainer
+def make_step(cfg: RunConfig, device: torch.device) -> TrainStep:
+    """Return the training step of a config, with fresh weights."""
+    return build_step(build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg), cfg, device)
 
 
-def _no_loader(start_iter: int):  # noqa: ANN202
-    raise AssertionError("a benchmark of the step draws its own batch")
-
-
-def time_parts(trainer: Trainer, batch: Batch) -> Figures:
-    """Take a step like `Trainer.update`, with pauses; return the seconds of its parts.
+def time_parts(step: TrainStep, iter: int, batch: Batch) -> Figures:
+    """Take a step like `TrainStep.update`, with pauses; return the seconds of its parts.
 
     The backward pass is cut at the network's outputs, to tell the losses' share from the network's.
     """
-    precision, device = trainer.precision, trainer.device
+    precision, device = step.precision, step.device
     times: list[float] = []
 
     def mark() -> None:
@@ -258,17 +235,17 @@ def time_parts(trainer: Trainer, batch: Batch) -> Figures:
 
     mark()
     precision.zero_grad()
-    images = batch.images.to(memory_format=trainer.memory_format)
+    images = batch.images.to(memory_format=step.memory_format)
     with precision.autocast():
-        outputs = trainer.net(precision.cast_input(images))
+        outputs = step.net(precision.cast_input(images))
     made = [value for value in vars(outputs).values() if isinstance(value, torch.Tensor)]
     mark()
     cut = {
         name: value.detach().requires_grad_() if isinstance(value, torch.Tensor) else value
         for name, value in vars(outputs).items()
     }
-    losses = trainer.criterion(type(outputs)(**cut).float(), batch)
-    total = trainer.guard.watch(trainer.iter, losses)
+    losses = step.criterion(type(outputs)(**cut).float(), batch)
+    total = step.guard.watch(iter, losses)
     mark()
     precision.backward(total)
     mark()
@@ -276,8 +253,7 @@ def time_parts(trainer: Trainer, batch: Batch) -> Figures:
     used = [(value, grad) for value, grad in zip(made, grads, strict=True) if grad is not None]
     torch.autograd.backward([value for value, _ in used], [grad for _, grad in used])
     mark()
-    precision.step(trainer.optimizer, trainer.cfg.grad_clip)
+    precision.step(step.optimizer, step.grad_clip)
     mark()
-    trainer.iter += 1
     names = ("forward", *TARGETS, "backward", "optimizer")
     return {name: end - start for name, start, end in zip(names, times, times[1:], strict=False)}

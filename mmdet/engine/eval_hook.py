@@ -119,8 +119,8 @@ class EvalHook(Hook):
 
     def before_train(self, trainer: Trainer) -> None:
         """Make up for an evaluation that a crash prevented after its checkpoint was saved."""
-        is_between_epochs = trainer.iter and trainer.iter % trainer.iters_per_epoch == 0
-        if is_between_epochs and trainer.iter < trainer.total_iters:
+        is_between_epochs = trainer.iter and trainer.iter % trainer.facts.iters_per_epoch == 0
+        if is_between_epochs and trainer.iter < trainer.facts.total_iters:
             self.after_epoch(trainer)
 
     def after_epoch(self, trainer: Trainer) -> None:
@@ -137,15 +137,15 @@ class EvalHook(Hook):
         if self._evaluated_iter == trainer.iter:
             return
         self._evaluated_iter = trainer.iter
-        trainer.guard.check()
-        source = trainer.precision.named_masters() if trainer.ema is None else trainer.ema.average
+        trainer.step.guard.check()
+        source = trainer.step.precision.named_masters() if trainer.ema is None else trainer.ema.average
         self.model.load_state_dict(source)
         broadcast_from_main(list(self.model.buffers()))
         share = predict_dataset(
             self.model,
             self.data.dataset,
             self.postprocess,
-            trainer.device,
+            trainer.step.device,
             self.batch_size,
             self.workers,
             rank=rank(),
@@ -164,7 +164,7 @@ class EvalHook(Hook):
             f"{k}: {v:.4f}" if isinstance(v, float) else f"{k}: {v}" for k, v in figures.items()
         )
         logger.info("Epoch(val) [%d]\t%s", trainer.epoch, shown)
-        lr = float(trainer.optimizer.param_groups[0]["lr"])  # a tensor in a recorded step
+        lr = float(trainer.step.optimizer.param_groups[0]["lr"])  # a tensor in a recorded step
         record = {"mode": "val", "epoch": trainer.epoch, "iter": len(self.data.dataset), "lr": lr, **figures}
         trainer.log.write(record, step=trainer.iter)
         trainer.metrics |= figures
@@ -177,14 +177,14 @@ class EvalHook(Hook):
         if content is None:
             return
         older = self.best.get("file")
-        is_epoch_end = trainer.iter % trainer.iters_per_epoch == 0
+        is_epoch_end = trainer.iter % trainer.facts.iters_per_epoch == 0
         where = f"epoch_{trainer.epoch}" if is_epoch_end else f"iter_{trainer.iter}"
         name = f"best_{self.save_best}_{where}.pth"
         self.best = {"metric": self.save_best, "value": float(figures[self.save_best]), "file": name}
         content["hooks"][self.name] = self.state_dict()
-        checkpoint.save(trainer.work_dir / name, content)
+        checkpoint.save(trainer.facts.work_dir / name, content)
         if older and older != name:
-            (trainer.work_dir / older).unlink(missing_ok=True)
+            (trainer.facts.work_dir / older).unlink(missing_ok=True)
         logger.info("best %s so far: %.4f, saved as %s", self.save_best, self.best["value"], name)
 
     def _is_better(self, figures: dict[str, float]) -> bool:

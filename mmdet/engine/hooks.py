@@ -12,8 +12,7 @@ from mmdet.config.types import CheckpointConfig
 from mmdet.distributed import is_main
 from mmdet.engine.state import epoch_of, make_checkpoint
 from mmdet.engine.trainer import Hook, Losses, Trainer
-from mmdet.errors import CheckpointError, WriteError
-from mmdet.files import atomic_write
+from mmdet.errors import CheckpointError
 
 
 class EMAHook(Hook):
@@ -24,7 +23,7 @@ class EMAHook(Hook):
     def after_iter(self, trainer: Trainer, losses: Losses) -> None:
         """Take in the new weights."""
         assert trainer.ema is not None
-        trainer.ema.update(trainer.precision.named_masters())
+        trainer.ema.update(trainer.step.precision.named_masters())
 
 
 class CheckpointHook(Hook):
@@ -58,12 +57,12 @@ class CheckpointHook(Hook):
 
     def after_iter(self, trainer: Trainer, losses: Losses) -> None:
         """Save latest.pth inside an epoch."""
-        if self._is_due_by_iters(trainer) and trainer.iter % trainer.iters_per_epoch:
+        if self._is_due_by_iters(trainer) and trainer.iter % trainer.facts.iters_per_epoch:
             self._save(trainer, "latest.pth")
 
     def after_epoch(self, trainer: Trainer) -> None:
         """Save epoch_N.pth when due."""
-        is_last = trainer.iter == trainer.total_iters
+        is_last = trainer.iter == trainer.facts.total_iters
         if trainer.epoch % self.cfg.interval == 0 or is_last:
             self._save(trainer, f"epoch_{trainer.epoch}.pth")
         elif self._is_due_by_iters(trainer):
@@ -83,25 +82,24 @@ class CheckpointHook(Hook):
         return interval is not None and trainer.iter % interval == 0
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        trainer.guard.check()  # never overwrite good weights with what comes after a NaN
+        trainer.step.guard.check()  # never overwrite good weights with what comes after a NaN
         content = make_checkpoint(trainer)
         self._saved_iter = trainer.iter
         self.last = f"{name} (iter {trainer.iter})"
         if not is_main():
             return
         assert content is not None
-        path = trainer.work_dir / name
+        path = trainer.facts.work_dir / name
         checkpoint.save(path, content)
         if name != "latest.pth":
-            give_second_name(path, trainer.work_dir / "latest.pth")
+            give_second_name(path, trainer.facts.work_dir / "latest.pth")
             self._remove_old(trainer)
 
     def _remove_old(self, trainer: Trainer) -> None:
         if self.cfg.max_keep < 1:
             return
-        numbered = [
-            (number, path) for path in trainer.work_dir.glob("epoch_*.pth") if (number := epoch_of(path))
-        ]
+        paths = trainer.facts.work_dir.glob("epoch_*.pth")
+        numbered = [(number, path) for path in paths if (number := epoch_of(path))]
         mine = sorted((number, path) for number, path in numbered if number <= trainer.epoch)
         for _, path in mine[: -self.cfg.max_keep]:
             path.unlink(missing_ok=True)
@@ -113,11 +111,15 @@ def give_second_name(path: Path, other: Path) -> None:
     Raises:
         CheckpointError: the folder cannot be written; what `other` was before is untouched.
     """
+    unfinished = other.with_name(f".{other.name}.tmp")
     try:
-        with atomic_write(other) as part:
-            try:
-                os.link(path, part)
-            except OSError:  # no hard links on this file system
-                shutil.copyfile(path, part)
-    except WriteError as error:
-        raise CheckpointError(f"{error}; {path} is complete") from error
+        unfinished.unlink(missing_ok=True)
+        try:
+            os.link(path, unfinished)
+        except OSError:  # no hard links on this file system
+            shutil.copyfile(path, unfinished)
+        os.replace(unfinished, other)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {other}: {error.strerror or error}; {path} is complete"
+        ) from error

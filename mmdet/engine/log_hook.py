@@ -35,7 +35,7 @@ class LogHook(Hook):
 
     def before_train(self, trainer: Trainer) -> None:
         """Plan the warm-up: never all iterations of a short run."""
-        self._speed.begin_after = min(WARM_UP_ITERS, max(trainer.total_iters - trainer.iter - 1, 0))
+        self._speed.begin_after = min(WARM_UP_ITERS, max(trainer.facts.total_iters - trainer.iter - 1, 0))
 
     def after_iter(self, trainer: Trainer, losses: Losses) -> None:
         """Add up; write a line when due."""
@@ -48,8 +48,8 @@ class LogHook(Hook):
         self._count += 1
         self._data_time_s += trainer.data_time_s
         self._speed.count(trainer)
-        inner_iter = (trainer.iter - 1) % trainer.iters_per_epoch + 1
-        is_end = inner_iter == trainer.iters_per_epoch or trainer.iter == trainer.total_iters
+        inner_iter = (trainer.iter - 1) % trainer.facts.iters_per_epoch + 1
+        is_end = inner_iter == trainer.facts.iters_per_epoch or trainer.iter == trainer.facts.total_iters
         if inner_iter % self.interval == 0 or is_end:
             self._write_line(trainer, inner_iter)
 
@@ -60,41 +60,41 @@ class LogHook(Hook):
 
     def after_train(self, trainer: Trainer) -> None:
         """Leave the figures of the run."""
-        if trainer.iter % trainer.iters_per_epoch:
+        if trainer.iter % trainer.facts.iters_per_epoch:
             self._speed.end_epoch(trainer)
             self._write_notes(trainer)
-        skipped, _ = trainer.precision.skipped_steps()
+        skipped, _ = trainer.step.precision.skipped_steps()
         trainer.metrics |= {**self._speed.figures(trainer), "skipped_steps": skipped}
 
     def _write_line(self, trainer: Trainer, inner_iter: int) -> None:
         sums = [value / self._count for value in self._sums.values()]
-        values = torch.stack([*sums, trainer.precision.grad_norm])
+        values = torch.stack([*sums, trainer.step.precision.grad_norm])
         *means, grad_norm = mean_across_ranks(values).tolist()  # waits for the device
         now = time.perf_counter()
-        trainer.guard.check()
+        trainer.step.guard.check()
         assert self._start_s is not None
         time_s = (now - self._start_s) / self._count
         record: dict[str, Any] = {
             "mode": "train",
-            "epoch": (trainer.iter - 1) // trainer.iters_per_epoch + 1,
+            "epoch": (trainer.iter - 1) // trainer.facts.iters_per_epoch + 1,
             "iter": inner_iter,
-            "lr": float(trainer.optimizer.param_groups[0]["lr"]),  # a tensor in a recorded step
-            "memory": int(peak_memory_mib(trainer.device)),
+            "lr": float(trainer.step.optimizer.param_groups[0]["lr"]),  # a tensor in a recorded step
+            "memory": int(peak_memory_mib(trainer.step.device)),
             "data_time": self._data_time_s / self._count,
             **dict(zip(self._sums, means, strict=True)),
             "loss": sum(means),
             "grad_norm": grad_norm,  # of the last iteration, before clipping
-            "scale": trainer.precision.scale,
+            "scale": trainer.step.precision.scale,
             "time": time_s,
-            "img_s": trainer.batch_size / time_s,
+            "img_s": trainer.facts.batch_size_total / time_s,
         }
         trainer.metrics["loss"] = record["loss"]
-        eta_s = self._speed.time_per_iter(time_s) * (trainer.total_iters - trainer.iter)
-        logger.info(train_line(record, trainer.iters_per_epoch, eta_s))
+        eta_s = self._speed.time_per_iter(time_s) * (trainer.facts.total_iters - trainer.iter)
+        logger.info(train_line(record, trainer.facts.iters_per_epoch, eta_s))
         trainer.log.write(_rounded(record), step=trainer.iter)
         self._speed.now_s = now
         self._sums, self._count, self._data_time_s, self._start_s = {}, 0, 0.0, None
-        if trainer.iter % trainer.iters_per_epoch:
+        if trainer.iter % trainer.facts.iters_per_epoch:
             self._start_s = now
 
     def _write_notes(self, trainer: Trainer) -> None:
@@ -123,7 +123,7 @@ class _Speed:
     def count(self, trainer: Trainer) -> None:
         self._seen += 1
         if self._seen == self.begin_after:
-            synchronize(trainer.device)
+            synchronize(trainer.step.device)
             self._start = (trainer.iter, time.perf_counter())
         elif self._seen > self.begin_after and self._start is None:
             self._start = (trainer.iter - 1, trainer.iter_start_s)
@@ -133,7 +133,7 @@ class _Speed:
             self._start = None
             return
         iters, time_s = trainer.iter - self._start[0], self.now_s - self._start[1]
-        fps = iters * trainer.batch_size / time_s
+        fps = iters * trainer.facts.batch_size_total / time_s
         logger.info(" * FPS@all %.3f, TIME@all %.3f", fps, time_s / iters)
         self._iters += iters
         self._time_s += time_s
@@ -144,8 +144,8 @@ class _Speed:
         return self._time_s / self._iters if self._iters else default_s
 
     def figures(self, trainer: Trainer) -> dict[str, Any]:
-        fps = self._iters * trainer.batch_size / self._time_s if self._iters else None
-        return {"fps": fps, "fps_per_rank": fps and fps / trainer.world_size, "fps_iters": self._iters}
+        fps = self._iters * trainer.facts.batch_size_total / self._time_s if self._iters else None
+        return {"fps": fps, "fps_per_rank": fps and fps / trainer.facts.world_size, "fps_iters": self._iters}
 
 
 def _rounded(record: dict[str, Any]) -> dict[str, Any]:

@@ -36,13 +36,13 @@ class ProfileHook(Hook):
     def before_train(self, trainer: Trainer) -> None:
         """Prepare the recording; it begins by itself."""
         self._first_iter = trainer.iter
-        num = trainer.total_iters - trainer.iter
+        num = trainer.facts.total_iters - trainer.iter
         if num < FIRST_STEP:
             logger.warning("--profiling: no trace, it begins at step %d and the run has %d", FIRST_STEP, num)
         elif is_main():
-            folder = trainer.work_dir / "profile"
+            folder = trainer.facts.work_dir / "profile"
             self._old_traces = _traces(folder)
-            self._profiler = self.make(trainer.device, folder, FIRST_STEP, LAST_STEP)
+            self._profiler = self.make(trainer.step.device, folder, FIRST_STEP, LAST_STEP)
             self._profiler.start()
 
     def after_iter(self, trainer: Trainer, losses: Losses) -> None:
@@ -51,7 +51,7 @@ class ProfileHook(Hook):
             return
         step = trainer.iter - self._first_iter
         if step in (FIRST_STEP - 1, LAST_STEP):
-            synchronize(trainer.device)  # a step's work belongs to it
+            synchronize(trainer.step.device)  # a step's work belongs to it
         self._profiler.step()
         if step == LAST_STEP:
             self._finish(trainer)
@@ -69,7 +69,7 @@ class ProfileHook(Hook):
             return
         self._profiler.stop()
         self._profiler = None
-        last, folder = trainer.iter - self._first_iter, trainer.work_dir / "profile"
+        last, folder = trainer.iter - self._first_iter, trainer.facts.work_dir / "profile"
         if last < FIRST_STEP:
             return
         new = sorted(_traces(folder) - self._old_traces)

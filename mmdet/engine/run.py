@@ -8,19 +8,16 @@ import logging
 import platform
 import time
 from pathlib import Path
-from typing import Any
 
 from mmdet import __version__
 from mmdet.config import AmpConfig
 from mmdet.device import device_summary
 from mmdet.distributed import DistInfo, barrier, is_main
 from mmdet.engine.assemble import build_trainer
-from mmdet.engine.logger import RunLog
+from mmdet.engine.logger import RunLog, write_json
 from mmdet.engine.options import TrainOptions
-from mmdet.engine.profile_hook import ProfileHook
 from mmdet.engine.trainer import Trainer
-from mmdet.errors import ConfigError, WriteError
-from mmdet.files import write_json, write_text
+from mmdet.errors import ConfigError
 
 logger = logging.getLogger("mmdet")
 
@@ -39,65 +36,53 @@ def run_training(options: TrainOptions, info: DistInfo) -> dict:
     log = RunLog(rank=info.rank)
     try:
         trainer = build_trainer(options, info, log)
-        if options.profiling:
-            trainer.hooks.insert(0, ProfileHook())
         _start_files(trainer, options)
         training_s = time.time()
         trainer.train()
         ended_s = time.time()
         figures = _figures(trainer, ended_s - training_s, ended_s - started_s)
         if is_main():
-            _write_metrics(trainer.work_dir / "metrics.json", figures)
+            write_json(trainer.facts.work_dir / "metrics.json", figures)
+            logger.info("done: %s", trainer.facts.work_dir / "metrics.json")
         return figures
     finally:
         log.close()
 
 
-def _write_metrics(path: Path, figures: dict[str, Any]) -> None:
-    """Write metrics.json; a full disk must not turn a finished training into a failed one."""
-    try:
-        write_json(path, figures)
-        logger.info("done: %s", path)
-    except WriteError as error:
-        logger.error("%s", error)
-
-
 def _start_files(trainer: Trainer, options: TrainOptions) -> None:
     """Make work_dir, open the logs, and write down what exactly is run."""
-    summary = device_summary(trainer.device)
+    facts, cfg, summary = trainer.facts, trainer.facts.cfg, device_summary(trainer.step.device)
     if is_main():
         stamp = time.strftime("%Y%m%d_%H%M%S")
         try:
-            trainer.work_dir.mkdir(parents=True, exist_ok=True)
-            saved_config = trainer.work_dir / Path(options.config).with_suffix(".py").name
-            write_text(saved_config, trainer.cfg.text)
-            trainer.log.open(trainer.work_dir, stamp, trainer.cfg.tensorboard)
+            facts.work_dir.mkdir(parents=True, exist_ok=True)
+            saved_config = facts.work_dir / Path(options.config).with_suffix(".py").name
+            saved_config.write_text(cfg.text, encoding="utf-8")
+            trainer.log.open(facts.work_dir, stamp, cfg.tensorboard)
         except OSError as error:
             raise ConfigError(
-                f"work_dir {trainer.work_dir}: {error.strerror or error}; choose another"
+                f"work_dir {facts.work_dir}: {error.strerror or error}; choose another"
             ) from error
         env = {
             "env_info": f"{summary}, Python {platform.python_version()}, scrfd-trainer {__version__}",
-            "commit": trainer.commit,
-            "config": trainer.cfg.text,
-            "seed": trainer.seed,
+            "commit": facts.commit,
+            "config": cfg.text,
+            "seed": facts.seed,
             "exp_name": Path(options.config).name,
         }
         trainer.log.write(env)
     barrier()
-    amp = trainer.cfg.amp
-    logger.info(
-        "%s, %d rank(s), amp %s, commit %s", summary, trainer.world_size, describe_amp(amp), trainer.commit
-    )
+    amp = describe_amp(cfg.amp)
+    logger.info("%s, %d rank(s), amp %s, commit %s", summary, facts.world_size, amp, facts.commit)
     logger.info(
         "config %s, work_dir %s, seed %d, %d images per step, %d iters per epoch, iters %d to %d",
-        trainer.cfg.filename,
-        trainer.work_dir,
-        trainer.seed,
-        trainer.batch_size,
-        trainer.iters_per_epoch,
+        cfg.filename,
+        facts.work_dir,
+        facts.seed,
+        facts.batch_size_total,
+        facts.iters_per_epoch,
         trainer.iter,
-        trainer.total_iters,
+        facts.total_iters,
     )
 
 
@@ -109,6 +94,7 @@ def describe_amp(amp: AmpConfig) -> str:
 
 def _figures(trainer: Trainer, train_time_s: float, e2e_time_s: float) -> dict:
     """Return the content of metrics.json; figures that this run does not have are null."""
+    facts, device = trainer.facts, trainer.step.device
     blank = dict.fromkeys(("fps", "fps_per_rank", "AP_easy", "AP_medium", "AP_hard", "loss"))
     return {
         **blank,
@@ -117,13 +103,13 @@ def _figures(trainer: Trainer, train_time_s: float, e2e_time_s: float) -> dict:
         "epochs": trainer.epoch,
         "train_time_s": train_time_s,
         "e2e_time_s": e2e_time_s,
-        "world_size": trainer.world_size,
-        "batch_size": trainer.batch_size // trainer.world_size,
-        "batch_size_all_ranks": trainer.batch_size,
-        "device": trainer.device.type,
-        "device_summary": device_summary(trainer.device),
-        "amp": describe_amp(trainer.cfg.amp),
-        "seed": trainer.seed,
-        "work_dir": str(trainer.work_dir),
-        "commit": trainer.commit,
+        "world_size": facts.world_size,
+        "batch_size": facts.batch_size_per_rank,
+        "batch_size_all_ranks": facts.batch_size_total,
+        "device": device.type,
+        "device_summary": device_summary(device),
+        "amp": describe_amp(facts.cfg.amp),
+        "seed": facts.seed,
+        "work_dir": str(facts.work_dir),
+        "commit": facts.commit,
     }

@@ -1,18 +1,16 @@
 """The options under `speed` of a config file, which decide how a step is carried out, not what it computes.
 
-mmdet/engine/assemble.py and, between, mmdet/engine/step.py call these in the order in which they stand here.
+assemble.py calls `check_speed`, then `build_step` the others, in the order in which they stand here.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmdet.config.types import RunConfig, SpeedConfig
-from mmdet.core.structures import Batch
 from mmdet.device import GraphRecorder, supports_channels_last, supports_fused_optimizer
-from mmdet.engine.graphs import Losses, RecordedStep
 from mmdet.errors import ConfigError
 
 FUSED = ("SGD", "Adam", "AdamW")
@@ -103,13 +101,3 @@ def start_momentum(optimizer: torch.optim.Optimizer) -> None:
 def compile_network(net: nn.Module, speed: SpeedConfig) -> nn.Module:
     """Return the network, compiled at its first step if asked for; its weights and their names stay."""
     return torch.compile(net) if speed.compile else net  # type: ignore[return-value]
-
-
-def record_steps(
-    update: Callable[[Tensor, Batch], Losses],
-    optimizer: torch.optim.Optimizer,
-    speed: SpeedConfig,
-    device: torch.device,
-) -> RecordedStep | None:
-    """Return what repeats `update` from a recording, None without `speed.graph`."""
-    return RecordedStep(update, optimizer, device, GraphRecorder(device)) if speed.graph else None

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from mmdet import __version__, device
-from mmdet.checkpoint.foreign import read_foreign
+from mmdet.checkpoint import files as checkpoint
 from mmdet.distributed import broadcast_object, gather_objects, is_main, rank
 from mmdet.errors import CheckpointError
 
@@ -36,18 +36,18 @@ NEEDED = ("state_dict", "optimizer", "precision", "position")
 
 def make_checkpoint(trainer: "Trainer") -> dict[str, Any] | None:
     """Return the checkpoint of this moment on rank 0, None elsewhere; all ranks must call it."""
-    rng = gather_objects(device.rng_state(trainer.device))
+    rng = gather_objects(device.rng_state(trainer.step.device))
     if not is_main():
         return None
-    weights = trainer.precision.model_state_dict()
+    weights = trainer.step.precision.model_state_dict()
     content = {
         "meta": _meta(trainer),
         "state_dict": to_host(weights if trainer.ema is None else trainer.ema.average),
-        "optimizer": to_host(trainer.optimizer.state_dict()),
-        "precision": to_host(trainer.precision.state_dict()),
+        "optimizer": to_host(trainer.step.optimizer.state_dict()),
+        "precision": to_host(trainer.step.precision.state_dict()),
         "ema": None,
         "rng": rng,
-        "position": trainer.position(),
+        "position": _position(trainer),
         "hooks": {hook.name: state for hook in trainer.hooks if (state := hook.state_dict())},
     }
     if trainer.ema is not None:
@@ -59,13 +59,23 @@ def _meta(trainer: "Trainer") -> dict[str, Any]:
     return {
         "epoch": trainer.epoch,
         "iter": trainer.iter,
-        "seed": trainer.seed,
-        "CLASSES": tuple(trainer.classes),
-        "config": trainer.cfg.text,
+        "seed": trainer.facts.seed,
+        "CLASSES": tuple(trainer.facts.classes),
+        "config": trainer.facts.cfg.text,
         "time": time.strftime("%Y-%m-%d %H:%M:%S"),
         "scrfd_trainer_version": __version__,
         "torch_version": str(torch.__version__),
-        "commit": trainer.commit,
+        "commit": trainer.facts.commit,
+    }
+
+
+def _position(trainer: "Trainer") -> dict[str, int]:
+    """Return where the data stream stands, and what it depends on."""
+    return {
+        "iter": trainer.iter,
+        "iters_per_epoch": trainer.facts.iters_per_epoch,
+        "batch_size": trainer.facts.batch_size_total,
+        "seed": trainer.facts.seed,
     }
 
 
@@ -89,10 +99,10 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
         raise CheckpointError(
             f"the checkpoint was made {'without' if ema is None else 'with'} ema; resume so"
         )
-    trainer.precision.load_model_state(content["state_dict"] if ema is None else ema["weights"])
-    trainer.precision.load_state_dict(content["precision"])
+    trainer.step.precision.load_model_state(content["state_dict"] if ema is None else ema["weights"])
+    trainer.step.precision.load_state_dict(content["precision"])
     try:
-        _load_optimizer(trainer.optimizer, content["optimizer"])
+        _load_optimizer(trainer.step.optimizer, content["optimizer"])
     except (ValueError, KeyError) as error:
         raise CheckpointError(f"the checkpoint's optimizer state does not fit: {error}") from error
     if trainer.ema is not None and ema is not None:
@@ -101,8 +111,8 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
         hook.load_state_dict(content.get("hooks", {}).get(hook.name, {}))
     rng = content.get("rng") or []
     if rank() < len(rng):
-        device.set_rng_state(trainer.device, rng[rank()])
-    trainer.iter = _continue_at(trainer.position(), content["position"])
+        device.set_rng_state(trainer.step.device, rng[rank()])
+    trainer.iter = _continue_at(_position(trainer), content["position"])
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
@@ -169,7 +179,7 @@ def _load_resumable(source: str, work_dir: Path) -> dict[str, Any] | None:
 
 
 def _load_state(path: Path) -> dict[str, Any]:
-    content = read_foreign(path)
+    content = checkpoint.load(path)
     missing = [key for key in NEEDED if key not in content]
     if missing:
         raise CheckpointError(

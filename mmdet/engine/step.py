@@ -1,41 +1,125 @@
-"""What carries out a training step: the model on its device, precision and optimizer, as `speed` asks for."""
+"""One training step: `TrainStep` holds what takes part in it, `build_step` puts it together from a config.
 
-from collections.abc import Mapping
-from typing import NamedTuple
+Training, the benchmark of a step, the operator audit and the tests all build their step here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmdet.config.types import RunConfig
+from mmdet.core.structures import Batch
+from mmdet.device import GraphRecorder
+from mmdet.distributed import mean_across_ranks, wrap_ddp
+from mmdet.engine.finite import FiniteGuard
+from mmdet.engine.graphs import Losses, RecordedStep, Recorder
 from mmdet.engine.optim import build_optimizer
-from mmdet.engine.speed import choose_memory_format, fuse_optimizer, start_momentum
+from mmdet.engine.speed import choose_memory_format, compile_network, fuse_optimizer, start_momentum
+from mmdet.models.build import build_criterion
 from mmdet.precision import Precision
 
 
-class StepParts(NamedTuple):
-    """What `Trainer` needs of a step besides the network; the fields have its names for them."""
+def keep(batch: Batch) -> Batch:
+    """Return the batch unchanged."""
+    return batch
 
+
+@dataclass(kw_only=True)
+class TrainStep:
+    """What updates the weights once per batch, on one rank.
+
+    Attributes:
+        net: the model in training mode, in DDP if there are several ranks, compiled if `speed.compile`.
+        criterion: (fp32 outputs, batch) -> losses.
+        precision: knows the model itself, without DDP.
+        guard: stops training at a loss that is not finite.
+        finish: what is left to do to a batch on the device (`data.device_augment`).
+        memory_format: order of the network's input and feature maps in memory (`speed.channels_last`).
+        grad_clip: dict(max_norm, norm_type) or None.
+        recorder: records the step once per batch shape and repeats it (`speed.graph`); None: no recording.
+    """
+
+    net: nn.Module
+    criterion: Callable[..., Losses]
     precision: Precision
     optimizer: torch.optim.Optimizer
-    memory_format: torch.memory_format
+    guard: FiniteGuard
+    device: torch.device
+    finish: Callable[[Batch], Batch] = keep
+    memory_format: torch.memory_format = torch.contiguous_format
+    grad_clip: dict | None = None
+    recorder: Recorder | None = None
+    _update: Callable[..., Losses] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._update = self._work
+        if self.recorder is not None:
+            self._update = RecordedStep(self._work, self.optimizer, self.device, self.recorder)
+
+    def load(self, batch: Batch) -> Batch:
+        """Return the batch on the device, ready for `update`."""
+        return self.finish(batch.to(self.device, non_blocking=True))
+
+    def update(self, iter: int, batch: Batch) -> Losses:
+        """Update the weights once; return the losses, fp32 scalars on the device.
+
+        Raises:
+            TrainError: on a CPU, a loss is not finite. Elsewhere `guard.check` raises it.
+        """
+        losses = self._update(iter, batch)
+        self.guard.remember(iter, batch.names)
+        return losses
+
+    def _work(self, iter: int | Tensor, batch: Batch) -> Losses:
+        """Do the device's part; all state that it changes, it changes in place."""
+        self.precision.zero_grad()
+        images = batch.images.to(memory_format=self.memory_format)
+        with self.precision.autocast():
+            outputs = self.net(self.precision.cast_input(images))  # (B, A, .), half under O2
+        losses = self.criterion(outputs.float(), batch)  # assign -> targets -> masked losses, fp32
+        self.precision.backward(self.guard.watch(iter, losses))
+        self.precision.step(self.optimizer, self.grad_clip)
+        return losses
 
 
 def build_step(
-    model: nn.Module, cfg: RunConfig, device: torch.device, optimizer_cfg: Mapping[str, object]
-) -> StepParts:
-    """Move the model to the device, in place, and build what updates it; runs and benchmarks do the same.
-
-    Afterwards come, in this order: DDP, `compile_network`, the trainer, `record_steps`.
+    model: nn.Module,
+    cfg: RunConfig,
+    device: torch.device,
+    *,
+    finish: Callable[[Batch], Batch] = keep,
+    describe: Callable[[], str] = lambda: "",
+    sync_free: bool | None = None,
+) -> TrainStep:
+    """Build the step that a config asks for.
 
     Args:
-        model: fp32, its weights loaded; O2 changes it to half precision.
-        cfg: amp and speed.
+        model: fp32, its weights loaded; moved to the device in place, and to half precision under O2.
+        cfg: model, train_cfg, optimizer, grad_clip, amp and speed; `check_speed` has accepted it.
         device: of the step.
-        optimizer_cfg: cfg.optimizer, or with another learning rate.
+        finish: see TrainStep.
+        describe: see FiniteGuard.
+        sync_free: never read the device's values on the host; None: except on a CPU, where it costs nothing.
     """
     memory_format = choose_memory_format(cfg.speed, device)
-    precision = Precision(model.to(device, memory_format=memory_format), cfg.amp, device)
-    fused_cfg = fuse_optimizer(optimizer_cfg, cfg.speed)
+    model = model.to(device, memory_format=memory_format).train()
+    precision = Precision(model, cfg.amp, device, sync_free=sync_free)
+    fused_cfg = fuse_optimizer(cfg.optimizer, cfg.speed)
     optimizer = build_optimizer(precision.optimizer_params(), fused_cfg, cfg.amp.backend)
     start_momentum(optimizer)
-    return StepParts(precision, precision.prepare(optimizer), memory_format)
+    optimizer = precision.prepare(optimizer)
+    net = wrap_ddp(model, device, cfg.sync_bn, find_unused=cfg.find_unused_parameters)
+    return TrainStep(
+        net=compile_network(net, cfg.speed),
+        criterion=build_criterion(cfg.model, cfg.train_cfg, mean_across_ranks),
+        precision=precision,
+        optimizer=optimizer,
+        guard=FiniteGuard(device, precision, describe, sync_free=sync_free),
+        device=device,
+        finish=finish,
+        memory_format=memory_format,
+        grad_clip=cfg.grad_clip,
+        recorder=GraphRecorder(device) if cfg.speed.graph else None,
+    )

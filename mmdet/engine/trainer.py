@@ -1,4 +1,4 @@
-"""The training loop. mmdet/engine/run.py puts its parts together from a config file."""
+"""The training loop and the interface of its hooks. assemble.py builds a `Trainer` from a config file."""
 
 import time
 from collections.abc import Callable
@@ -6,22 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from mmdet.config.types import RunConfig
 from mmdet.core.structures import Batch
 from mmdet.datasets.loader import TrainLoader
 from mmdet.engine.ema import WeightAverage
-from mmdet.engine.finite import FiniteGuard
-from mmdet.engine.graphs import RecordedStep
+from mmdet.engine.graphs import Losses
 from mmdet.engine.logger import RunLog
 from mmdet.engine.schedule import Schedule
 from mmdet.engine.signals import StopSignal
+from mmdet.engine.step import TrainStep
 from mmdet.errors import Interrupted, TrainError
-from mmdet.precision import Precision
-
-Losses = dict[str, Tensor]
 
 
 class Hook:
@@ -52,119 +46,104 @@ class Hook:
         """Restore it; {} if the checkpoint has nothing."""
 
 
-def _keep(batch: Batch) -> Batch:
-    return batch
-
-
-@dataclass(kw_only=True)
-class Trainer:
-    """One training run.
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What is decided before a run starts and stays.
 
     Attributes:
-        net: the model, in DDP if there are several ranks; `precision` knows the model itself.
-        make_loader: start_iter -> the stream of this rank's batches.
-        finish: what is left to do to a batch on the device (`data.device_augment`); by default nothing.
-        memory_format: order of the network's input and feature maps in memory (`speed.channels_last`).
-        recorded: repeats a recorded `update` (`speed.graph`); None runs it.
-        batch_size: images per iteration over all ranks.
-        total_iters: where training ends; `total_epochs` is the schedule's idea of it.
         work_dir: where hooks write; it exists when training starts.
-        metrics: figures for metrics.json, filled by hooks.
-        iter: iterations done.
+        total_iters: where training ends; the schedule may be planned for more.
+        batch_size_per_rank: images per iteration of one rank.
+        commit: of the source tree; "" outside a checkout.
     """
 
     cfg: RunConfig
-    net: nn.Module
-    criterion: Callable[..., Losses]
-    precision: Precision
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    guard: FiniteGuard
-    make_loader: Callable[..., TrainLoader]
-    hooks: list[Hook]
-    log: RunLog
-    device: torch.device
     work_dir: Path
     iters_per_epoch: int
     total_iters: int
-    batch_size: int
-    finish: Callable[[Batch], Batch] = _keep
-    memory_format: torch.memory_format = torch.contiguous_format
-    recorded: RecordedStep | None = None
+    batch_size_per_rank: int
     world_size: int = 1
     seed: int = 0
     classes: tuple[str, ...] = ("face",)
     commit: str = ""
+
+    @property
+    def batch_size_total(self) -> int:
+        """Images per iteration over all ranks."""
+        return self.batch_size_per_rank * self.world_size
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """One training run: takes batches, updates the weights, calls the hooks.
+
+    Attributes:
+        make_loader: start_iter -> the stream of this rank's batches; called when training starts.
+        hooks: called in this order.
+        ema: average of the weights, which is what is evaluated and saved; None without `ema`.
+        iter: iterations done.
+        metrics: figures for metrics.json, filled by hooks.
+        iter_start_s, data_time_s: of the current iteration: when it began, and how long its batch took.
+    """
+
+    step: TrainStep
+    schedule: Schedule
+    make_loader: Callable[..., TrainLoader]
+    log: RunLog
+    facts: RunFacts
+    hooks: list[Hook] = field(default_factory=list)
     ema: WeightAverage | None = None
     iter: int = 0
-    data_time_s: float = 0.0
     metrics: dict[str, Any] = field(default_factory=dict)
+    loader: TrainLoader = field(init=False)
+    iter_start_s: float = field(init=False, default=0.0)
+    data_time_s: float = field(init=False, default=0.0)
 
     @property
     def epoch(self) -> int:
         """Epochs completed."""
-        return self.iter // self.iters_per_epoch
-
-    def position(self) -> dict[str, int]:
-        """Return where the data stream stands, and what it depends on."""
-        return {
-            "iter": self.iter,
-            "iters_per_epoch": self.iters_per_epoch,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-        }
+        return self.iter // self.facts.iters_per_epoch
 
     def train(self) -> None:
-        """Train from `iter` to `total_iters`.
+        """Train from `iter` to `facts.total_iters`.
 
         Raises:
-            TrainError: a loss is not finite. Interrupted: a signal came; the state is saved.
+            TrainError: a loss is not finite, or memory is exhausted. Interrupted: a signal came; the state is
+                saved.
         """
-        self.net.train()
         self._call("before_train")
         self.loader = self.make_loader(start_iter=self.iter)
-        with StopSignal(every=1 if self.device.type == "cpu" else 10) as stop:
-            while self.iter < self.total_iters:
-                self.iter_start_s = time.perf_counter()
-                batch = next(self.loader)
-                try:
-                    batch = self.finish(batch.to(self.device, non_blocking=True))
-                    self.data_time_s = time.perf_counter() - self.iter_start_s
-                    losses = self.train_step(batch)
-                except RuntimeError as error:
-                    if type(error).__name__ != "OutOfMemoryError":  # its name on every device
-                        raise
-                    raise TrainError(_out_of_memory(error, self.iter, batch)) from error
+        with StopSignal(every=1 if self.step.device.type == "cpu" else 10) as stop:
+            while self.iter < self.facts.total_iters:
+                losses = self._next_step()
                 self.iter += 1
                 self._call("after_iter", losses)
-                if self.iter % self.iters_per_epoch == 0:
+                if self.iter % self.facts.iters_per_epoch == 0:
                     self._call("after_epoch")
-                if stop.is_agreed(self.iter) and self.iter < self.total_iters:
+                if stop.is_agreed(self.iter) and self.iter < self.facts.total_iters:
                     self._call("on_stop")
                     self.loader.close()
-                    raise Interrupted(f"{stop.name} at iter {self.iter}. {self.guard.describe()}")
-        self.guard.check()
+                    raise Interrupted(f"{stop.name} at iter {self.iter}. {self.step.guard.describe()}")
+        self.step.guard.check()
         self._call("after_train")
         self.loader.close()
 
-    def train_step(self, batch: Batch) -> Losses:
-        """Update the weights once; return the losses, on the device."""
-        self.schedule.apply(self.optimizer, self.iter)
-        update = self.update if self.recorded is None else self.recorded
-        losses = update(self.iter, batch)
-        self.guard.remember(self.iter, batch.names)
-        return losses
+    def _next_step(self) -> Losses:
+        self.iter_start_s = time.perf_counter()
+        batch = next(self.loader)
+        try:
+            batch = self.step.load(batch)
+            self.data_time_s = time.perf_counter() - self.iter_start_s
+            return self.train_step(batch)
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # its name on every device
+                raise
+            raise TrainError(_out_of_memory(error, self.iter, batch)) from error
 
-    def update(self, iter: int | Tensor, batch: Batch) -> Losses:
-        """Do the device's work of one iteration; all state that it changes, it changes in place."""
-        self.precision.zero_grad()
-        images = batch.images.to(memory_format=self.memory_format)
-        with self.precision.autocast():
-            outputs = self.net(self.precision.cast_input(images))  # (B, A, .), half under O2
-        losses = self.criterion(outputs.float(), batch)  # assign -> targets -> masked losses, fp32
-        self.precision.backward(self.guard.watch(iter, losses))
-        self.precision.step(self.optimizer, self.cfg.grad_clip)
-        return losses
+    def train_step(self, batch: Batch) -> Losses:
+        """Update the weights once at this iteration's learning rate; return the losses, on the device."""
+        self.schedule.apply(self.step.optimizer, self.iter)
+        return self.step.update(self.iter, batch)
 
     def _call(self, moment: str, *args: Any) -> None:
         for hook in self.hooks:

@@ -21,22 +21,21 @@ def clip_by_norm(params: Sequence[nn.Parameter], grad_clip: dict | None) -> Tens
     return norm
 
 
-def step_if(optimizer: torch.optim.Optimizer, is_wanted: Tensor) -> None:
-    """Take the optimizer step where `is_wanted` (bool scalar) holds, without asking the host.
+def step_if(optimizer: torch.optim.Optimizer, is_wanted: Tensor, sync_free: bool) -> None:
+    """Take the optimizer step if `is_wanted` (bool scalar on the device) holds.
 
-    A fused optimizer refuses by itself (`found_inf`, what the loss scaler uses too). On a CPU asking
-    costs nothing. Any other takes the step, and the old values are put back.
+    A fused optimizer skips the step itself (`found_inf`, what the loss scaler uses too). With `sync_free` any
+    other takes the step and gets its old values back; otherwise the host reads `is_wanted`.
     """
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = (~is_wanted).float()  # type: ignore[attr-defined]
         optimizer.grad_scale = None  # type: ignore[attr-defined]
         optimizer.step()
         del optimizer.found_inf, optimizer.grad_scale  # type: ignore[attr-defined]
-    elif is_wanted.device.type == "cpu":
-        if is_wanted:
-            optimizer.step()
-    else:
+    elif sync_free:
         step_and_put_back(optimizer, is_wanted)
+    elif is_wanted:
+        optimizer.step()
 
 
 def step_and_put_back(optimizer: torch.optim.Optimizer, is_wanted: Tensor) -> None:

@@ -48,13 +48,22 @@ class Precision:
         model: on its device, fp32, not wrapped in DDP. O2 changes it to half precision in place.
         cfg: level, dtype, loss_scale, backend.
         device: the model's device.
+        sync_free: without a loss scale, never read the device's values on the host in `step`; None: except
+            on a CPU, where it costs nothing.
         apex_amp: stand-in for apex.amp, for tests.
     """
 
     def __init__(
-        self, model: nn.Module, cfg: AmpConfig, device: torch.device, apex_amp: Any | None = None
+        self,
+        model: nn.Module,
+        cfg: AmpConfig,
+        device: torch.device,
+        *,
+        sync_free: bool | None = None,
+        apex_amp: Any | None = None,
     ) -> None:
         _check(cfg, device)
+        self.sync_free = device.type != "cpu" if sync_free is None else sync_free
         self.cfg = cfg
         self.device = device
         self.dtype = DTYPES[cfg.dtype] if cfg.level != "O0" else torch.float32
@@ -122,7 +131,7 @@ class Precision:
             self.scaler.update(new_scale=self.static_scale)
             self.weights.push()
         else:
-            step_if(optimizer, is_finite)
+            step_if(optimizer, is_finite, self.sync_free)
             self.weights.push()
         total, in_a_row = self._skips
         is_skipped = (~is_finite).long()

@@ -1,26 +1,15 @@
 """Build the training or test step of a config, on drawn batches, for the operator audit."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
-from unittest.mock import patch
 
 import torch
 
 from mmdet.config import RunConfig
 from mmdet.core.structures import Batch
-from mmdet.engine.finite import FiniteGuard
-from mmdet.engine.logger import RunLog
-from mmdet.engine.schedule import Schedule
-from mmdet.engine.step import build_step
-from mmdet.engine.trainer import Trainer
-from mmdet.models.build import build_criterion, build_detector
-from mmdet.precision.grads import step_and_put_back
+from mmdet.engine.step import TrainStep, build_step
+from mmdet.models.build import build_detector
 from mmdet.testing.ascend_ops import operators
 from mmdet.testing.audit import Recorder
-
-ITERS_PER_EPOCH = 1000
 
 
 def draw_batch(batch_size: int, size: int, num_faces: int, slots: int, seed: int = 0) -> Batch:
@@ -49,63 +38,31 @@ def draw_batch(batch_size: int, size: int, num_faces: int, slots: int, seed: int
     )
 
 
-class _GuardOfACard(FiniteGuard):
-    """Watches the losses as on a card, on a CPU too: without looking at them after every step."""
-
-    def remember(self, iter: int, names: Sequence[str] = ()) -> None:
-        """Leave the host's part out; an audited step has no log line."""
-
-
-def build_trainer(cfg: RunConfig, device: torch.device) -> Trainer:
-    """Return a trainer whose `train_step` is the one of a card, without data or files.
+def build_audited_step(cfg: RunConfig, device: torch.device) -> TrainStep:
+    """Return a step that works on any device as on an accelerator, for batches that need no finishing.
 
     Of cfg.speed, channels_last and fused_optimizer count; graph and compile hide a step's operators.
     """
-    model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).train()
     speed = replace(cfg.speed, channels_last=bool(cfg.speed.channels_last), compile=False, graph=False)
-    cfg = replace(cfg, speed=speed)
     optimizer_cfg = cfg.optimizer
     has_foreach = optimizer_cfg["type"] in ("SGD", "Adam", "AdamW", "RMSprop")
     if device.type == "cpu" and has_foreach and not speed.fused_optimizer:
         optimizer_cfg = {**optimizer_cfg, "foreach": True}  # torch's choice on a card
-    step = build_step(model, cfg, device, optimizer_cfg)
-    return Trainer(
-        cfg=cfg,
-        net=model,
-        criterion=build_criterion(cfg.model, cfg.train_cfg),
-        **step._asdict(),
-        schedule=Schedule(cfg.lr, cfg.optimizer["lr"], ITERS_PER_EPOCH, cfg.total_epochs),
-        guard=_GuardOfACard(device, step.precision),
-        make_loader=_no_loader,
-        hooks=[],
-        log=RunLog(rank=0),
-        device=device,
-        work_dir=Path(),
-        iters_per_epoch=ITERS_PER_EPOCH,
-        total_iters=ITERS_PER_EPOCH,
-        batch_size=1,
-    )
-
-
-def _no_loader(start_iter: int):  # noqa: ANN202
-    raise AssertionError("an audit draws its own batches")
+    model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
+    return build_step(model, replace(cfg, speed=speed, optimizer=optimizer_cfg), device, sync_free=True)
 
 
 def record_training(cfg: RunConfig, device: torch.device, batches: list[Batch]) -> list[Recorder]:
     """Run one step to warm up, then record one step per batch."""
-    trainer = build_trainer(cfg, device)
-    with ExitStack() as stack:
-        stack.callback(trainer.log.close)
-        if device.type == "cpu":  # there the optimizer's step asks the host, which costs nothing
-            stack.enter_context(patch("mmdet.precision.levels.step_if", step_and_put_back))
-        trainer.train_step(batches[0].to(device))
-        recorders = []
-        for batch in batches:
-            on_device = batch.to(device)
-            on_card = [*_tensors(on_device), *trainer.net.parameters(), *trainer.net.buffers()]
-            with Recorder(operators(), device, on_card) as recorder:
-                trainer.train_step(on_device)
-            recorders.append(recorder)
+    step = build_audited_step(cfg, device)
+    step.update(0, batches[0].to(device))
+    recorders = []
+    for iter, batch in enumerate(batches, start=1):
+        on_device = batch.to(device)
+        on_card = [*_tensors(on_device), *step.net.parameters(), *step.net.buffers()]
+        with Recorder(operators(), device, on_card) as recorder:
+            step.update(iter, on_device)
+        recorders.append(recorder)
     return recorders
 
 

@@ -13,7 +13,7 @@ from mmdet.config import load_config
 from mmdet.testing import ascend_ops
 from mmdet.testing.ascend_ops import COMPOSITE, DYNAMIC, FALLBACK, NATIVE, SYNC, operators, read_table
 from mmdet.testing.audit import Recorder
-from mmdet.testing.audit_step import build_trainer, draw_batch, record_test, record_training, with_amp
+from mmdet.testing.audit_step import build_audited_step, draw_batch, record_test, record_training, with_amp
 
 REPO = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -96,17 +96,16 @@ def test_a_training_step_has_nothing_a_card_dislikes(level):
     ids=str,
 )
 def test_the_audited_step_is_carried_out_as_the_config_says(options, is_last, is_fused):
-    trainer = build_trainer(load_config(REPO / SMALL, options), CPU)
-    trainer.log.close()
+    step = build_audited_step(load_config(REPO / SMALL, options), CPU)
     order = torch.channels_last if is_last else torch.contiguous_format
-    assert trainer.memory_format == order
-    kernels = [p for p in trainer.net.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert step.memory_format == order
+    kernels = [p for p in step.net.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
     assert kernels and all(kernel.is_contiguous(memory_format=order) for kernel in kernels)
-    (group,) = trainer.optimizer.param_groups
+    (group,) = step.optimizer.param_groups
     assert (bool(group["fused"]), bool(group["foreach"])) == (is_fused, not is_fused)
-    has_momentum = {"momentum_buffer" in trainer.optimizer.state[p] for p in group["params"]}
+    has_momentum = {"momentum_buffer" in step.optimizer.state[p] for p in group["params"]}
     assert has_momentum == {is_fused}  # zeros from the start
-    trainer.train_step(draw_batch(1, 64, 2, 8))
+    step.update(0, draw_batch(1, 64, 2, 8))
 
 
 @pytest.mark.slow
@@ -146,13 +145,12 @@ PLANTS = {
 @pytest.mark.parametrize("plant", PLANTS)
 def test_a_planted_offence_is_found_and_placed(plant):
     offend, verdict = PLANTS[plant]
-    trainer = build_trainer(load(SMALL, "O2"), CPU)
-    criterion, batch = trainer.criterion, draw_batch(1, 64, 2, 8)
-    trainer.criterion = lambda *args: _after(criterion(*args), offend)
-    trainer.log.close()
-    on_card = [batch.images, *trainer.net.parameters()]
+    step = build_audited_step(load(SMALL, "O2"), CPU)
+    criterion, batch = step.criterion, draw_batch(1, 64, 2, 8)
+    step.criterion = lambda *args: _after(criterion(*args), offend)
+    on_card = [batch.images, *step.net.parameters()]
     with Recorder(operators(), CPU, on_card) as recorder:
-        trainer.train_step(batch)
+        step.update(0, batch)
     found = recorder.offenders()
     assert {c.verdict for c in found} == {verdict}
     assert {c.place.partition(":")[0] for c in found} == {"test_audit.py"}

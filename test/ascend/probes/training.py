@@ -16,9 +16,9 @@ import torch.distributed as dist
 import torch_npu  # noqa: F401
 
 from mmdet.config import load_config
-from mmdet.distributed import mean_across_ranks, wrap_ddp
+from mmdet.distributed import mean_across_ranks
 from mmdet.models.build import build_criterion
-from mmdet.testing.audit_step import build_trainer, draw_batch
+from mmdet.testing.audit_step import build_audited_step, draw_batch
 
 RANK = int(os.environ["LOCAL_RANK"])
 CARD, HOST = torch.device("npu", RANK), torch.device("cpu")
@@ -48,18 +48,17 @@ def train(
     """Return losses (STEPS, kinds) and first gradients of this rank, and how far the weights moved."""
     cfg = load_config("configs/scrfd/scrfd_500m_bnkps.py", ["lr_config.warmup=None", "optimizer.lr=0.001"])
     torch.manual_seed(0)
-    trainer = build_trainer(cfg, device)
-    parameters = list(trainer.net.parameters())
+    train_step = build_audited_step(cfg, device)
+    parameters = list(train_step.net.parameters())
     before = torch.cat([p.detach().cpu().flatten() for p in parameters])
-    trainer.criterion = build_criterion(cfg.model, cfg.train_cfg, mean_across_ranks=mean)
-    trainer.net = wrap_ddp(trainer.net.train(not is_frozen), device)
+    train_step.criterion = build_criterion(cfg.model, cfg.train_cfg, mean_across_ranks=mean)
+    train_step.net.train(not is_frozen)
     if mean is mean_in_rank_order:
-        trainer.net.register_comm_hook(None, average_bucket)
+        train_step.net.register_comm_hook(None, average_bucket)
     losses, gradients = [], before
     for step in range(STEPS):
         batch = draw_batch(2, 64, num_faces=(RANK + step) % 4, slots=8, seed=100 * step + RANK)
-        losses.append(torch.stack(list(trainer.train_step(batch.to(device)).values())).cpu())
-        trainer.iter += 1
+        losses.append(torch.stack(list(train_step.update(step, batch.to(device)).values())).cpu())
         if step == 0:
             gradients = torch.cat([p.grad.cpu().flatten() for p in parameters])
     after = torch.cat([p.detach().cpu().flatten() for p in parameters])

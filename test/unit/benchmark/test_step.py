@@ -10,7 +10,7 @@ from torch import nn
 from benchmark.baseline_step import BaselineStep
 from benchmark.baseline_targets import nearest_lowest_index
 from benchmark.roofline import ConvCall, Roofline, list_convolutions
-from benchmark.step import Setup, make_product, make_roofline, make_trainer, summarise, time_parts
+from benchmark.step import Setup, make_product, make_roofline, make_step, summarise, time_parts
 from benchmark.turns import take_turns
 from mmdet.config import SpeedConfig, load_config
 from mmdet.errors import ConfigError
@@ -33,12 +33,12 @@ def test_the_baseline_computes_the_losses_of_the_product(config):
     setup = make_setup(config)
     cfg = setup.load()
     torch.manual_seed(0)
-    trainer = make_trainer(cfg, CPU)
+    step = make_step(cfg, CPU)
     torch.manual_seed(0)
     batch = setup.draw(cfg)
     baseline = BaselineStep(cfg, batch, CPU, nearest_lowest_index)
     wanted = baseline.losses()
-    losses = trainer.train_step(batch)
+    losses = step.update(0, batch)
     assert losses.keys() == wanted.keys()
     for name, loss in losses.items():
         assert loss.item() == pytest.approx(wanted[name].item(), rel=1e-4), name
@@ -48,11 +48,10 @@ def test_a_step_cut_into_parts_is_the_same_step():
     setup = make_setup()
     cfg = setup.load()
     batch = setup.draw(cfg)
-    whole, parts = (torch.manual_seed(0) and make_trainer(cfg, CPU) for _ in range(2))
+    whole, parts = (torch.manual_seed(0) and make_step(cfg, CPU) for _ in range(2))
     before = [parameter.detach().clone() for parameter in whole.net.parameters()]
-    whole.train_step(batch)
-    parts.schedule.apply(parts.optimizer, 0)
-    times = time_parts(parts, batch)
+    whole.update(0, batch)
+    times = time_parts(parts, 0, batch)
     assert list(times) == ["forward", "targets_and_losses", "losses_backward", "backward", "optimizer"]
     assert all(seconds > 0 for seconds in times.values())
     after = list(whole.net.parameters())
@@ -89,7 +88,7 @@ def test_the_roofline_runs_every_convolution_with_its_shapes():
 
 def test_the_roofline_counts_as_many_operations_as_the_flops_counter():
     cfg = load_config(REPO / "configs/scrfd/scrfd_2.5g.py")
-    model = make_trainer(cfg, CPU).net
+    model = make_step(cfg, CPU).net
     calls = list_convolutions(model.to("meta"), 3, 128, 160)
     macs = sum(count_complexity(model, 128, 160).conv_macs.values())
     assert sum(call.forward_flops for call in calls) == 2 * 3 * macs

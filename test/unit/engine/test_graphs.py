@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from mmdet.checkpoint import files as checkpoint
 from mmdet.config import AmpConfig, SpeedConfig
-from mmdet.device import GraphRecorder, pick_device
+from mmdet.device import pick_device
 from mmdet.engine.eval_hook import EvalHook
 from mmdet.engine.graphs import WARM_UP_STEPS, RecordedStep
 from mmdet.engine.log_hook import LogHook
@@ -23,7 +23,7 @@ from mmdet.engine.state import make_checkpoint, restore
 from mmdet.errors import TrainError
 from mmdet.testing.audit_step import draw_batch
 
-GRAPH = SpeedConfig(graph=True)
+FUSED = SpeedConfig(fused_optimizer=True)  # as speed.graph has it
 CPU = torch.device("cpu")
 SLOTS = (8, 8, 8, 16, 8, 8, 16, 16, 16, 8, 16, 8)  # by iteration
 
@@ -109,18 +109,18 @@ class TapeRecorder:
 
 
 def lasting_tensors(trainer):
-    optimizer_state = [v for values in trainer.optimizer.state.values() for v in values.values()]
-    scaler = trainer.precision.scaler
+    optimizer_state = [v for values in trainer.step.optimizer.state.values() for v in values.values()]
+    scaler = trainer.step.precision.scaler
     return [
-        *trainer.net.parameters(),
-        *trainer.net.buffers(),
-        *trainer.precision.optimizer_params(),
+        *trainer.step.net.parameters(),
+        *trainer.step.net.buffers(),
+        *trainer.step.precision.optimizer_params(),
         *optimizer_state,
         *([scaler._scale] if scaler else []),
-        trainer.precision._skips,
-        trainer.precision.grad_norm,
-        trainer.guard._bad_iter,
-        trainer.guard._bad_values,
+        trainer.step.precision._skips,
+        trainer.step.precision.grad_norm,
+        trainer.step.guard._bad_iter,
+        trainer.step.guard._bad_values,
     ]
 
 
@@ -128,15 +128,21 @@ def train(trainer, slots=SLOTS):
     losses = []
     for iter, num_slots in enumerate(slots):
         trainer.iter = iter
-        losses.append(trainer.train_step(draw_batch(2, 64, 5, num_slots, seed=iter).to(trainer.device)))
+        losses.append(trainer.train_step(draw_batch(2, 64, 5, num_slots, seed=iter).to(trainer.step.device)))
     trainer.log.close()
     return losses
 
 
-def record(trainer):
-    recorder = TapeRecorder(lambda: lasting_tensors(trainer))
-    trainer.recorded = RecordedStep(trainer.update, trainer.optimizer, CPU, recorder)
-    return recorder
+@pytest.fixture
+def make_recorded(make_trainer):
+    """A function like make_trainer, for a trainer whose step is recorded; its recorder is the step's."""
+
+    def make(**options):
+        recorder = TapeRecorder(lambda: lasting_tensors(trainer))
+        trainer = make_trainer(speed=FUSED, recorder=recorder, **options)
+        return trainer
+
+    return make
 
 
 @pytest.mark.cuda
@@ -145,8 +151,8 @@ def record(trainer):
 )
 def test_recorded_steps_train_as_plain_ones_on_a_card(amp, make_trainer):
     device = pick_device("cuda")
-    plain, recorded = (make_trainer(amp=amp, speed=GRAPH, device=device) for _ in range(2))
-    recorded.recorded = RecordedStep(recorded.update, recorded.optimizer, device, GraphRecorder(device))
+    speeds = FUSED, SpeedConfig(graph=True)
+    plain, recorded = (make_trainer(amp=amp, speed=speed, device=device) for speed in speeds)
     tolerance = 1e-3 if amp.level == "O0" else 0.05  # atomic additions come in any order, and errors grow
     for one, two in zip(train(plain), train(recorded), strict=True):
         for key in one:
@@ -164,10 +170,10 @@ def test_recorded_steps_train_as_plain_ones_on_a_card(amp, make_trainer):
     ],
     ids=["O0", "O1-bf16", "O2-bf16", "O2-fp16", "AdamW"],
 )
-def test_recorded_steps_train_as_plain_ones(amp, optimizer, make_trainer):
-    plain, recorded = (make_trainer(amp=amp, speed=GRAPH, optimizer=optimizer) for _ in range(2))
-    recorder = record(recorded)
-    for group in plain.optimizer.param_groups:
+def test_recorded_steps_train_as_plain_ones(amp, optimizer, make_trainer, make_recorded):
+    plain = make_trainer(amp=amp, speed=FUSED, optimizer=optimizer)
+    recorded = make_recorded(amp=amp, optimizer=optimizer)
+    for group in plain.step.optimizer.param_groups:
         group["lr"] = torch.tensor(group["lr"])  # rounded to fp32, as in a recorded step
     for iter, (one, two) in enumerate(zip(train(plain), train(recorded), strict=True)):
         assert one.keys() == two.keys()
@@ -175,33 +181,30 @@ def test_recorded_steps_train_as_plain_ones(amp, optimizer, make_trainer):
             assert two[key].item() == pytest.approx(one[key].item(), rel=1e-5, abs=1e-7), (iter, key)
     for one, two in zip(lasting_tensors(plain), lasting_tensors(recorded), strict=True):
         assert torch.allclose(one, two, rtol=1e-4, atol=1e-6)
+    recorder = recorded.step.recorder
     assert (recorder.num_warm_ups, recorder.num_recordings) == (2 * WARM_UP_STEPS, 2)
     assert recorder.num_repeats == len(SLOTS) - 2 * WARM_UP_STEPS
 
 
-def test_losses_of_a_step_survive_the_next_and_hold_no_graph(make_trainer):
-    trainer = make_trainer(speed=GRAPH)
-    record(trainer)
+def test_losses_of_a_step_survive_the_next_and_hold_no_graph(make_recorded):
+    trainer = make_recorded()
     losses = train(trainer, (8,) * (WARM_UP_STEPS + 3))
     values = [loss["loss_cls"].item() for loss in losses]
     assert len(set(values)) == len(values)
     assert not any(loss.requires_grad for step in losses for loss in step.values())
 
 
-def test_the_learning_rate_of_a_recording_changes(make_trainer):
-    trainer = make_trainer(speed=GRAPH)
-    record(trainer)
+def test_the_learning_rate_of_a_recording_changes(make_recorded):
+    trainer = make_recorded()
     train(trainer, (8,) * (WARM_UP_STEPS + 2))
-    (group,) = trainer.optimizer.param_groups
+    (group,) = trainer.step.optimizer.param_groups
     assert isinstance(group["lr"], torch.Tensor)
     assert group["lr"].item() == pytest.approx(trainer.schedule.lr_at(WARM_UP_STEPS + 1))
     assert trainer.schedule.lr_at(WARM_UP_STEPS + 1) != trainer.schedule.lr_at(WARM_UP_STEPS)
 
 
-def test_recorded_steps_reach_the_log_and_the_evaluations_figures(make_trainer, tmp_path):
-    trainer = make_trainer(speed=GRAPH)
-    record(trainer)
-    trainer.work_dir = tmp_path
+def test_recorded_steps_reach_the_log_and_the_evaluations_figures(make_recorded, tmp_path):
+    trainer = make_recorded()
     trainer.log.open(tmp_path, "run")
     log = LogHook(interval=1)
     for trainer.iter in range(WARM_UP_STEPS + 1):
@@ -218,19 +221,18 @@ def test_recorded_steps_reach_the_log_and_the_evaluations_figures(make_trainer, 
     assert [record["lr"] for record in records[-2:]] == pytest.approx([lr, lr])
 
 
-def test_a_bad_loss_in_a_recorded_step_names_its_iteration_and_changes_no_weight(make_trainer):
-    trainer = make_trainer(speed=GRAPH)
-    record(trainer)
+def test_a_bad_loss_in_a_recorded_step_names_its_iteration_and_changes_no_weight(make_recorded):
+    trainer = make_recorded()
     train(trainer, (8,) * (WARM_UP_STEPS + 1))
-    before = [parameter.detach().clone() for parameter in trainer.net.parameters()]
+    before = [parameter.detach().clone() for parameter in trainer.step.net.parameters()]
     batch = draw_batch(2, 64, 5, 8)
     batch.images[0] = torch.nan
     batch = replace(batch, names=("a.jpg", "b.jpg"))
     for trainer.iter in (41, 42):  # the second repetition must know of the first
         with pytest.raises(TrainError, match=r"nan at iter 41, rank 0 \(images: a.jpg, b.jpg\)"):
             trainer.train_step(batch)
-    assert trainer.precision.skipped_steps() == (2, 2)
-    assert all(torch.equal(a, b) for a, b in zip(before, trainer.net.parameters(), strict=True))
+    assert trainer.step.precision.skipped_steps() == (2, 2)
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.step.net.parameters(), strict=True))
 
 
 def put_by_mask(x):
@@ -307,19 +309,15 @@ def test_the_first_error_of_a_failed_recording_is_told(cause, expected, message)
         step(WARM_UP_STEPS, draw_batch(1, 8, 1, 2))
 
 
-@pytest.mark.parametrize(
-    "speeds", [(GRAPH, SpeedConfig()), (SpeedConfig(), GRAPH)], ids=["to plain", "to graph"]
-)
-def test_a_run_resumes_with_the_other_kind_of_step(speeds, make_trainer, tmp_path):
-    before, after = (make_trainer(speed=speed) for speed in speeds)
-    for trainer, speed in zip((before, after), speeds, strict=True):
-        if speed.graph:
-            record(trainer)
+@pytest.mark.parametrize("is_to_recorded", [False, True], ids=["to plain", "to graph"])
+def test_a_run_resumes_with_the_other_kind_of_step(is_to_recorded, make_trainer, make_recorded, tmp_path):
+    makes = (make_trainer, make_recorded) if is_to_recorded else (make_recorded, make_trainer)
+    before, after = (make() for make in makes)
     train(before, (8,) * (WARM_UP_STEPS + 1))
     checkpoint.save(tmp_path / "a.pth", make_checkpoint(before))
     restore(after, checkpoint.load(tmp_path / "a.pth"))
-    (group,) = after.optimizer.param_groups
-    assert type(group["lr"]) is float and bool(group["fused"]) == speeds[1].graph
+    (group,) = after.step.optimizer.param_groups
+    assert type(group["lr"]) is float and bool(group["fused"]) == is_to_recorded
     batch = draw_batch(2, 64, 5, 8, seed=99)
     for _ in range(WARM_UP_STEPS + 2):
         before.iter = after.iter = before.iter + 1

@@ -12,9 +12,12 @@ from mmdet.engine.state import find_checkpoints
 
 
 class Counter(SimpleNamespace):
+    def __init__(self, iter, guard=None, **facts):
+        super().__init__(iter=iter, step=SimpleNamespace(guard=guard), facts=SimpleNamespace(**facts))
+
     @property
     def epoch(self):
-        return self.iter // self.iters_per_epoch
+        return self.iter // self.facts.iters_per_epoch
 
 
 @pytest.fixture

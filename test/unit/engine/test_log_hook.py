@@ -26,19 +26,21 @@ def clock(monkeypatch):
 def run(clock, interval, iters_per_epoch, total_iters, seconds, pause=1000.0, start=0):
     """Train `total_iters` iterations of seconds(iter); after each epoch others take `pause`."""
     records = []
-    trainer = SimpleNamespace(
-        iter=start,
-        iters_per_epoch=iters_per_epoch,
-        total_iters=total_iters,
-        batch_size=8,
-        world_size=2,
+    step = SimpleNamespace(
         device=torch.device("cpu"),
         optimizer=SimpleNamespace(param_groups=[{"lr": 0.1}]),
         guard=SimpleNamespace(check=lambda: None),
+        precision=SimpleNamespace(grad_norm=torch.tensor(3.0), scale=128.0, skipped_steps=lambda: (2, 0)),
+    )
+    trainer = SimpleNamespace(
+        step=step,
+        facts=SimpleNamespace(
+            iters_per_epoch=iters_per_epoch, total_iters=total_iters, batch_size_total=8, world_size=2
+        ),
         log=SimpleNamespace(write=lambda record, step: records.append({**record, "step": step})),
         loader=SimpleNamespace(notes=SimpleNamespace(summary=dict)),
-        precision=SimpleNamespace(grad_norm=torch.tensor(3.0), scale=128.0, skipped_steps=lambda: (2, 0)),
         metrics={},
+        iter=start,
         data_time_s=0.25,
     )
     hook = LogHook(interval)

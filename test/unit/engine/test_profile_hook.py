@@ -9,6 +9,15 @@ import torch
 from mmdet.engine.profile_hook import ProfileHook
 
 
+def make_counter(work_dir, start, total):
+    """Return a trainer that only counts."""
+    return SimpleNamespace(
+        iter=start,
+        step=SimpleNamespace(device=torch.device("cpu")),
+        facts=SimpleNamespace(total_iters=total, work_dir=work_dir),
+    )
+
+
 class RecordingProfiler:
     """Stands for a profiler: notes after which step it was started and stopped, and counts steps."""
 
@@ -35,7 +44,7 @@ class RecordingProfiler:
 
 
 def run(tmp_path, total, start=0, stop_at=None, writes=""):
-    trainer = SimpleNamespace(iter=start, total_iters=total, work_dir=tmp_path, device=torch.device("cpu"))
+    trainer = make_counter(tmp_path, start, total)
     profiler = RecordingProfiler(trainer, writes)
     hook = ProfileHook(profiler.make)
     hook.before_train(trainer)
@@ -101,7 +110,7 @@ def test_only_rank_0_records(tmp_path, monkeypatch):
 
 def test_torchs_own_profiler_leaves_a_trace_with_operators(tmp_path, caplog):
     caplog.set_level("INFO")
-    trainer = SimpleNamespace(iter=0, total_iters=20, work_dir=tmp_path, device=torch.device("cpu"))
+    trainer = make_counter(tmp_path, 0, 20)
     hook = ProfileHook()
     hook.before_train(trainer)
     for size in range(1, 21):

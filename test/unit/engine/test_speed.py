@@ -11,7 +11,7 @@ from torch import nn
 
 from mmdet.config import AmpConfig, SpeedConfig, load_config
 from mmdet.device import Backends, GraphRecorder
-from mmdet.engine.speed import check_speed, choose_memory_format, fuse_optimizer, record_steps, start_momentum
+from mmdet.engine.speed import check_speed, choose_memory_format, fuse_optimizer, start_momentum
 from mmdet.errors import ConfigError, DeviceError
 from mmdet.precision.grads import step_if
 from mmdet.testing.audit_step import draw_batch
@@ -43,7 +43,6 @@ def test_by_default_nothing_is_switched_on_but_channels_last_on_a_cpu():
     assert choose_memory_format(SpeedConfig(channels_last=False), CPU) == torch.contiguous_format
     assert choose_memory_format(SpeedConfig(channels_last=True), CARD) == torch.channels_last
     assert fuse_optimizer({"type": "SGD", "lr": 1}, cfg.speed) == {"type": "SGD", "lr": 1}
-    assert record_steps(None, None, cfg.speed, CPU) is None
 
 
 def test_options_are_read_from_the_file_and_unknown_ones_refused():
@@ -146,11 +145,11 @@ def test_a_fused_sgd_that_refuses_its_first_step_has_sane_momentum():
     optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9, fused=True)
     start_momentum(optimizer)
     weight.grad = torch.tensor([torch.inf, 1.0])
-    step_if(optimizer, torch.tensor(False))
+    step_if(optimizer, torch.tensor(False), sync_free=False)
     assert weight.tolist() == [1.0, 2.0]
     weight.grad = torch.tensor([1.0, 2.0])
-    step_if(optimizer, torch.tensor(True))
-    step_if(optimizer, torch.tensor(True))
+    step_if(optimizer, torch.tensor(True), sync_free=False)
+    step_if(optimizer, torch.tensor(True), sync_free=False)
     # momentum 1, 2 and then 1.9, 3.8: w - 0.1 * (1 + 1.9) and w - 0.1 * (2 + 3.8)
     assert weight.tolist() == pytest.approx([0.71, 1.42])
 
@@ -170,7 +169,7 @@ def test_channels_last_changes_no_loss(level, make_trainer):
 def test_channels_last_reaches_the_head(make_trainer):
     trainer = make_trainer(speed=SpeedConfig(channels_last=True))
     orders = []
-    trainer.net.bbox_head.stride_cls["(8, 8)"].register_forward_hook(
+    trainer.step.net.bbox_head.stride_cls["(8, 8)"].register_forward_hook(
         lambda layer, inputs, output: orders.append(
             inputs[0].is_contiguous(memory_format=torch.channels_last)
         )
@@ -196,11 +195,11 @@ def test_a_compiled_network_changes_no_loss(make_trainer):
         "model.bbox_head.strides_share": True,
     }
     plain, trainer = (make_trainer(speed=SpeedConfig(compile=is_on), options=tiny) for is_on in (False, True))
-    names = set(trainer.precision.model_state_dict())
+    names = set(trainer.step.precision.model_state_dict())
     rows = [losses_of_steps(plain), losses_of_steps(trainer)]
     assert rows[1][:3] == pytest.approx(rows[0][:3], rel=1e-4)
     assert rows[1] == pytest.approx(rows[0], rel=1e-3, abs=1e-4)
-    assert names == set(plain.precision.model_state_dict())
+    assert names == set(plain.step.precision.model_state_dict())
 
 
 class StandInCuda:

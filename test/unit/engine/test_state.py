@@ -23,8 +23,8 @@ def test_a_fused_optimizer_resumes_across_memory_formats(is_last, make_trainer, 
         restore(trainer, checkpoint.load(tmp_path / "a.pth"))
         trainer.train_step(draw_batch(2, 64, 5, 8, seed=9))
     moved = 0
-    for one, two in zip(plain.net.parameters(), fused.net.parameters(), strict=True):
-        buffer = fused.optimizer.state[two]["momentum_buffer"]
+    for one, two in zip(plain.step.net.parameters(), fused.step.net.parameters(), strict=True):
+        buffer = fused.step.optimizer.state[two]["momentum_buffer"]
         assert buffer.stride() == two.stride() and buffer.dtype == two.dtype
         assert torch.allclose(one, two, rtol=1e-5, atol=1e-7)
         moved += one.dim() == 4 and one.shape[1] > 1 and one.shape[2] > 1
