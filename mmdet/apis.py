@@ -12,8 +12,8 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from mmdet.checkpoint.files import load as load_checkpoint
-from mmdet.checkpoint.files import load_weights
+from mmdet.checkpoint.foreign import plain_values, read_foreign
+from mmdet.checkpoint.keys import load_weights
 from mmdet.config import RunConfig, load_config
 from mmdet.core.postprocess import Postprocess
 from mmdet.core.structures import Detections
@@ -58,9 +58,9 @@ def init_detector(
     model = build_detector(config.model, config.train_cfg, config.test_cfg)
     classes: Sequence[str] = ("face",)
     if checkpoint is not None:
-        content = load_checkpoint(checkpoint)
-        load_weights(model, content)
-        classes = (content.get("meta") or {}).get("CLASSES") or classes
+        content = read_foreign(checkpoint)
+        load_weights(model, content, name=str(checkpoint))
+        classes = (plain_values(content.get("meta")) or {}).get("CLASSES") or classes
     model.CLASSES = tuple([classes] if isinstance(classes, str) else classes)
     model.cfg = config
     return model.to(device if isinstance(device, torch.device) else pick_device(device)).eval()

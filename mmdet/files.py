@@ -8,8 +8,9 @@ inside(folder, name)                       # for names that come from a file
 
 import errno
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def atomic_write(
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)  # of a process that was killed
         yield part
         if durable:
             _sync(part)
@@ -89,9 +91,14 @@ def write_text(path: str | Path, text: str, **options: bool) -> None:
     write_bytes(path, text.encode("utf-8", "surrogateescape"), **options)
 
 
-def write_json(path: str | Path, values: Any, indent: int = 2, **options: bool) -> None:
-    """Write plain values as JSON in one step; see `write_bytes`."""
-    write_text(path, json.dumps(values, indent=indent) + "\n", **options)
+def write_json(path: str | Path, values: Mapping[str, Any], **options: bool) -> None:
+    """Write plain values as JSON in one step, NaN as null; see `write_bytes`."""
+    write_text(path, json.dumps(without_nan(values), indent=2) + "\n", **options)
+
+
+def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy with None for numbers JSON does not know."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 def inside(folder: str | Path, name: str | Path) -> Path:

@@ -36,6 +36,7 @@ def parse_args() -> argparse.Namespace:
         "--resume-from", metavar="FILE|auto", help="continue exactly; auto: the newest checkpoint of work_dir"
     )
     add("--load-from", metavar="FILE", help="start from these weights")
+    add("--load-fitting", action="store_true", help="take of --load-from what fits, and list the rest")
     add("--perf", action="store_true", help="measure speed: 3 epochs, no checkpoints, no evaluation")
     add("--max-iters", type=at_least(1), metavar="N", help="stop after N iterations")
     add("--auto-scale-lr", action="store_true", help="scale the learning rate with the images per step")
@@ -82,6 +83,7 @@ def main() -> None:
         max_iters=args.max_iters,
         resume_from=args.resume_from,
         load_from=args.load_from,
+        load_fitting=args.load_fitting,
         auto_scale_lr=args.auto_scale_lr,
         amp=args.amp,
         profiling=args.profiling,

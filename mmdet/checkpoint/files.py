@@ -5,36 +5,18 @@ writes it; a bare state_dict is read too.
 """
 
 import io
-import logging
-import os
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmdet.errors import CheckpointError
-
-logger = logging.getLogger("mmdet")
-
-SHOWN = 4  # keys named in a message; the rest is counted
-
-
-class LoadReport(NamedTuple):
-    """How a checkpoint fitted a model: keys only the model has, only the file has, of other shapes."""
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    mismatched: tuple[str, ...]
-
-    def describe(self) -> str:
-        """Return "3 keys missing: a, b, c; 1 unexpected: d", or "" for a perfect fit."""
-        parts = zip(("missing", "unexpected", "of another shape"), self, strict=True)
-        return "; ".join(f"{len(keys)} {what}: {_shorten(keys)}" for what, keys in parts if keys)
+from mmdet.errors import CheckpointError, WriteError
+from mmdet.files import write_bytes
 
 
 def save(path: str | Path, obj: Mapping) -> None:
@@ -48,20 +30,30 @@ def save(path: str | Path, obj: Mapping) -> None:
         CheckpointError: the folder is missing or not writable, or the disk is full. An older file of
             the same name is untouched.
     """
-    path = Path(path)
+    try:
+        write_bytes(path, _to_bytes(obj))
+    except WriteError as error:
+        raise CheckpointError(
+            f"{error}. Checkpoints saved before are untouched; free space or choose another --work-dir, then "
+            "resume."
+        ) from error
+
+
+def pack_weights(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> memoryview:
+    """Return the bytes of a checkpoint {"meta", "state_dict"}.
+
+    A part of a larger storage (a flat buffer of all weights) is copied, else all of it would be saved.
+    """
+    copies = {
+        key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()
+    }
+    return _to_bytes({"meta": dict(meta), "state_dict": copies})
+
+
+def _to_bytes(obj: Mapping) -> memoryview:
     buffer = io.BytesIO()
     torch.save(obj, buffer)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
-        _write_through(unfinished, buffer.getbuffer())
-        os.replace(unfinished, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"cannot write {path}: {error.strerror or error}. Checkpoints saved before are untouched; "
-            "free space or choose another --work-dir, then resume."
-        ) from error
+    return buffer.getbuffer()
 
 
 def load(path: str | Path) -> dict:
@@ -87,67 +79,6 @@ def load(path: str | Path) -> dict:
     return content
 
 
-def load_weights(model: nn.Module, source: str | Path | Mapping, strict: bool = True) -> LoadReport:
-    """Copy weights into a model.
-
-    Args:
-        model: on any device, in any precision; the values are cast.
-        source: a file, or a loaded checkpoint: {"state_dict": ...} or the state_dict itself. A leading
-            "module." (DataParallel) is dropped.
-        strict: every key must fit; else what fits is loaded and the rest is logged as a warning.
-
-    Returns:
-        What did not fit; empty if strict.
-
-    Raises:
-        CheckpointError: cannot be read; does not fit (strict); or nothing fits at all.
-    """
-    name = str(source) if isinstance(source, (str, Path)) else "the checkpoint"
-    content = load(source) if isinstance(source, (str, Path)) else source
-    weights = find_state_dict(content, name)
-    own = model.state_dict()
-    fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
-    report = LoadReport(
-        missing=tuple(k for k in own if k not in weights and not k.endswith("num_batches_tracked")),
-        unexpected=tuple(k for k in weights if k not in own),
-        mismatched=tuple(
-            f"{key} {tuple(value.shape)} (model: {tuple(own[key].shape)})"
-            for key, value in weights.items()
-            if key in own and own[key].shape != value.shape
-        ),
-    )
-    if (strict and report.describe()) or not fitting:
-        raise CheckpointError(f"{name} is not of this model: {report.describe()}. Is it of another config?")
-    model.load_state_dict(fitting, strict=False)
-    if report.describe():
-        logger.warning("%s: %d of %d keys loaded; %s", name, len(fitting), len(own), report.describe())
-    return report
-
-
-def find_state_dict(content: Mapping, name: str = "the checkpoint") -> dict[str, Tensor]:
-    """Return the weights of a loaded checkpoint, without a leading "module." in the keys."""
-    weights = content.get("state_dict", content)
-    if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise CheckpointError(f"{name} has no state_dict (its keys: {_shorten(tuple(map(str, content)))})")
-    return {key.removeprefix("module."): value for key, value in weights.items()}
-
-
-def _write_through(path: Path, content: memoryview) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _numpy_numbers_allowed() -> AbstractContextManager:
     """Let mmdet's meta hold numpy scalars (a best score): data, not code. Needs torch >= 2.5."""
     if not hasattr(torch.serialization, "safe_globals"):
@@ -156,11 +87,6 @@ def _numpy_numbers_allowed() -> AbstractContextManager:
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     return torch.serialization.safe_globals([*((scalar, name) for name in names), np.dtype, *kinds])
-
-
-def _shorten(keys: tuple[str, ...]) -> str:
-    more = f", and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + more
 
 
 def why_unreadable(error: Exception) -> str:

@@ -10,18 +10,14 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from mmdet.checkpoint import files as checkpoint
 from mmdet.errors import CheckpointError
 
 MAX_ATTEMPTS = 100  # a checkpoint of mmengine has about ten foreign classes
-PREFIXES = ("module.", "_orig_mod.", "model.", "ema_model.")
-HOLDERS = ("state_dict", "model", "model_state_dict")
-AVERAGE = "ema_"  # mmcv keeps a second copy of the weights under it
 _REFUSED = re.compile(r"(?:GLOBAL|Unsupported class):?\s+`?([\w.]+)")
 _FILLED = re.compile(r"Can only (\w+) .*got <class 'foreign\.([\w.]+)'>", re.DOTALL)
 
@@ -56,22 +52,6 @@ class ListPlaceholder(Placeholder):
         return []
 
 
-class Weights(NamedTuple):
-    """The weights of a checkpoint, and what else it holds.
-
-    Attributes:
-        tensors: key -> values, under plain keys.
-        prefix: that all keys had and that was dropped.
-        num_averages: mmcv's averaged copies left out.
-        others: what is beside the weights: "meta", "optimizer", ...
-    """
-
-    tensors: dict[str, Tensor]
-    prefix: str
-    num_averages: int
-    others: tuple[str, ...]
-
-
 def read_foreign(path: str | Path) -> dict[str, Any]:
     """Return the content of any torch checkpoint; objects of foreign classes become placeholders.
 
@@ -101,37 +81,6 @@ def read_foreign(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def find_weights(content: Mapping, name: str) -> Weights:
-    """Return the weights of a checkpoint: of its state_dict, its model, or the dict itself.
-
-    A prefix that all keys share ("module.", "_orig_mod.", "model.") is dropped, and so are mmcv's copies
-    that average the weights ("ema_...") if the plain ones are there.
-
-    Raises:
-        CheckpointError: no tensors.
-    """
-    others: tuple[str, ...] = ()
-    for key in HOLDERS:
-        inside = content.get(key)
-        if isinstance(inside, Mapping) and any(isinstance(value, Tensor) for value in inside.values()):
-            others = tuple(str(other) for other in content if other != key)
-            content = inside
-            break
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise CheckpointError(f"{name} holds no weights (its keys: {', '.join(map(str, list(content)[:5]))})")
-    dropped = ""
-    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), ""):
-        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-        dropped += prefix
-    plain = {key: value for key, value in tensors.items() if not key.startswith(AVERAGE)}
-    if not plain:
-        return Weights(
-            {key.removeprefix(AVERAGE): v for key, v in tensors.items()}, dropped + AVERAGE, 0, others
-        )
-    return Weights(plain, dropped, len(tensors) - len(plain), others)
-
-
 def plain_values(value: Any) -> Any:
     """Return strings, numbers, lists, tuples and dicts of them; anything else becomes None."""
     if value is None or isinstance(value, (str, bool, int, float)):
@@ -141,25 +90,6 @@ def plain_values(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(plain_values(item) for item in value)
     return value.item() if hasattr(value, "item") and getattr(value, "size", 0) == 1 else None
-
-
-def write_weights(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write {"meta", "state_dict"} as one whole file; its folder is made.
-
-    Raises:
-        CheckpointError: it cannot be written; an older file of the name is untouched.
-    """
-    # A part of a larger storage (a flat buffer of all weights) would be saved with all of it.
-    copies = {
-        key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()
-    }
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(path, {"meta": dict(meta), "state_dict": copies})
-    except (OSError, CheckpointError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        reason = getattr(cause, "strerror", None) or cause
-        raise CheckpointError(f"{path} cannot be written: {reason}") from None
 
 
 def _why(error: Exception) -> str:

@@ -1,11 +1,13 @@
 """Make a checkpoint fit to publish: weights and plain facts only, with a hash in the name."""
 
 import hashlib
-import os
 from pathlib import Path
 
-from mmdet.checkpoint.foreign import find_weights, plain_values, read_foreign, write_weights
-from mmdet.errors import CheckpointError, ConfigError
+from mmdet.checkpoint.files import pack_weights
+from mmdet.checkpoint.foreign import plain_values, read_foreign
+from mmdet.checkpoint.keys import find_weights
+from mmdet.errors import ConfigError
+from mmdet.files import write_bytes
 
 # What a user of the weights may need; everything else (optimizer, random state, hooks) stays behind.
 META = ("CLASSES", "config", "epoch", "iter", "mmdet_version", "scrfd_trainer_version", "commit")
@@ -19,7 +21,8 @@ def publish(source: str | Path, target: str | Path) -> Path:
     type they have, contiguous and on the CPU.
 
     Raises:
-        CheckpointError: the source cannot be read, or the target cannot be written.
+        CheckpointError: the source cannot be read.
+        WriteError: the target cannot be written.
         ConfigError: the target is a folder.
     """
     target = Path(target)
@@ -33,15 +36,8 @@ def publish(source: str | Path, target: str | Path) -> Path:
     facts = {key: value for key in META if (value := plain_values(meta.get(key))) is not None}
     tensors = find_weights(content, str(source)).tensors
     target = target.with_suffix("") if target.suffix in (".pth", ".pt") else target
-    unhashed = target.with_name(f".{target.name}.{os.getpid()}.pth")
-    try:
-        write_weights(unhashed, tensors, facts)
-        digest = hashlib.sha256(unhashed.read_bytes()).hexdigest()[:HASH_DIGITS]
-        final = target.with_name(f"{target.name}-{digest}.pth")
-        os.replace(unhashed, final)
-    except OSError as error:
-        raise CheckpointError(f"{target} cannot be written: {error.strerror or error}") from None
-    finally:
-        if unhashed.parent.is_dir():
-            unhashed.unlink(missing_ok=True)
+    data = pack_weights(tensors, facts)
+    digest = hashlib.sha256(data).hexdigest()[:HASH_DIGITS]
+    final = target.with_name(f"{target.name}-{digest}.pth")
+    write_bytes(final, data, parents=True)
     return final

@@ -93,6 +93,7 @@ def _check(values: dict, filename: str) -> RunConfig:
         log_level=top.choose("log_level", LOG_LEVELS, "INFO"),
         tensorboard=tensorboard,
         load_from=top.take("load_from", str, None),
+        load_fitting=top.take("load_fitting", bool, False),
         resume_from=top.take("resume_from", str, None),
         work_dir=top.take("work_dir", str, None),
         sync_bn=top.take("sync_bn", bool, False),

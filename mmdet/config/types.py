@@ -165,4 +165,5 @@ class RunConfig:
     seed: int | None = None
     cudnn_benchmark: bool = False
     speed: SpeedConfig = SpeedConfig()
+    load_fitting: bool = False
     unused: tuple[str, ...] = ()

@@ -5,13 +5,12 @@ third of the work on a training image was decoding its JPEG.
 """
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from mmdet.errors import ConfigError, DataError
+from mmdet.errors import ConfigError, DataError, WriteError
+from mmdet.files import write_bytes
 
 
 class DecodedCache:
@@ -62,14 +61,10 @@ class DecodedCache:
         entry = self._entry(index, path)
         if entry is None or image.shape[:2] != tuple(self.sizes_hw[index]):
             return
-        # Under another name first: another worker must not see half a file.
-        try:
-            handle, unfinished = tempfile.mkstemp(dir=self.folder)
-            with os.fdopen(handle, "wb") as file:
-                file.write(np.ascontiguousarray(image).data)
-            os.replace(unfinished, entry)
-        except OSError as error:
-            raise DataError(f"cache_dir {self.folder}: {error.strerror or error}; lower cache_gib") from error
+        try:  # another worker must not see half a file
+            write_bytes(entry, np.ascontiguousarray(image).data, durable=False, is_shared=True)
+        except WriteError as error:
+            raise DataError(f"cache_dir {self.folder}: {error}; lower cache_gib") from error
 
     def _entry(self, index: int, path: Path) -> Path | None:
         """Return the file of an image; its name changes with the picture file's size and time."""

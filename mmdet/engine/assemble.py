@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mmdet.checkpoint.files import load_weights
+from mmdet.checkpoint.keys import load_weights
 from mmdet.config.types import RunConfig
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
@@ -71,7 +71,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     cfg = replace(cfg, optimizer=choose_lr(cfg, facts.batch_size_total, options.auto_scale_lr))
     model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
     if cfg.load_from and resumed is None:
-        load_weights(model, cfg.load_from)
+        load_weights(model, cfg.load_from, strict=not cfg.load_fitting)
     saving = CheckpointHook(cfg.checkpoint)
     step = build_step(model, cfg, device, finish=finish, describe=saving.describe)
     trainer = Trainer(

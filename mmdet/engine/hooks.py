@@ -12,7 +12,8 @@ from mmdet.config.types import CheckpointConfig
 from mmdet.distributed import is_main
 from mmdet.engine.state import epoch_of, make_checkpoint
 from mmdet.engine.trainer import Hook, Losses, Trainer
-from mmdet.errors import CheckpointError
+from mmdet.errors import CheckpointError, WriteError
+from mmdet.files import atomic_write
 
 
 class EMAHook(Hook):
@@ -111,15 +112,11 @@ def give_second_name(path: Path, other: Path) -> None:
     Raises:
         CheckpointError: the folder cannot be written; what `other` was before is untouched.
     """
-    unfinished = other.with_name(f".{other.name}.tmp")
     try:
-        unfinished.unlink(missing_ok=True)
-        try:
-            os.link(path, unfinished)
-        except OSError:  # no hard links on this file system
-            shutil.copyfile(path, unfinished)
-        os.replace(unfinished, other)
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write {other}: {error.strerror or error}; {path} is complete"
-        ) from error
+        with atomic_write(other) as part:
+            try:
+                os.link(path, part)
+            except OSError:  # no hard links on this file system
+                shutil.copyfile(path, part)
+    except WriteError as error:
+        raise CheckpointError(f"{error}; {path} is complete") from error

@@ -5,7 +5,6 @@ Words and order of a line are mmcv's, with images per second at the end: the Asc
 without days and the loss stands before img/s.
 """
 
-import contextlib
 import json
 import logging
 import logging.handlers
@@ -14,6 +13,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from mmdet.files import without_nan
 
 logger = logging.getLogger("mmdet")
 
@@ -111,20 +112,3 @@ def format_duration(seconds: float) -> str:
     """Return H:MM:SS; hours may exceed 24."""
     minutes, second = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file in one go; a crash leaves the old one or none. NaN becomes null."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
-        unfinished.write_text(json.dumps(without_nan(values), indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        logger.error("cannot write %s: %s", path, error)
-
-
-def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy with None for numbers JSON does not know."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

@@ -23,6 +23,7 @@ class TrainOptions:
         amp: level, instead of the config's amp.level.
         perf: measure speed: 3 epochs or max_iters, no checkpoints, no evaluation.
         resume_from: a file or "auto".
+        load_fitting: take of load_from what fits; else every weight must.
         profiling: write a trace of steps 10 to 15 to work_dir/profile.
     """
 
@@ -37,6 +38,7 @@ class TrainOptions:
     max_iters: int | None = None
     resume_from: str | None = None
     load_from: str | None = None
+    load_fitting: bool = False
     auto_scale_lr: bool = False
     amp: str | None = None
     profiling: bool = False
@@ -47,6 +49,8 @@ def read_config(options: TrainOptions) -> RunConfig:
     cfg = load_config(options.config, options.cfg_options)
     if not cfg.data.train:
         raise ConfigError(f"config {options.config}: data.train is missing; it says what to train on")
+    if options.load_fitting and not (options.load_from or cfg.load_from):
+        raise ConfigError("--load-fitting: give the weights with --load-from FILE")
     amp = cfg.amp if options.amp is None else replace(cfg.amp, level=options.amp)
     stem = Path(options.config).stem
     return replace(
@@ -55,6 +59,7 @@ def read_config(options: TrainOptions) -> RunConfig:
         seed=cfg.seed if options.seed is None else options.seed,
         resume_from=options.resume_from or cfg.resume_from,
         load_from=options.load_from or cfg.load_from,
+        load_fitting=options.load_fitting or cfg.load_fitting,
         amp=amp,
     )
 

@@ -8,16 +8,18 @@ import logging
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 from mmdet import __version__
 from mmdet.config import AmpConfig
 from mmdet.device import device_summary
 from mmdet.distributed import DistInfo, barrier, is_main
 from mmdet.engine.assemble import build_trainer
-from mmdet.engine.logger import RunLog, write_json
+from mmdet.engine.logger import RunLog
 from mmdet.engine.options import TrainOptions
 from mmdet.engine.trainer import Trainer
-from mmdet.errors import ConfigError
+from mmdet.errors import ConfigError, WriteError
+from mmdet.files import write_json, write_text
 
 logger = logging.getLogger("mmdet")
 
@@ -42,11 +44,19 @@ def run_training(options: TrainOptions, info: DistInfo) -> dict:
         ended_s = time.time()
         figures = _figures(trainer, ended_s - training_s, ended_s - started_s)
         if is_main():
-            write_json(trainer.facts.work_dir / "metrics.json", figures)
-            logger.info("done: %s", trainer.facts.work_dir / "metrics.json")
+            _write_metrics(trainer.facts.work_dir / "metrics.json", figures)
         return figures
     finally:
         log.close()
+
+
+def _write_metrics(path: Path, figures: dict[str, Any]) -> None:
+    """Write metrics.json; a full disk must not turn a finished training into a failed one."""
+    try:
+        write_json(path, figures)
+        logger.info("done: %s", path)
+    except WriteError as error:
+        logger.error("%s", error)
 
 
 def _start_files(trainer: Trainer, options: TrainOptions) -> None:
@@ -57,7 +67,7 @@ def _start_files(trainer: Trainer, options: TrainOptions) -> None:
         try:
             facts.work_dir.mkdir(parents=True, exist_ok=True)
             saved_config = facts.work_dir / Path(options.config).with_suffix(".py").name
-            saved_config.write_text(cfg.text, encoding="utf-8")
+            write_text(saved_config, cfg.text)
             trainer.log.open(facts.work_dir, stamp, cfg.tensorboard)
         except OSError as error:
             raise ConfigError(

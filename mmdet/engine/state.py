@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from mmdet import __version__, device
-from mmdet.checkpoint import files as checkpoint
+from mmdet.checkpoint.foreign import read_foreign
 from mmdet.distributed import broadcast_object, gather_objects, is_main, rank
 from mmdet.errors import CheckpointError
 
@@ -179,7 +179,7 @@ def _load_resumable(source: str, work_dir: Path) -> dict[str, Any] | None:
 
 
 def _load_state(path: Path) -> dict[str, Any]:
-    content = checkpoint.load(path)
+    content = read_foreign(path)
     missing = [key for key in NEEDED if key not in content]
     if missing:
         raise CheckpointError(

@@ -1,14 +1,12 @@
 """From predictions to figures, and the files they are left in: aps, metrics.json, pr_curves.png."""
 
-import json
-import math
 from pathlib import Path
 
 from mmdet.datasets.faces import RetinaFaceDataset
-from mmdet.errors import DataError
 from mmdet.evaluation.widerface.ap import WiderResult
 from mmdet.evaluation.widerface.curves import write_curves
 from mmdet.evaluation.widerface.files import SETTINGS
+from mmdet.files import write_json, write_text
 
 
 def default_gt_dir(dataset: RetinaFaceDataset) -> Path:
@@ -49,18 +47,10 @@ def write_report(folder: str | Path, result: WiderResult, title: str, extra: dic
     """Write aps ("easy,medium,hard"), metrics.json (figures and `extra`) and pr_curves.png.
 
     Raises:
-        DataError: the folder cannot be written.
+        WriteError: the folder cannot be written.
     """
     out = Path(folder)
     metrics = {**extra, **wider_figures(result)}
-    # nan is no JSON: a setting without faces is null
-    clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in metrics.items()}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "aps").write_text(
-            ",".join(f"{result.ap[setting]:f}" for setting in SETTINGS), encoding="utf-8"
-        )
-        (out / "metrics.json").write_text(json.dumps(clean, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"--out {out}: cannot write there ({error}).") from error
+    write_text(out / "aps", ",".join(f"{result.ap[setting]:f}" for setting in SETTINGS), parents=True)
+    write_json(out / "metrics.json", metrics)  # a setting without faces is null
     write_curves(result, out / "pr_curves.png", title)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from mmdet.checkpoint.files import load_weights
+from mmdet.checkpoint.keys import load_weights
 from mmdet.core.anchors import AnchorGenerator
 from mmdet.core.assigners import ATSSAssigner
 from mmdet.errors import ConfigError, unknown_name

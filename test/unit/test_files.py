@@ -1,6 +1,8 @@
 """Files are written whole or not at all, and never where they must not be."""
 
 import errno
+import json
+import math
 import os
 
 import pytest
@@ -134,3 +136,10 @@ def test_outputs_are_checked_before_work(tmp_path):
 
 def test_nothing_here_needs_more_than_the_standard_library():
     assert not {"torch", "numpy", "cv2"} & set(vars(files))
+
+
+def test_write_json_replaces_in_one_step(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"fps": 1.5, "AP_easy": math.nan, "iters": 3})
+    assert json.loads(path.read_text()) == {"fps": 1.5, "AP_easy": None, "iters": 3}
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]

@@ -7,14 +7,16 @@ import numpy as np
 import torch
 
 from mmdet.apis import init_detector
-from mmdet.checkpoint import files as checkpoint
-from mmdet.checkpoint.foreign import Weights, find_weights, plain_values, read_foreign, write_weights
+from mmdet.checkpoint.files import pack_weights
+from mmdet.checkpoint.foreign import plain_values, read_foreign
+from mmdet.checkpoint.keys import Weights, find_weights, load_weights
 from mmdet.deploy.export.calibrate import calibrate
 from mmdet.deploy.export.export_onnx import ExportModule, ExportOptions, describe, export_module
 from mmdet.deploy.export.onnx_weights import load_onnx_weights
 from mmdet.deploy.export.verify import TOLERANCE, make_images
 from mmdet.deploy.runtime.session import Model, open_model
 from mmdet.errors import CheckpointError, ConfigError
+from mmdet.files import write_bytes
 from mmdet.models.detectors.dense import SCRFD
 
 NAMED = 6
@@ -38,7 +40,8 @@ def convert(
         Lines that say what matched.
 
     Raises:
-        CheckpointError: cannot be read or written, or is not of the config's model.
+        CheckpointError: cannot be read, or is not of the config's model.
+        WriteError: cannot be written.
         ConfigError: another suffix, or no config where one is needed.
     """
     kinds = tuple(KINDS.get(Path(path).suffix.lower()) for path in (source, target))
@@ -68,18 +71,15 @@ def _from_checkpoint(
     lines = _describe_checkpoint(source, found)
     if config is None:
         lines.append("not compared with a model: no --config")
-        write_weights(target, found.tensors, meta)
+        write_bytes(target, pack_weights(found.tensors, meta), parents=True)
         return lines
     model = init_detector(config, device="cpu")
-    try:
-        checkpoint.load_weights(model, found.tensors)
-    except CheckpointError as error:
-        raise CheckpointError(str(error).replace("the checkpoint", str(source), 1)) from None
+    load_weights(model, found.tensors, name=str(source))
     own = model.state_dict()
     num_matched = sum(key in own for key in found.tensors)
     lines.append(f"{num_matched} of {len(own)} keys of {config} matched by name, none is left over")
     if not to_onnx:
-        write_weights(target, found.tensors, meta)
+        write_bytes(target, pack_weights(found.tensors, meta), parents=True)
         return lines
     model.CLASSES = _class_names(meta, model)
     options = ExportOptions(dynamic_batch=True)
@@ -105,7 +105,7 @@ def _from_onnx(
     if not error <= TOLERANCE[onnx_model.description.precision]["distance"]:
         raise CheckpointError(f"{source} and the converted model differ by {error:.3g}: of another config?")
     meta = {"CLASSES": onnx_model.description.classes, "config": model.cfg.text}
-    write_weights(target, model.state_dict(), meta)
+    write_bytes(target, pack_weights(model.state_dict(), meta), parents=True)
     return [*lines, f"run against the file: max abs error {error:.1e}"]
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from mmdet.deploy.export.merge_heads import MergedPredictors
 from mmdet.deploy.runtime.checks import check_fraction
 from mmdet.deploy.runtime.description import METADATA_KEY, Description
 from mmdet.errors import ConfigError, DeviceError
+from mmdet.files import atomic_write
 from mmdet.models.detectors.dense import SCRFD, flatten_maps
 from mmdet.models.layers import NUM_KPS
 
@@ -143,7 +143,8 @@ def export_module(module: ExportModule, path: str | Path, options: ExportOptions
 
     Raises:
         DeviceError: the onnx packages are missing.
-        ConfigError: the folder cannot be written, or the shape is no multiple of the largest stride.
+        ConfigError: the shape is no multiple of the largest stride.
+        WriteError: the folder cannot be written.
     """
     _check_shape(options, max(module.description.strides))
     onnx, slim = _import_onnx(options.simplify)
@@ -154,33 +155,31 @@ def export_module(module: ExportModule, path: str | Path, options: ExportOptions
     axes |= {2: "H", 3: "W"} if options.is_dynamic else {}
     names = module.description.output_names()
     dynamic = {INPUT_NAME: axes} | {name: _output_axes(name, options) for name in names}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            unfinished = Path(folder) / path.name
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")  # on tracing and deprecation: what counts is `verify`
-                shapes = [tuple(output.shape) for output in module.eval()(images)]
-                torch.onnx.export(
-                    module,
-                    (images,),
-                    str(unfinished),
-                    input_names=[INPUT_NAME],
-                    output_names=names,
-                    dynamic_axes={name: value for name, value in dynamic.items() if value},
-                    opset_version=options.opset,
-                    dynamo=False,  # the other exporter writes opset 18 and converts down, with failures
-                )
-            graph = onnx.load(str(unfinished))
-            graph = slim(graph) if slim else graph
-            _state_shapes(graph, shapes, dynamic)
-            onnx.helper.set_model_props(graph, {METADATA_KEY: module.description.to_json()})
-            onnx.checker.check_model(graph, full_check=True)
-            onnx.save(graph, str(unfinished))
-            unfinished.replace(path)
-        path.with_suffix(".json").write_text(module.description.to_json(), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+    with (
+        atomic_write(path.with_suffix(".json"), parents=True) as sidecar,
+        atomic_write(path) as part,
+        warnings.catch_warnings(),
+        torch.no_grad(),
+    ):
+        warnings.simplefilter("ignore")  # on tracing and deprecation: what counts is `verify`
+        shapes = [tuple(output.shape) for output in module.eval()(images)]
+        torch.onnx.export(
+            module,
+            (images,),
+            str(part),
+            input_names=[INPUT_NAME],
+            output_names=names,
+            dynamic_axes={name: value for name, value in dynamic.items() if value},
+            opset_version=options.opset,
+            dynamo=False,  # the other exporter writes opset 18 and converts down, with failures
+        )
+        graph = onnx.load(str(part))
+        graph = slim(graph) if slim else graph
+        _state_shapes(graph, shapes, dynamic)
+        onnx.helper.set_model_props(graph, {METADATA_KEY: module.description.to_json()})
+        onnx.checker.check_model(graph, full_check=True)
+        onnx.save(graph, str(part))
+        sidecar.write_text(module.description.to_json(), encoding="utf-8")
 
 
 def export_checkpoint(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdet.errors import DataError
+from mmdet.files import inside, write_text
 
 SETTINGS = ("easy", "medium", "hard")
 # event -> image name without suffix -> (n, 5) x, y, w, h, score
@@ -139,10 +140,8 @@ def _read_prediction(path: Path) -> np.ndarray:
 def write_predictions(predictions: Predictions, folder: str | Path) -> None:
     """Write EVENT/NAME.txt files: coordinates with 5 decimals, scores with 6 digits, rows as given."""
     for event, images in predictions.items():
-        event_dir = Path(folder) / event
-        event_dir.mkdir(parents=True, exist_ok=True)
         for name, rows in images.items():
             lines = [f"{event}/{name}.jpg", str(len(rows))]
             lines += ["{:.5f} {:.5f} {:.5f} {:.5f} {:g}".format(*row) for row in np.asarray(rows).tolist()]
-            text = "\n".join(lines) + "\n"
-            (event_dir / f"{name}.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
+            path = inside(folder, Path(event) / f"{name}.txt")
+            write_text(path, "\n".join(lines) + "\n", parents=True, durable=False)  # thousands of files

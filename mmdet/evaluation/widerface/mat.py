@@ -11,6 +11,7 @@ from scipy.io import savemat
 from mmdet.datasets.labels.labelv2 import LabelFile, Record, read_labelv2
 from mmdet.errors import DataError
 from mmdet.evaluation.widerface.files import split_name
+from mmdet.files import atomic_write
 
 # Smallest face height, in pixels, that counts in each setting. The official lists were made by hand and
 # by detectors; 99 % of their faces are at least 50, 30 and 10 px high (measured on the four .mat files).
@@ -29,24 +30,27 @@ def write_wider_gt(label_file: str | Path, out_dir: str | Path) -> None:
         out_dir: folder to write to, made if absent.
 
     Raises:
-        DataError: the label file is bad, two images have the same event and name, or out_dir cannot be
-            written.
+        DataError: the label file is bad, or two images have the same event and name.
+        WriteError: out_dir cannot be written.
     """
     labels = read_labelv2(label_file, train=False)
     events = _group_by_event(labels, label_file)
     out = Path(out_dir)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        savemat(out / "wider_face_val.mat", _common(events), do_compression=True)
-        for setting, min_height in MIN_HEIGHTS.items():
-            lists = [
-                [_count_from_1(_height(record) >= min_height, record) for record in images.values()]
-                for images in events.values()
-            ]
-            content = {**_common(events), "gt_list": _cells([_cells(event) for event in lists])}
-            savemat(out / f"wider_{setting}_val.mat", content, do_compression=True)
-    except OSError as error:
-        raise DataError(f"{out}: cannot write the ground truth there ({error})") from error
+    _save(out / "wider_face_val.mat", _common(events))
+    for setting, min_height in MIN_HEIGHTS.items():
+        lists = [
+            [_count_from_1(_height(record) >= min_height, record) for record in images.values()]
+            for images in events.values()
+        ]
+        _save(
+            out / f"wider_{setting}_val.mat",
+            {**_common(events), "gt_list": _cells([_cells(e) for e in lists])},
+        )
+
+
+def _save(path: Path, content: dict[str, np.ndarray]) -> None:
+    with atomic_write(path, parents=True) as part:
+        savemat(part, content, do_compression=True)
 
 
 def _group_by_event(labels: LabelFile, path: str | Path) -> dict[str, dict[str, Record]]:

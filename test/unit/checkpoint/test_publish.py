@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmdet.checkpoint.publish import publish
-from mmdet.errors import CheckpointError, ConfigError
+from mmdet.errors import CheckpointError, ConfigError, WriteError
 
 
 def make_checkpoint(path):
@@ -70,16 +70,16 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, monkeypatch):
             CheckpointError,
             "a.onnx is an ONNX file, not a checkpoint; tools",
         ),
-        ("in.pth", "file/a.pth", CheckpointError, "cannot be written: (Not a directory|File exists)"),
+        ("in.pth", "file/a.pth", WriteError, "cannot be written: (Not a directory|File exists)"),
         ("in.pth", "", ConfigError, "is a folder; give the name of a file in it"),
     ):
         with pytest.raises(error, match=text) as caught:
             publish(tmp_path / source, tmp_path / target)
         assert "\n" not in str(caught.value)
     monkeypatch.setattr(
-        "mmdet.checkpoint.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+        "mmdet.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
     )
-    with pytest.raises(CheckpointError, match="cannot be written: No space left"):
+    with pytest.raises(WriteError, match="cannot be written: No space left"):
         publish(tmp_path / "in.pth", tmp_path / "a.pth")
     assert sorted(os.listdir(tmp_path)) == before
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mmdet.engine.logger import RunLog, format_duration, train_line, write_json
+from mmdet.engine.logger import RunLog, format_duration, train_line
 
 RECORD = {
     "mode": "train",
@@ -93,10 +93,3 @@ def test_missing_tensorboard_is_one_warning(tmp_path, monkeypatch, capsys):
     log.open(tmp_path, "now", tensorboard=True)
     log.close()
     assert "TensorBoard is configured but not installed" in capsys.readouterr().out
-
-
-def test_write_json_replaces_in_one_step(tmp_path):
-    path = tmp_path / "metrics.json"
-    write_json(path, {"fps": 1.5, "AP_easy": math.nan, "iters": 3})
-    assert json.loads(path.read_text()) == {"fps": 1.5, "AP_easy": None, "iters": 3}
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]

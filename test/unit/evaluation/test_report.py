@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from wider_fixture import image, rows
 
-from mmdet.errors import DataError
+from mmdet.errors import WriteError
 from mmdet.evaluation import evaluate_widerface
 from mmdet.evaluation.report import default_gt_dir, describe, wider_figures, write_report
 
@@ -45,7 +45,7 @@ def test_a_setting_without_faces_is_null_in_json(tmp_path):
 
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="--out .*file: cannot write"):
+    with pytest.raises(WriteError, match="file/aps cannot be written"):
         write_report(tmp_path / "file", result(), "title", {})
 
 

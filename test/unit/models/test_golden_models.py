@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet.checkpoint.files import load, load_weights
+from mmdet.checkpoint.files import load
+from mmdet.checkpoint.keys import load_weights
 from mmdet.config import load_config
 from mmdet.models.build import build_detector
 from mmdet.models.flops import count_complexity

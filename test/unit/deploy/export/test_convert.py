@@ -15,9 +15,10 @@ import torch
 
 from mmdet.apis import init_detector
 from mmdet.checkpoint import files as checkpoint
-from mmdet.checkpoint.foreign import find_weights, plain_values, read_foreign
+from mmdet.checkpoint.foreign import plain_values, read_foreign
+from mmdet.checkpoint.keys import find_weights
 from mmdet.deploy.export.convert import convert
-from mmdet.errors import CheckpointError, ConfigError
+from mmdet.errors import CheckpointError, ConfigError, WriteError
 
 CONFIG = "configs/scrfd/scrfd_500m_bnkps.py"
 WEIGHTS = {"backbone.conv.weight": torch.arange(6.0).reshape(2, 3), "backbone.conv.bias": torch.ones(2)}
@@ -209,10 +210,10 @@ def test_another_model_is_refused_and_nothing_is_written(tmp_path):
 def test_a_target_that_cannot_be_written_is_one_line(tmp_path):
     torch.save({"state_dict": WEIGHTS}, tmp_path / "a.pth")
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"file/b.pth cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(WriteError, match=r"file/b.pth cannot be written: (Not a directory|File exists)"):
         convert(tmp_path / "a.pth", tmp_path / "file" / "b.pth")
     (tmp_path / "folder.pth").mkdir()
-    with pytest.raises(CheckpointError, match="folder.pth cannot be written: Is a directory"):
+    with pytest.raises(WriteError, match="folder.pth cannot be written: Is a directory"):
         convert(tmp_path / "a.pth", tmp_path / "folder.pth")
     assert sorted(os.listdir(tmp_path)) == ["a.pth", "file", "folder.pth"]
 
