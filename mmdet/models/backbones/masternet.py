@@ -2,12 +2,10 @@
 
 from torch import Tensor, nn
 
-from mmdet.errors import ConfigError
 from mmdet.models.init import init_norms
 from mmdet.models.plainnet.blocks import ResidualUnit, SuperBlock
-from mmdet.models.plainnet.structure import parse
+from mmdet.models.plainnet.structure import parse, stage_outputs
 
-STRIDES = (4, 8, 16, 32)
 XAVIER_GAIN = 3.26033  # of the reference
 
 
@@ -28,16 +26,7 @@ class MasterNet(nn.Module):
         super().__init__()
         blocks = parse(plainnet_struct)
         self.module_list = nn.ModuleList(map(SuperBlock, blocks))
-        strides = [1]
-        for block in blocks:
-            strides.append(strides[-1] * block.stride)
-        missing = [stride for stride in STRIDES if stride not in strides]
-        if missing:
-            raise ConfigError(
-                f"plainnet_struct has no block of stride {missing[0]}; it reaches {strides[1:]}"
-            )
-        self.out_indices = tuple(strides.index(stride) - 1 for stride in STRIDES)
-        self.out_channels = tuple(blocks[index].out_channels for index in self.out_indices)
+        self.out_indices = tuple(stage_outputs(blocks).values())
 
     def init_weights(self) -> None:
         """Draw the weights (Xavier normal); the last norm of each residual unit starts at 0."""

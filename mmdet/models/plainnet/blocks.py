@@ -38,9 +38,8 @@ class ResidualUnit(nn.Module):
     def __init__(self, unit: Unit):
         super().__init__()
         self.module_list = nn.ModuleList(_conv_layers(unit.convs))
-        self.is_residual = unit.is_residual
         self.proj = None
-        if unit.is_residual and unit.has_projection:
+        if unit.has_projection:
             shape = (unit.in_channels, unit.out_channels)
             conv = nn.Conv2d(*shape, kernel_size=1, stride=unit.stride)  # with a bias, as published
             self.proj = nn.Sequential(conv, nn.BatchNorm2d(unit.out_channels, eps=BN_EPS))
@@ -50,8 +49,6 @@ class ResidualUnit(nn.Module):
         out = x
         for layer in self.module_list:
             out = layer(out)
-        if not self.is_residual:
-            return out
         return out + (x if self.proj is None else self.proj(x))
 
 
@@ -67,10 +64,7 @@ class SuperBlock(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for unit in units(block):
-            if block.kind.family == "conv":
-                layers += _conv_layers(unit.convs)
-            else:
-                layers.append(ResidualUnit(unit if with_shortcut else unit._replace(is_residual=False)))
+            layers += [ResidualUnit(unit)] if unit.is_residual and with_shortcut else _conv_layers(unit.convs)
             layers.append(Relu())
         self.module_list = nn.ModuleList(layers)
 

@@ -103,11 +103,3 @@ def receptive_field(blocks: Iterable[Block]) -> int:
             field += (conv.kernel - 1) * jump
             jump *= conv.stride
     return field
-
-
-def total_stride(blocks: Iterable[Block]) -> int:
-    """Return the product of the strides."""
-    stride = 1
-    for block in blocks:
-        stride *= block.stride
-    return stride

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from mmdet.errors import ConfigError, unknown_name
 
 MAX_SUB_LAYERS = 5  # a residual block with more is split in two
+STRIDES = (4, 8, 16, 32)  # of the maps a detector takes
 NAME = re.compile(r"[A-Za-z0-9_]+")
 NUMBER = re.compile(r"\s*\d+\s*")
 
@@ -150,6 +151,23 @@ def split(blocks: Iterable[Block]) -> Structure:
 def count_layers(blocks: Iterable[Block]) -> int:
     """Return the sum of sub_layers, the depth that a search limits."""
     return sum(block.sub_layers for block in blocks)
+
+
+def stage_outputs(blocks: Iterable[Block]) -> dict[int, int]:
+    """Return for each stride of 4, 8, 16, 32 the index of the first block that reaches it.
+
+    Raises:
+        ConfigError: a stride is never reached.
+    """
+    first: dict[int, int] = {}
+    stride = 1
+    for index, block in enumerate(blocks):
+        stride *= block.stride
+        first.setdefault(stride, index)
+    missing = [stride for stride in STRIDES if stride not in first]
+    if missing:
+        raise ConfigError(f"the structure has no block of stride {missing[0]}, only of {sorted(first)}")
+    return {stride: first[stride] for stride in STRIDES}
 
 
 def round8(value: float) -> int:
