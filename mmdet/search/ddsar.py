@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from mmdet.errors import ConfigError, unknown_name
-from mmdet.files import write_json, write_text
+from mmdet.files import write_text
 from mmdet.models.plainnet.cost import Variant, count_flops, count_size
 from mmdet.models.plainnet.structure import Structure, count_layers, stage_outputs, to_string
 from mmdet.search.evolve import LOG_INTERVAL, DdsarSettings, Evolution, Score
@@ -172,4 +172,4 @@ def _open_folder(options: DdsarOptions, evolution: Evolution, identity: dict) ->
 
 
 def _save(out: Path, evolution: Evolution, identity: dict) -> None:
-    write_json(out / STATE, {"identity": identity, **evolution.state()}, indent=0)
+    write_text(out / STATE, json.dumps({"identity": identity, **evolution.state()}))
