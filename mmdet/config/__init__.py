@@ -1,10 +1,10 @@
 """Config files: mmdet-style python with `_base_` and --cfg-options outside, frozen dataclasses inside.
 
-Read types.py (what comes out), load.py (how a file is read), then section.py with read_training.py and
-read_runtime.py (which keys there are) and options.py (--cfg-options).
+Read types.py (the keys and what comes out), load.py (how a file is read), then schema.py and values.py (the
+reader), legacy.py (other spellings) and options.py (--cfg-options).
 """
 
-from mmdet.config.load import dump, load_config
+from mmdet.config.load import dump, help_keys, load_config
 from mmdet.config.options import parse_options
 from mmdet.config.types import (
     AmpConfig,
@@ -27,6 +27,7 @@ __all__ = [
     "RunConfig",
     "SpeedConfig",
     "dump",
+    "help_keys",
     "load_config",
     "parse_options",
 ]

@@ -1,32 +1,32 @@
-"""From a config file to a RunConfig: read it, set options, check every key, write it out again."""
+"""From a config file to a RunConfig: read it, set options, translate it, check every key."""
 
 import importlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from mmdet.config.foreign import refuse_foreign
+from mmdet.config.legacy import FILE_LOCAL, translate
 from mmdet.config.options import apply_options, parse_options
-from mmdet.config.pyfile import format_python, read_file
-from mmdet.config.read_runtime import (
-    LOG_LEVELS,
-    read_amp,
-    read_checkpoint,
-    read_ema,
-    read_evaluation,
-    read_log,
-    read_speed,
-)
-from mmdet.config.read_training import read_data, read_grad_clip, read_lr, read_optimizer, read_total_epochs
-from mmdet.config.section import Section
-from mmdet.config.types import RunConfig
+from mmdet.config.pyfile import check_plain, format_python, read_file
+from mmdet.config.schema import list_keys, read, read_dict
+from mmdet.config.types import AdamKeys, EvalConfig, ImportKeys, LrConfig, RunConfig, SgdKeys
 from mmdet.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-# Top-level keys that only serve the file while it executes, or whose reader this trainer does not have.
-FILE_LOCAL = ("lr_mult", "epoch_multi", "dataset_type", "train_root", "val_root", "img_norm_cfg",
-              "train_pipeline", "test_pipeline", "plainnet_struct")  # fmt: skip
-UNREAD = (*FILE_LOCAL, "dist_params", "gpu_ids", "gpus", "device")
+HELP_HEAD = """# Keys of a config file
+
+Written by `python tools/print_config.py --help-keys > docs/config.md`; the schema is `mmdet/config/types.py`.
+
+A config file is python (or json, yaml) that assigns these keys; python files are executed, so read one from
+a stranger before you use it. `_base_` names files whose keys it inherits. A dict with `type` names a class of
+the table for its place (`mmdet/models/backbones`, `mmdet/datasets`, ...); its other keys are that class's
+arguments. Spellings of mmdet 2.x that mean the same (`imgs_per_gpu`, `fp16`, `runner`, `custom_hooks` with
+an EMAHook, `log_config.hooks`, `lr_config.min_lr_ratio`, ...) are translated, see `mmdet/config/legacy.py`.
+None means that the key is not set. Numbers are finite; an unknown key is an error.
+"""
 
 
 def load_config(path: str | Path, options: Sequence[str] | Mapping[str, object] = ()) -> RunConfig:
@@ -40,8 +40,8 @@ def load_config(path: str | Path, options: Sequence[str] | Mapping[str, object] 
         RunConfig; keys that the file carries and nobody reads are logged in one line.
 
     Raises:
-        ConfigError: a file is missing or does not execute, a key or option is unknown (the message
-            names the nearest known one), or a value has the wrong type or range.
+        ConfigError: a file is missing, does not execute or is of another project, a key or option is
+            unknown (the message names the nearest known one), or a value has the wrong type or range.
     """
     options = dict(options) if isinstance(options, Mapping) else parse_options(options)
     for key in options:
@@ -50,12 +50,25 @@ def load_config(path: str | Path, options: Sequence[str] | Mapping[str, object] 
                 f"--cfg-options {key}: has no effect, the file has used {key.split('.')[0]} already; "
                 "set the key it was used for, for example data.train.pipeline.2.crop_choice"
             )
-    values = apply_options(read_file(path), options)
-    _import_modules(values.get("custom_imports"))
-    config = _check(values, str(path))
+    values = read_file(path)
+    refuse_foreign(values, str(path))
+    config = resolve(values, options, str(path))
     if config.unused:
         logger.warning("config %s: accepted, but read by nobody: %s", path, ", ".join(config.unused))
     return config
+
+
+def resolve(values: dict, options: Mapping[str, object], filename: str) -> RunConfig:
+    """Return the RunConfig of a file's values with options set; values are not changed."""
+    values = apply_options(values, options)
+    check_plain(values)
+    _import_modules(values.get("custom_imports"))
+    unused: list[str] = []
+    translated = translate(values, unused)
+    _require_for_training(translated)
+    config = read(RunConfig, translated, filename=filename, text=format_python(values), unused=tuple(unused))
+    _check_warmup(config.lr)
+    return replace(config, evaluation=_resolve_best(config.evaluation))
 
 
 def dump(config: RunConfig) -> str:
@@ -63,97 +76,50 @@ def dump(config: RunConfig) -> str:
     return config.text
 
 
-def _check(values: dict, filename: str) -> RunConfig:
-    top = Section("", values, unused=[])
-    data = read_data(top)
-    trains = bool(data.train)
-    optimizer = read_optimizer(top, trains)
-    total_epochs = read_total_epochs(top, trains)
-    model, train_cfg, test_cfg = _read_model(top)
-    log_interval, tensorboard = read_log(top)
-    scale_lr = top.section("auto_scale_lr")
-    _refuse_unsupported(top)
-    top.take("data_root", str, None)  # read by apply_options
-    top.ignore(*UNREAD)
-    config = RunConfig(
-        filename=filename,
-        model=model,
-        train_cfg=train_cfg,
-        test_cfg=test_cfg,
-        data=data,
-        optimizer=optimizer,
-        grad_clip=read_grad_clip(top),
-        lr=read_lr(top, optimizer.get("lr", 0.0), total_epochs),
-        total_epochs=total_epochs,
-        amp=read_amp(top),
-        ema=read_ema(top),
-        checkpoint=read_checkpoint(top, total_epochs),
-        evaluation=read_evaluation(top),
-        log_interval=log_interval,
-        log_level=top.choose("log_level", LOG_LEVELS, "INFO"),
-        tensorboard=tensorboard,
-        load_from=top.take("load_from", str, None),
-        load_fitting=top.take("load_fitting", bool, False),
-        resume_from=top.take("resume_from", str, None),
-        work_dir=top.take("work_dir", str, None),
-        sync_bn=top.take("sync_bn", bool, False),
-        find_unused_parameters=top.take("find_unused_parameters", bool, False),
-        base_batch_size=scale_lr.take("base_batch_size", int, None, least=1),
-        custom_imports=top.take("custom_imports", dict, None),
-        text=format_python(values),
-        seed=top.take("seed", int, None, least=0),
-        cudnn_benchmark=top.take("cudnn_benchmark", bool, False),
-        speed=read_speed(top),
-        unused=tuple(top.unused),
-    )
-    scale_lr.close()
-    top.close()
-    return config
+def help_keys() -> str:
+    """Return docs/config.md: every key with its type, limits, default and meaning."""
+    optimizers = (("SGD and NpuFusedSGD", SgdKeys), ("Adam and AdamW", AdamKeys))
+    lines = [HELP_HEAD, *list_keys(RunConfig)]
+    for name, schema in optimizers:
+        lines += ["", f"## Keys of `optimizer` for {name}", "", *list_keys(schema, "optimizer")]
+    return "\n".join(lines) + "\n"
 
 
-def _read_model(top: Section) -> tuple[dict, dict, dict]:
-    """Return model, train_cfg and test_cfg; the top-level ones win over those inside model."""
-    model = dict(top.take("model", dict))
-    inner = {name: model.pop(name, None) for name in ("train_cfg", "test_cfg")}
-    top.unused.extend(f"model.{name}" for name, cfg in inner.items() if cfg is not None and top.has(name))
-    head = model.get("bbox_head")
-    if isinstance(head, dict):
-        top.unused.extend(f"model.bbox_head.{name}" for name in inner if name in head)
-        model["bbox_head"] = {key: value for key, value in head.items() if key not in inner}
-    train = Section("train_cfg", top.take("train_cfg", dict, inner["train_cfg"]), top.unused)
-    for key in ("allowed_border", "pos_weight"):
-        if train.take(key, (int, float), -1) != -1:
-            raise ConfigError(f"train_cfg.{key} is supported only as -1 (no effect)")
-    train.ignore("allowed_border", "pos_weight", "debug")
-    train_cfg = {"assigner": assigner} if (assigner := train.take("assigner", dict, None)) else {}
-    train.close()
-    test = Section("test_cfg", top.take("test_cfg", dict, inner["test_cfg"]), top.unused)
-    keys = ("nms_pre", "score_thr", "nms", "max_per_img")
-    test_cfg = {key: test.take(key, None, None) for key in keys if test.has(key)}
-    test.ignore("min_bbox_size")
-    test.close()
-    return model, train_cfg, test_cfg
+def _require_for_training(values: dict) -> None:
+    """Name the first key that is missing in a file that has data.train."""
+    data = values.get("data")
+    if not isinstance(data, dict) or not data.get("train"):
+        return
+    if data.get("samples_per_gpu") is None:
+        raise ConfigError("data.samples_per_gpu is missing: how many images per device and step?")
+    for name in ("optimizer", "total_epochs"):
+        if not values.get(name) and values.get(name) != 0:
+            raise ConfigError(f"{name} is missing")
 
 
-def _refuse_unsupported(top: Section) -> None:
-    if top.has("momentum_config"):
-        raise ConfigError("momentum_config is not supported (momentum stays optimizer.momentum); remove it")
-    workflow = top.take("workflow", (list, tuple), [("train", 1)])
-    if len(workflow) != 1 or workflow[0] not in (("train", 1), ["train", 1]):
-        raise ConfigError(f"workflow = {workflow!r} must be [('train', 1)]; evaluation validates")
+def _check_warmup(lr: LrConfig) -> None:
+    if lr.warmup and not (lr.warmup_iters > 0 and 0 < lr.warmup_ratio <= 1):
+        raise ConfigError(
+            f"lr_config.warmup = {lr.warmup!r} needs warmup_iters > 0 and 0 < warmup_ratio <= 1, "
+            f"not {lr.warmup_iters} and {lr.warmup_ratio}"
+        )
+
+
+def _resolve_best(evaluation: EvalConfig | None) -> EvalConfig | None:
+    """Replace save_best = "auto" by the name of a metric."""
+    if evaluation is None or evaluation.save_best != "auto":
+        return evaluation
+    return replace(evaluation, save_best="AP_hard" if "widerface" in evaluation.metric else "mAP")
 
 
 def _import_modules(custom_imports: object) -> None:
     """Import the modules that `custom_imports` names; they may add classes to the tables."""
-    section = Section("custom_imports", custom_imports, unused=[])
-    names = section.take("imports", (str, list, tuple), ())
-    may_fail = section.take("allow_failed_imports", bool, False)
-    section.close()
-    for name in [names] if isinstance(names, str) else names:
+    section = read_dict(ImportKeys, custom_imports, "custom_imports")
+    for name in section.get("imports", ()):
         try:
             importlib.import_module(name)
         except ImportError as error:
-            if not may_fail:
+            if not section.get("allow_failed_imports"):
                 raise ConfigError(
                     f"custom_imports: cannot import {name!r} ({error}); is its folder in PYTHONPATH?"
                 ) from error

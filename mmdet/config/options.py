@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmdet.config.values import shorten
 from mmdet.errors import ConfigError
 
 DELETE = "_delete_"
@@ -132,7 +133,7 @@ def _child(node: dict | list, part: str, path: str, option: str) -> dict | list:
     if isinstance(child, tuple):
         child = node[key] = list(child)
     if not isinstance(child, (dict, list)):
-        raise ConfigError(f"--cfg-options {option}: {path} = {child!r} has no keys")
+        raise ConfigError(f"--cfg-options {option}: {path} = {shorten(child)} has no keys")
     return child
 
 
@@ -145,7 +146,7 @@ def _index(node: list, part: str, option: str) -> int:
 def _move_data_root(values: dict, new_root: object) -> None:
     old_root = values.get("data_root")
     if not isinstance(new_root, str) or not new_root:
-        raise ConfigError(f"--cfg-options data_root={new_root}: must be a folder")
+        raise ConfigError(f"--cfg-options data_root={shorten(new_root)}: must be a folder")
     if not isinstance(old_root, str):
         raise ConfigError(
             "--cfg-options data_root: the file has no data_root to replace; set data.train.ann_file, "

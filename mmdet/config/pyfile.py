@@ -10,6 +10,8 @@ from pathlib import Path
 
 from mmdet.errors import ConfigError
 
+MAX_DEPTH = 50
+MAX_INT = 2**63
 WEIGHTS = (".pth", ".pt", ".ckpt", ".onnx")
 
 
@@ -36,7 +38,7 @@ def read_file(path: str | Path) -> dict:
         reason = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
         raise ConfigError(f"{_line_of(error) or path}: {type(error).__name__}: {reason}") from error
     values = {key: value for key, value in values.items() if not key.startswith("_")}
-    _check_plain(values, "")
+    check_plain(values)
     return values
 
 
@@ -82,13 +84,15 @@ def _line_of(error: Exception) -> str | None:
     return None
 
 
-def _check_plain(value: object, path: str) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check_plain(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            _check_plain(item, f"{path}.{index}")
+def check_plain(value: object, path: str = "", depth: int = 0) -> None:
+    """Raise ConfigError unless a value is made of dicts, lists, tuples, strings, numbers, bool and None."""
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"{path[:60]}...: nested more than {MAX_DEPTH} deep")
+    if isinstance(value, (dict, list, tuple)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            check_plain(item, f"{path}.{key}" if path else str(key), depth + 1)
+    elif type(value) is int and abs(value) > MAX_INT:
+        raise ConfigError(f"{path} is an int of more than 64 bits")
     elif value is not None and type(value) not in (bool, int, float, str):
         raise ConfigError(
             f"{path} is of type {type(value).__name__}; a config holds only dict, list, tuple, str, numbers, "

@@ -354,7 +354,7 @@ def test_custom_import_that_fails(load, caplog):
     assert "no_such_module" in message and "PYTHONPATH" in message
     config = load("custom_imports = dict(imports='no_such_module', allow_failed_imports=True)\n")
     assert "no_such_module" in caplog.text
-    assert config.custom_imports == {"imports": "no_such_module", "allow_failed_imports": True}
+    assert config.custom_imports == {"imports": ("no_such_module",), "allow_failed_imports": True}
 
 
 # text
