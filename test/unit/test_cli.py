@@ -11,7 +11,9 @@ from mmdet.cli import OPTIONS, add_shared, at_least, make_parser, run_cli
 from mmdet.errors import ConfigError
 
 # Declared by several tools because each means something else by it.
-OWN_MEANING = {"--config", "--mode", "--out", "--profiling", "--shape", "--size", "--train", "--work_dir"}
+OWN_MEANING = {
+    "--config", "--mode", "--out", "--profiling", "--rounds", "--shape", "--size", "--train", "--work_dir",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
