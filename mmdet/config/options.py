@@ -8,6 +8,7 @@ from mmdet.config.values import shorten
 from mmdet.errors import ConfigError
 
 DELETE = "_delete_"
+MAX_BRACKETS = 20
 _DATASETS = ("train", "val", "test")
 _PATH_KEYS = ("ann_file", "img_prefix")
 
@@ -28,7 +29,7 @@ def parse_options(options: Sequence[str]) -> dict[str, object]:
     for option in options:
         key, equals, text = option.partition("=")
         key = key.strip()
-        if not equals or not all(key.split(".")):
+        if not equals or not all(key.split(".")) or key.count(".") > MAX_BRACKETS:
             raise ConfigError(f"--cfg-options {option!r}: write key=value, for example optimizer.lr=0.02")
         parsed[key] = _parse_value(text, option)
     return parsed
@@ -53,6 +54,8 @@ def _split_at_commas(text: str, option: str) -> list[str]:
     for position, char in enumerate(text):
         if char in closing:
             open_brackets.append(closing[char])
+            if len(open_brackets) > MAX_BRACKETS:
+                raise ConfigError(f"--cfg-options {shorten(option)}: more than {MAX_BRACKETS} open brackets")
         elif char in closing.values():
             if not open_brackets or open_brackets.pop() != char:
                 raise ConfigError(f"--cfg-options {option!r}: brackets do not match")

@@ -2,15 +2,20 @@
 
 import ast
 import difflib
+import json
 import keyword
 import math
 import os
 import traceback
 from pathlib import Path
 
+from mmdet.config.values import shorten
 from mmdet.errors import ConfigError
 
-MAX_DEPTH = 50
+MAX_BYTES = 1 << 20  # of a file
+MAX_BASES = 20  # of a file, and of bases of bases
+MAX_DEPTH = 50  # of dicts and lists in each other
+MAX_VALUES = 200_000
 MAX_INT = 2**63
 WEIGHTS = (".pth", ".pt", ".ckpt", ".onnx")
 
@@ -34,7 +39,7 @@ def read_file(path: str | Path) -> dict:
         values = Config.fromfile(
             path, import_custom_modules=False, use_environment_variables=False, lazy_import=False
         ).to_dict()
-    except Exception as error:  # the file is the user's code and may raise anything
+    except (Exception, SystemExit) as error:  # the file is the user's code and may raise anything
         reason = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
         raise ConfigError(f"{_line_of(error) or path}: {type(error).__name__}: {reason}") from error
     values = {key: value for key, value in values.items() if not key.startswith("_")}
@@ -43,7 +48,10 @@ def read_file(path: str | Path) -> dict:
 
 
 def _check_files(path: str, what: str, chain: tuple[str, ...] = ()) -> None:
-    """Check that a file and its bases exist and parse; mmengine's own messages name neither well."""
+    """Check that a file and its bases exist and parse; mmengine's own messages name neither well.
+
+    YAML is read by the safe loader here, so that mmengine's, which can call functions, sees plain data only.
+    """
     if not os.path.isfile(path):
         folder, name = os.path.split(path)
         siblings = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
@@ -52,31 +60,58 @@ def _check_files(path: str, what: str, chain: tuple[str, ...] = ()) -> None:
         raise ConfigError(f"{what} {path} does not exist{hint}")
     if path in chain:
         raise ConfigError(f"{path}: is a base of itself")
-    if not path.endswith(".py"):
-        return
-    try:
-        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}:{getattr(error, 'lineno', 0)}: {error}") from error
-    for base in _bases(tree):
-        if "::" not in base:
+    if len(chain) > MAX_BASES:
+        raise ConfigError(f"{path}: more than {MAX_BASES} bases of bases")
+    if os.path.getsize(path) > MAX_BYTES:
+        raise ConfigError(f"{path}: a config file has at most {MAX_BYTES} bytes")
+    bases = _parse(path)
+    if isinstance(bases, str):
+        bases = [bases]
+    if not isinstance(bases, list | tuple) or len(bases) > MAX_BASES:
+        raise ConfigError(f"{path}: _base_ = {shorten(bases)} must be a file name or a list of file names")
+    for base in bases:
+        if isinstance(base, str) and "::" not in base:
             base_path = os.path.normpath(os.path.join(os.path.dirname(path), base))
             _check_files(base_path, f"{path}: base file", (*chain, path))
 
 
-def _bases(tree: ast.Module) -> list[str]:
+def _parse(path: str) -> object:
+    """Return a file's `_base_`, () without one or where it is computed; ConfigError if it does not parse."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        if path.endswith(".py"):
+            return _bases(ast.parse(text))
+        values = _load_plain(text, path)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{path}:{getattr(error, 'lineno', None) or 0}: {reason}") from error
+    check_plain(values)
+    return values.get("_base_", ()) if isinstance(values, dict) else ()
+
+
+def _load_plain(text: str, path: str) -> object:
+    if path.endswith(".json"):
+        return json.loads(text)
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _bases(tree: ast.Module) -> object:
     for node in tree.body:
         names = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
         if names == ["_base_"]:
             try:
-                bases = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+                return ast.literal_eval(node.value)  # type: ignore[attr-defined]
             except ValueError:  # computed while the file executes; mmengine judges it
-                return []
-            return [bases] if isinstance(bases, str) else [b for b in bases if isinstance(b, str)]
-    return []
+                return ()
+    return ()
 
 
-def _line_of(error: Exception) -> str | None:
+def _line_of(error: BaseException) -> str | None:
     """Return "file:line" of the config file's statement that raised, if it was one."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.name == "<module>" and frame.filename.endswith(".py"):
@@ -84,20 +119,24 @@ def _line_of(error: Exception) -> str | None:
     return None
 
 
-def check_plain(value: object, path: str = "", depth: int = 0) -> None:
-    """Raise ConfigError unless a value is made of dicts, lists, tuples, strings, numbers, bool and None."""
-    if depth > MAX_DEPTH:
-        raise ConfigError(f"{path[:60]}...: nested more than {MAX_DEPTH} deep")
-    if isinstance(value, (dict, list, tuple)):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            check_plain(item, f"{path}.{key}" if path else str(key), depth + 1)
-    elif type(value) is int and abs(value) > MAX_INT:
-        raise ConfigError(f"{path} is an int of more than 64 bits")
-    elif value is not None and type(value) not in (bool, int, float, str):
-        raise ConfigError(
-            f"{path} is of type {type(value).__name__}; a config holds only dict, list, tuple, str, numbers, "
-            "True, False and None (names that begin with _ are free)"
-        )
+def check_plain(values: object) -> None:
+    """Raise ConfigError unless values are made of dict, list, tuple, str, numbers, bool, None; bounded."""
+    waiting, num_seen = [(values, "", 0)], 0
+    while waiting:
+        value, path, depth = waiting.pop()
+        num_seen += 1
+        if depth > MAX_DEPTH or num_seen > MAX_VALUES:
+            raise ConfigError(f"{path[:60]}...: more than {MAX_DEPTH} levels or {MAX_VALUES} values")
+        if isinstance(value, (dict, list, tuple)):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting.extend((item, f"{path}.{key}" if path else str(key), depth + 1) for key, item in items)
+        elif type(value) is int and abs(value) > MAX_INT:
+            raise ConfigError(f"{path} is an int of more than 64 bits")
+        elif value is not None and type(value) not in (bool, int, float, str):
+            raise ConfigError(
+                f"{path} is of type {type(value).__name__}; a config holds only dict, list, tuple, str, "
+                "numbers, True, False and None (names that begin with _ are free)"
+            )
 
 
 def format_python(values: dict, width: int = 100) -> str:

@@ -388,3 +388,42 @@ def test_loading_does_not_import_torch_and_tool_prints_the_file(repo, tmp_path):
 
     code = f"import sys, mmdet.config as c; c.load_config({config!r}); sys.exit('torch' in sys.modules)"
     assert run(sys.executable, "-c", code).returncode == 0
+
+
+# files from strangers
+
+
+LAUGHS = "a: &a [x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{last}'] * 9)}]\n"
+    for last, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.yaml", '!!python/object/apply:os.system ["touch PWNED"]', ["a.yaml", "could not determine"]),
+        ("a.yml", "a: [1, 2", ["a.yml", "expected"]),
+        ("a.yaml", LAUGHS, ["more than"]),
+        ("a.json", '{"a": ', ["a.json", "Expecting value"]),
+        ("a.json", "[" * 100_000, ["a.json", "recursion"]),
+        ("a.py", "_base_ = None\n", ["a.py", "_base_ = None"]),
+        ("a.py", "_base_ = [" + "'b.py', " * 1000 + "]\n", ["a.py", "_base_"]),
+        ("a.py", "x = " + "-" * 100_000 + "1\n", ["a.py:"]),
+        ("a.py", "raise SystemExit(0)\n", ["a.py:1", "SystemExit"]),
+        ("a.py", "x = 1\0\n", ["a.py:"]),
+        ("a.py", "a = {}\na['a'] = a\n", ["a.py"]),
+        ("a.py", "seed = 10 ** 30\n", ["seed is an int of more than 64 bits"]),
+        ("a.py", "#" * 2_000_000, ["at most 1048576 bytes"]),
+    ],
+)  # fmt: skip
+def test_a_hostile_file_is_refused_in_one_line(write, tmp_path, monkeypatch, name, text, words):
+    monkeypatch.chdir(tmp_path)
+    message = refused(load_config, write(text, name))
+    assert all(word in message for word in words), message
+    assert not (tmp_path / "PWNED").exists()
+
+
+@pytest.mark.parametrize("option", ["a=" + "[" * 100_000, "a=" + "[" * 50 + "]" * 50, "a." * 1000 + "a=1"])
+def test_a_hostile_option_is_refused_in_one_line(option):
+    assert refused(parse_options, [option]).startswith("--cfg-options ")
