@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mmdet.cli import add_shared, at_least
 from mmdet.errors import ConfigError, DataError
+from mmdet.launch.jobs import REPO
 
-REPO = Path(__file__).resolve().parents[2]
 GT_FILES = tuple(f"wider_{name}_val.mat" for name in ("face", "easy", "medium", "hard"))
 AMP_LEVELS = {
     "must_keep_origin_dtype": "O0",
@@ -22,7 +22,7 @@ AMP_LEVELS = {
 
 @dataclass(frozen=True)
 class Job:
-    """One launcher run. Paths are absolute.
+    """One run of a launcher. Paths are absolute.
 
     Attributes:
         is_full: train the whole schedule and evaluate; otherwise measure speed only.

@@ -15,7 +15,7 @@ import pytest
 
 from mmdet.errors import ConfigError, DataError, TrainError
 from mmdet.launch import args as launch_args
-from mmdet.launch import report
+from mmdet.launch import jobs, report
 from mmdet.launch import run as launch
 
 LAUNCHERS = ("train_full_1p", "train_full_8p", "train_performance_1p", "train_performance_8p")
@@ -120,7 +120,7 @@ def test_every_argument_reaches_the_training_command(tmp_path):
         "--device cpu", "--launcher none", f"--work-dir {tmp_path}/w", "/setup.py", "a=1 b=x y",
     ):  # fmt: skip
         assert part in text, part
-    assert job.output_dir == launch.REPO / "test/output/2"
+    assert job.output_dir == jobs.REPO / "test/output/2"
 
 
 def test_eight_ranks_go_through_torchrun(tmp_path, monkeypatch):
@@ -135,19 +135,15 @@ def test_eight_ranks_go_through_torchrun(tmp_path, monkeypatch):
     "device_id, visible, chosen",
     [(0, None, "0"), (3, None, "3"), (3, "3", "3"), (7, "4, 7", "7"), (1, "4,5", "5"), (0, "", "")],
 )
-def test_one_rank_sees_one_card(tmp_path, device_id, visible, chosen):
-    job = parse(make_data(tmp_path), f"--device_id={device_id}", "--config=setup.py")
+def test_one_rank_sees_one_card(device_id, visible, chosen):
     environ = {} if visible is None else {"ASCEND_RT_VISIBLE_DEVICES": visible}
-    assert launch.child_env(job, environ)["ASCEND_RT_VISIBLE_DEVICES"] == chosen
+    assert jobs.child_env(environ, device_id)["ASCEND_RT_VISIBLE_DEVICES"] == chosen
 
 
-def test_eight_ranks_see_every_card_and_a_missing_card_is_named(tmp_path):
-    data = make_data(tmp_path)
-    job = parse(data, "--ranks=8", "--device_id=3", "--config=setup.py")
-    assert not set(launch.child_env(job, {})) & set(launch.VISIBLE_CARDS)
-    job = parse(data, "--device_id=3", "--config=setup.py")
+def test_eight_ranks_see_every_card_and_a_missing_card_is_named():
+    assert not set(jobs.child_env({})) & set(jobs.VISIBLE_CARDS)
     with pytest.raises(ConfigError, match="3 is not among ASCEND_RT_VISIBLE_DEVICES=4,5"):
-        launch.child_env(job, {"ASCEND_RT_VISIBLE_DEVICES": "4,5"})
+        jobs.child_env({"ASCEND_RT_VISIBLE_DEVICES": "4,5"}, 3)
 
 
 def test_device_id_comes_from_the_environment(tmp_path, monkeypatch):
@@ -237,11 +233,11 @@ def test_a_signal_is_passed_to_the_training_once(tmp_path):
         "time.sleep(30)"
     )
     parent = (
-        f"import os, sys; from pathlib import Path; from mmdet.launch.run import run_logged;"
+        f"import os, sys; from pathlib import Path; from mmdet.launch.jobs import run_logged;"
         f"log = Path({str(tmp_path / 'log')!r});"
         f"sys.exit(run_logged([sys.executable, '-c', {child!r}], log, os.environ))"
     )
-    process = subprocess.Popen([sys.executable, "-c", parent], cwd=launch.REPO, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", parent], cwd=jobs.REPO, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"ready\n"
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)

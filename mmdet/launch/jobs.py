@@ -1,0 +1,187 @@
+"""Child trainings and evaluations: their command lines, environment, log files, end and exit codes.
+
+Used by the launchers of test/ (run.py), one child at a time with its output on the screen, and by campaigns,
+several children at a time:
+
+    command = train_command(config, work_dir, device="auto", options=["total_epochs=2"])
+    child = start(command, work_dir / "train.log", child_env(os.environ, card=3))
+    code = child.wait()
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmdet.errors import ConfigError
+
+REPO = Path(__file__).resolve().parents[2]
+VISIBLE_CARDS = ("ASCEND_RT_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+
+
+def train_command(
+    config: Path,
+    work_dir: Path,
+    *,
+    num_ranks: int = 1,
+    device: str = "auto",
+    train_args: Sequence[str] = (),
+    options: Sequence[str] = (),
+) -> list[str]:
+    """Return the command of a training: plain Python for one rank, torchrun for more.
+
+    Args:
+        config: config file.
+        work_dir: folder of the run.
+        num_ranks: processes on this machine, one per device.
+        device: kind of device.
+        train_args: further arguments of tools/train.py.
+        options: of --cfg-options.
+    """
+    launcher = ["--launcher", "none"]
+    command = [sys.executable]
+    if num_ranks > 1:
+        port = os.environ.get("MASTER_PORT") or free_port()
+        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(num_ranks)]
+        command += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
+        launcher = ["--launcher", "pytorch"]
+    command += [str(REPO / "tools/train.py"), str(config), "--work-dir", str(work_dir)]
+    command += ["--device", device, *launcher, *train_args]
+    return [*command, "--cfg-options", *options]
+
+
+def eval_command(
+    config: Path, checkpoint: Path, out_dir: Path, *, device: str = "auto", options: Sequence[str] = ()
+) -> list[str]:
+    """Return the command that evaluates a checkpoint at 640 x 640 on one device."""
+    command = [sys.executable, str(REPO / "tools/test_widerface.py"), str(config), str(checkpoint)]
+    command += ["--mode", "0", "--out", str(out_dir), "--device", device]
+    return [*command, "--cfg-options", *options]
+
+
+def child_env(environ: Mapping[str, str], card: int | None = None) -> dict[str, str]:
+    """Return the environment of a child; with `card` it sees that card only.
+
+    `card` is the number of a card of the machine. Where a variable lists visible cards and that card is among
+    them it is chosen, otherwise the card-th of the list. An empty list stays empty.
+
+    Raises:
+        ConfigError: a list of visible cards is too short.
+    """
+    # With torch-npu installed and CANN absent `import torch` fails unless autoload is off; device.py imports
+    # torch_npu itself where it is needed.
+    env = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", **environ, "PYTHONUNBUFFERED": "1"}
+    if card is None:
+        return env
+    for name in VISIBLE_CARDS:
+        cards = [item.strip() for item in environ.get(name, str(card)).split(",") if item.strip()]
+        if cards:
+            env[name] = _choose_card(cards, card, name)
+    return env
+
+
+def _choose_card(cards: Sequence[str], card: int, variable: str) -> str:
+    if str(card) in cards:
+        return str(card)
+    if not 0 <= card < len(cards):
+        raise ConfigError(f"device id {card} is not among {variable}={','.join(cards)}")
+    return cards[card]
+
+
+def free_port() -> int:
+    """Return a TCP port that is free on this machine now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def shell_code(returncode: int) -> int:
+    """Return the exit code of a child as a shell reports it: 128 + signal for one that a signal ended."""
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+@dataclass(frozen=True)
+class Child:
+    """A running child with a process group of its own; its output goes to log_file."""
+
+    process: subprocess.Popen
+    log_file: Path
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Return the exit code, as a shell reports it; None if the child still runs after timeout_s.
+
+        What a dead child left in its process group ends with it.
+        """
+        was_running = self.process.returncode is None
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+        if was_running:
+            self._kill_group()
+        return shell_code(code)
+
+    def stop(self, grace_s: float = 60.0) -> int:
+        """End the child: SIGTERM, so that it can save; after grace_s SIGKILL to its whole group.
+
+        Returns:
+            The exit code: 75 of a training that saved, 137 if it had to be killed.
+        """
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.wait(grace_s)
+        if code is None:
+            self._kill_group()
+            code = self.wait()
+        assert code is not None
+        return code
+
+    def _kill_group(self) -> None:
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def start(command: Sequence[str], log_file: Path, env: Mapping[str, str]) -> Child:
+    """Start a child whose output goes to log_file (appended)."""
+    with open(log_file, "ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=env,
+            start_new_session=True,
+        )
+    return Child(process, log_file)
+
+
+def run_logged(command: Sequence[str], log_file: Path, env: Mapping[str, str]) -> int:
+    """Run a command, output to the screen and to log_file; return its exit code as a shell reports it.
+
+    SIGTERM, SIGINT and SIGHUP are passed on once, so that training can save and end by itself.
+    """
+    with open(log_file, "wb") as log:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, start_new_session=True
+        )
+        kept = {
+            number: signal.signal(number, lambda received, _frame: process.send_signal(received))
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
+        try:
+            with process:
+                while chunk := process.stdout.read1(65536):  # type: ignore[union-attr]
+                    log.write(chunk)
+                    log.flush()
+                    sys.stdout.buffer.write(chunk)
+                    sys.stdout.flush()
+        finally:
+            for number, handler in kept.items():
+                signal.signal(number, handler)
+    return shell_code(process.returncode)
