@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from mmdet.process import keep_freed_memory
 logger = logging.getLogger(__name__)
 
 DEVICE_CHOICES = ("auto", "npu", "cuda", "cpu")
+NPU_CHIPS = ("910A", "910B", "310P")  # Ascend910; A2 and A3; Atlas inference: kernels differ by these
 DIST_BACKEND = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
 
 
@@ -177,6 +179,33 @@ def _prepare_npu(api: Any) -> None:
     # belong together: no compilation per shape, no private weight formats.
     api.set_compile_mode(jit_compile=False)
     api.config.allow_internal_format = False
+
+
+def npu_chip(device: torch.device, backends: Backends = BACKENDS) -> str:
+    """Return the kind of Ascend chip, one of NPU_CHIPS, by its name; "" for any other device."""
+    if device.type != "npu":
+        return ""
+    name = str(backends.api("npu").get_device_name(device))
+    return next((chip for chip, pattern in _CHIP_NAMES.items() if re.search(pattern, name)), "")
+
+
+# Ascend910B1 to B4, 910_93 and 910_95... are A2 and A3; plain, Pro and Premium 910 are the first generation.
+_CHIP_NAMES = {"310P": "310P", "910B": r"910(B\d|_9\d)", "910A": r"910(A|Pro|Premium|$)"}
+
+
+def check_chip(chip: str, device: torch.device, backends: Backends = BACKENDS) -> None:
+    """Refuse an unknown kind of chip, or one that is not the device's.
+
+    Raises:
+        ConfigError: either.
+    """
+    if chip not in NPU_CHIPS:
+        raise ConfigError(unknown_name("chip", chip, NPU_CHIPS))
+    found = npu_chip(device, backends)
+    if found not in ("", chip):
+        raise ConfigError(
+            f"chip {chip}: the card here is a {found} ({backends.api('npu').get_device_name(device)})"
+        )
 
 
 def synchronize(device: torch.device, backends: Backends = BACKENDS) -> None:

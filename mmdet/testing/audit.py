@@ -1,8 +1,12 @@
-"""Record every operator of a piece of code and say what an NPU does with it.
+"""Record every operator of a piece of code and say what an Ascend card does with it.
 
-    with Recorder(operators(), torch.device("cpu")) as recorder:
+    with Recorder(operators(), META) as recorder:
         train_step(...)
     recorder.calls          # in order: operator, tensors, verdict, place
+
+On META nothing is computed: tensors have shapes and dtypes only, so the real batch and image size cost no
+time. What needs values (`item`, `nonzero`, masks) is recorded and carried out on ones. On a card, or a
+simulated one, the code runs as it is.
 
 Two recorders whose `signature()` is equal ran the same operators on the same shapes: the proof that a
 step's shapes do not depend on the data.
@@ -10,167 +14,237 @@ step's shapes do not depend on the data.
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map
 
-from mmdet.testing.ascend_ops import FORBIDDEN, SYNC, NpuOperators
+from mmdet.testing.ascend_ops import SYNC, NpuOperators
+from mmdet.testing.placement import CHIPS, OFFENCES, Call, TensorInfo, placement_of
 
+META = torch.device("meta")
 PACKAGE = Path(__file__).resolve().parents[1]
 # Where waiting for the device is the purpose: the loss scaler asks whether to take the step.
 SCALER_FILES = ("torch/amp/grad_scaler.py", "torch_npu/npu/amp/grad_scaler.py")
-OPTIMIZER_FILES = ("torch/optim/",)  # Adam's step count is a tensor on the host: reading it waits for nothing
+SCALER_SYNC = "loss scaler"  # the verdict on its questions: reported, no offence
 COPIES = ("aten::_to_copy", "aten::copy_")
-HOST_READS: dict[Any, str] = {
-    torch.Tensor.cpu: "Tensor.cpu",
-    torch.Tensor.numpy: "Tensor.numpy",
-    torch.Tensor.tolist: "Tensor.tolist",
-    torch.Tensor.__array__: "Tensor.__array__",
-}
-
-
-class Call(NamedTuple):
-    """One operator call.
-
-    Attributes:
-        name: such as "aten::add.Tensor".
-        tensors: dtype and shape of each tensor argument.
-        verdict: see ascend_ops.
-        place: file:line for a forbidden call ("backward" when autograd made it), else "".
-    """
-
-    name: str
-    tensors: tuple[tuple[str, tuple[int, ...]], ...]
-    verdict: str
-    place: str
+# These make or describe memory; nothing is started on the card.
+NO_LAUNCH = (
+    "_unsafe_view empty empty_like empty_strided new_empty new_empty_strided lift_fresh set_ resize_ "
+    "record_stream _local_scalar_dense _reshape_alias"
+).split()
 
 
 @dataclass(frozen=True)
 class Row:
-    """All calls of one operator with one verdict."""
+    """All calls of one operator that run in one place on a chip.
+
+    Attributes:
+        name: such as "aten::add.Tensor".
+        unit: AI Core, AI CPU, host, ... or the offence.
+        count: calls.
+        dtypes: of all tensors.
+        num_shapes: different sets of shapes.
+        num_bytes: read and written by all calls.
+        places: file:line, the most frequent first, for offences.
+    """
 
     name: str
-    verdict: str
+    unit: str
     count: int
     dtypes: tuple[str, ...]
     num_shapes: int
+    num_bytes: int
     places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a recording costs on a chip.
+
+    Attributes:
+        launches: calls that start work on the card; views are none.
+        units: launches by place of computation.
+        offences: calls that a training step must not contain, by reason.
+        int64: launches with an int64 tensor.
+        unaligned: launches with a tensor whose last axis is no multiple of 32 bytes.
+        num_bytes: read and written by the launches.
+        scaler_syncs: questions of the loss scaler, which wait for the card on purpose.
+    """
+
+    launches: int
+    units: dict[str, int]
+    offences: dict[str, int]
+    int64: int
+    unaligned: int
+    num_bytes: int
+    scaler_syncs: int
 
 
 class Recorder(TorchDispatchMode):
     """Records the operators that run inside `with`, backward included.
 
     Args:
-        npu: what the card can do.
-        device: where the audited tensors are. On a "cpu" the recorder keeps account of what would be on
-            a card: `on_card` and everything computed from it.
-        on_card: weights and inputs; None means that every tensor counts.
+        npu: what torch_npu implements.
+        device: where the audited tensors are; what happens on the host alone is not recorded.
     """
 
-    def __init__(
-        self, npu: NpuOperators, device: torch.device, on_card: Iterable[torch.Tensor] | None = None
-    ) -> None:
+    def __init__(self, npu: NpuOperators, device: torch.device) -> None:
         super().__init__()
         self.npu = npu
         self.device = device
         self.calls: list[Call] = []
-        self._on_card = None if on_card is None else WeakIdKeyDictionary(dict.fromkeys(on_card, True))
-        self._reads = _HostReads(self)
+        self._whole = _Whole(self)
 
     def __enter__(self) -> "Recorder":
         """Start recording."""
-        if self.device.type == "cpu":
-            self._reads.__enter__()
+        if self.device.type == "meta":
+            self._whole.__enter__()
         return super().__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Stop recording."""
-        super().__exit__(kind, error, trace)
-        if self.device.type == "cpu":
-            self._reads.__exit__(kind, error, trace)
+        super().__exit__(*error)
+        if self.device.type == "meta":
+            self._whole.__exit__(*error)
 
     def __torch_dispatch__(
         self, operator: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         """Note one call and let it run."""
         kwargs = kwargs or {}
-        result = operator(*args, **kwargs)
-        tensors = [v for v in tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
-        if self._is_on_host_only(tensors, result):
+        result = self._run(operator, args, kwargs)
+        inputs, outputs = _tensors((args, kwargs)), _tensors(result)
+        if all(t.device.type == "cpu" for t in (*inputs, *outputs)) or operator.namespace == "profiler":
             return result
         verdict = self.npu.verdict(operator, args)
-        if self._on_card is not None and any(t in self._on_card for t in tensors):
-            results = [v for v in tree_leaves(result) if isinstance(v, torch.Tensor)]
-            written = [t for t in tensors if operator._schema.is_mutable]
-            self._on_card.update(dict.fromkeys([*results, *written], True))
-        if self._copies_to_host(operator.name().partition(".")[0], args, result):
+        if _copies_to_host(operator, args, result):
             verdict = SYNC
-        self.note(operator.name(), tensors, verdict)
+        self._note(operator, args, kwargs, (inputs, outputs), verdict)
         return result
 
-    def note(self, name: str, tensors: list[torch.Tensor], verdict: str) -> None:
-        """Append a call; the loss scaler's own questions are no host sync."""
-        place = ""
-        if verdict in FORBIDDEN:
-            is_read_on_host = self._on_card is not None and not any(t in self._on_card for t in tensors)
-            if verdict == SYNC and (is_read_on_host or _is_inside(SCALER_FILES, OPTIMIZER_FILES)):
-                return
-            place = _find_place()
-        described = tuple((str(t.dtype).removeprefix("torch."), tuple(t.shape)) for t in tensors)
-        self.calls.append(Call(name, described, verdict, place))
+    def _run(self, operator: Any, args: tuple, kwargs: dict) -> Any:
+        if self.device.type != "meta":
+            return operator(*args, **kwargs)
+        if operator.name().partition(".")[0] in COPIES and _is_read_by_host(operator, args, kwargs):
+            return _read_ones(operator, args)
+        if operator.name() == "aten::_local_scalar_dense" and _is_inside(SCALER_FILES):
+            return 0.0  # no overflow: the step is taken
+        try:
+            return operator(*args, **kwargs)
+        except (NotImplementedError, RuntimeError):
+            return _run_on_ones(operator, args, kwargs)
 
-    def _is_on_host_only(self, tensors: list[torch.Tensor], result: object) -> bool:
-        if self.device.type == "cpu":
-            return False
-        everything = tensors + [v for v in tree_leaves(result) if isinstance(v, torch.Tensor)]
-        return all(t.device.type == "cpu" for t in everything)
-
-    def _copies_to_host(self, name: str, args: tuple, result: object) -> bool:
-        if name not in COPIES or self.device.type == "cpu" or not isinstance(result, torch.Tensor):
-            return False
-        source = args[0] if name == COPIES[0] else args[1]
-        return result.device.type == "cpu" and source.device.type == self.device.type
+    def _note(
+        self, operator: Any, args: tuple, kwargs: dict, tensors: tuple[list, list], verdict: str
+    ) -> None:
+        if verdict == SYNC and _is_inside(SCALER_FILES):
+            verdict = SCALER_SYNC
+        inputs, outputs = (tuple(map(_describe, group)) for group in tensors)
+        call = Call(
+            operator.name(), inputs, outputs, _arguments(operator, args, kwargs), verdict, _launches(operator)
+        )
+        if any(placement_of(call, chip).offence for chip in CHIPS):
+            call = call._replace(place=_find_place())
+        self.calls.append(call)
 
     def signature(self) -> list[tuple]:
         """Return operators and shapes in order."""
-        return [(call.name, call.tensors) for call in self.calls]
+        return [(call.name, call.inputs) for call in self.calls]
 
-    def offenders(self) -> list[Call]:
-        """Return the calls a training step must not contain."""
-        return [call for call in self.calls if call.verdict in FORBIDDEN]
+    def offenders(self, chip: str) -> list[Call]:
+        """Return the calls a training step must not contain on a chip."""
+        return [call for call in self.calls if placement_of(call, chip).offence]
 
-    def rows(self) -> list[Row]:
-        """Return the table: offending operators first, then by count."""
+    def rows(self, chip: str) -> list[Row]:
+        """Return the table of launches and offences: offending operators first, then by count."""
         groups: dict[tuple[str, str], list[Call]] = {}
         for call in self.calls:
-            groups.setdefault((call.name, call.verdict), []).append(call)
-        rows = [_row(name, verdict, calls) for (name, verdict), calls in groups.items()]
-        return sorted(rows, key=lambda r: (r.verdict not in FORBIDDEN, -r.count, r.name))
+            placement = placement_of(call, chip)
+            if call.launches or placement.offence:
+                unit = placement.offence or placement.note or placement.unit
+                groups.setdefault((call.name, unit), []).append(call)
+        rows = [_row(name, unit, calls) for (name, unit), calls in groups.items()]
+        return sorted(rows, key=lambda r: (r.unit not in OFFENCES, -r.count, r.name))
+
+    def summary(self, chip: str) -> Summary:
+        """Return the totals."""
+        launches = [call for call in self.calls if call.launches]
+        offences = Counter(placement_of(call, chip).offence for call in self.calls)
+        offences.pop("", None)
+        return Summary(
+            launches=len(launches),
+            units=dict(Counter(placement_of(call, chip).unit for call in launches)),
+            offences=dict(offences),
+            int64=sum(any(t.dtype == "int64" for t in (*c.inputs, *c.outputs)) for c in launches),
+            unaligned=sum(any(map(_is_unaligned, (*c.inputs, *c.outputs))) for c in launches),
+            num_bytes=sum(t.num_bytes for c in launches for t in (*c.inputs, *c.outputs)),
+            scaler_syncs=sum(call.verdict == SCALER_SYNC for call in self.calls),
+        )
 
 
-def _row(name: str, verdict: str, calls: list[Call]) -> Row:
+def _row(name: str, unit: str, calls: list[Call]) -> Row:
+    places = [call.place for call in calls if call.place] if unit in OFFENCES else []
     return Row(
         name=name,
-        verdict=verdict,
+        unit=unit,
         count=len(calls),
-        dtypes=tuple(sorted({dtype for call in calls for dtype, _ in call.tensors})),
-        num_shapes=len({call.tensors for call in calls}),
-        places=tuple(place for place, _ in Counter(c.place for c in calls if c.place).most_common()),
+        dtypes=tuple(sorted({t.dtype for call in calls for t in (*call.inputs, *call.outputs)})),
+        num_shapes=len({call.inputs for call in calls}),
+        num_bytes=sum(t.num_bytes for call in calls for t in (*call.inputs, *call.outputs)),
+        places=tuple(place for place, _ in Counter(places).most_common()),
     )
 
 
-class _HostReads(TorchFunctionMode):
-    """On CPU tensors reading them dispatches nothing; catch the Python calls instead."""
+def _tensors(values: object) -> list[torch.Tensor]:
+    return [v for v in tree_leaves(values) if isinstance(v, torch.Tensor)]
+
+
+def _describe(tensor: torch.Tensor) -> TensorInfo:
+    return TensorInfo(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+
+
+def _is_unaligned(tensor: TensorInfo) -> bool:
+    return bool(tensor.shape) and tensor.shape[-1] * getattr(torch, tensor.dtype).itemsize % 32 != 0
+
+
+def _launches(operator: Any) -> bool:
+    is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in operator._schema.returns)
+    return not is_view and operator._schema.name.partition("::")[2] not in NO_LAUNCH
+
+
+def _arguments(operator: Any, args: tuple, kwargs: dict) -> tuple[tuple[str, object], ...]:
+    """Return the arguments that are no tensors by their names, defaults included."""
+    named = {a.name: a.default_value for a in operator._schema.arguments if a.has_default_value()}
+    named |= {a.name: v for a, v in zip(operator._schema.arguments, args, strict=False)} | kwargs
+    plain = {name: _plain(value) for name, value in named.items()}
+    return tuple((name, value) for name, value in plain.items() if value is not None)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return tuple(value) if all(isinstance(v, (bool, int, float)) for v in value) else None
+    return value if isinstance(value, (bool, int, float, str)) else None
+
+
+def _copies_to_host(operator: Any, args: tuple, result: object) -> bool:
+    name = operator.name().partition(".")[0]
+    if name not in COPIES or not isinstance(result, torch.Tensor):
+        return False
+    source = args[0] if name == COPIES[0] else args[1]
+    return result.device.type == "cpu" and source.device.type != "cpu"
+
+
+# ---- without a device: shapes only ------------------------------------------------------------
+
+
+class _Whole(TorchFunctionMode):
+    """Keep `isfinite` whole, as torch_npu does; torch alone composes it of four operators."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -179,15 +253,47 @@ class _HostReads(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        name = HOST_READS.get(function)
-        if function is torch.Tensor.to and "cpu" in [
-            v for v in (*args[1:], *kwargs.values()) if type(v) is str
-        ]:
-            name = "Tensor.to(cpu)"
-        if name:
-            self.recorder.note(name, [args[0]], SYNC)
-        return function(*args, **kwargs)
+        if function not in (torch.isfinite, torch.Tensor.isfinite) or args[0].device.type != "meta":
+            return function(*args, **(kwargs or {}))
+        with _disable_current_modes():
+            result = torch.empty_like(args[0], dtype=torch.bool)
+        operator = torch.ops.aten.isfinite.default
+        self.recorder._note(
+            operator, args, {}, (_tensors(args), [result]), self.recorder.npu.verdict(operator)
+        )
+        return result
+
+
+def _is_read_by_host(operator: Any, args: tuple, kwargs: dict) -> bool:
+    if operator.name().startswith("aten::copy_"):
+        return args[0].device.type == "cpu" and args[1].device.type == "meta"
+    target = kwargs.get("device")
+    return target is not None and torch.device(target).type == "cpu" and args[0].device.type == "meta"
+
+
+def _read_ones(operator: Any, args: tuple) -> torch.Tensor:
+    """Return what the host would get: ones."""
+    if operator.name().startswith("aten::copy_"):
+        return args[0].fill_(1)
+    return torch.ones(args[0].shape, dtype=args[0].dtype)
+
+
+def _run_on_ones(operator: Any, args: tuple, kwargs: dict) -> Any:
+    """Carry out what has no shape-only kernel on tensors of ones; results go back to META."""
+    is_meta = [t for t in _tensors((args, kwargs)) if t.device.type == "meta"]
+
+    def to_ones(value: object) -> object:
+        if isinstance(value, torch.Tensor) and value.device.type == "meta":
+            return torch.ones(value.shape, dtype=value.dtype)
+        return torch.device("cpu") if isinstance(value, torch.device) and value.type == "meta" else value
+
+    result = operator(*tree_map(to_ones, args), **tree_map(to_ones, kwargs))
+    if operator._schema.is_mutable and is_meta:
+        return is_meta[0] if operator._schema.returns else None
+    return tree_map(lambda v: v.to(META) if isinstance(v, torch.Tensor) else v, result)
+
+
+# ---- where a call was made --------------------------------------------------------------------
 
 
 def _frames() -> Iterator[tuple[str, int]]:
@@ -197,9 +303,8 @@ def _frames() -> Iterator[tuple[str, int]]:
         frame = frame.f_back  # type: ignore[assignment]
 
 
-def _is_inside(*groups: tuple[str, ...]) -> bool:
-    """Say whether the nearest frame outside torch's plumbing belongs to one of the files."""
-    parts = [part for group in groups for part in group]
+def _is_inside(parts: tuple[str, ...]) -> bool:
+    """Say whether one of the files is among the callers."""
     return any(part in filename for filename, _ in _frames() for part in parts)
 
 

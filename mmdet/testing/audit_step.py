@@ -1,15 +1,25 @@
 """Build the training or test step of a config, on drawn batches, for the operator audit."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch.amp.grad_scaler import OptState
+from torch.overrides import TorchFunctionMode
 
 from mmdet.config import RunConfig
 from mmdet.core.structures import Batch
 from mmdet.engine.step import TrainStep, build_step
 from mmdet.models.build import build_detector
+from mmdet.precision import Precision
 from mmdet.testing.ascend_ops import operators
 from mmdet.testing.audit import Recorder
+
+# What autocast computes in half precision and in fp32, of the functions that networks call.
+HALF = (torch.conv1d, torch.conv2d, torch.conv_transpose2d, F.linear, torch.matmul, torch.bmm)
+FP32 = (F.group_norm, torch.group_norm, F.layer_norm, torch.layer_norm, F.softplus, torch.softmax, F.softmax)
 
 
 def draw_batch(batch_size: int, size: int, num_faces: int, slots: int, seed: int = 0) -> Batch:
@@ -46,28 +56,70 @@ def build_audited_step(cfg: RunConfig, device: torch.device) -> TrainStep:
     speed = replace(cfg.speed, channels_last=bool(cfg.speed.channels_last), compile=False, graph=False)
     optimizer_cfg = cfg.optimizer
     has_foreach = optimizer_cfg["type"] in ("SGD", "Adam", "AdamW", "RMSprop")
-    if device.type == "cpu" and has_foreach and not speed.fused_optimizer:
+    if device.type in ("cpu", "meta") and has_foreach and not speed.fused_optimizer:
         optimizer_cfg = {**optimizer_cfg, "foreach": True}  # torch's choice on a card
     model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
-    return build_step(model, replace(cfg, speed=speed, optimizer=optimizer_cfg), device, sync_free=True)
+    step = build_step(model, replace(cfg, speed=speed, optimizer=optimizer_cfg), device, sync_free=True)
+    if device.type == "meta":
+        imitate_card(step.precision)
+    return step
+
+
+def imitate_card(precision: Precision) -> None:
+    """Let shapes take the way that they take with torch_npu: META has neither its scaler nor autocast."""
+    if precision.scaler is not None:
+        precision.scaler = _CardScaler("meta", init_scale=precision.scale)
+    if precision.cfg.level == "O1":
+        precision.autocast = lambda: _CardAutocast(precision.dtype)  # type: ignore[method-assign]
+
+
+class _CardScaler(torch.amp.GradScaler):
+    """The operators of torch_npu's scaler, on META: its reciprocal is fp32, torch's fp64."""
+
+    def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
+        """Unscale the gradients; note whether they were finite."""
+        assert self._scale is not None
+        state = self._per_optimizer_states[id(optimizer)]
+        found_inf = torch.zeros((), device=self._scale.device)
+        inverse = self._scale.float().reciprocal()
+        state["found_inf_per_device"] = self._unscale_grads_(optimizer, inverse, found_inf, False)
+        state["stage"] = OptState.UNSCALED
+
+
+class _CardAutocast(TorchFunctionMode):
+    """Choose dtypes as autocast does on a card; parameters are cast once in a step."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.cast: dict[int, torch.Tensor] = {}
+
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        dtype = self.dtype if function in HALF else torch.float32 if function in FP32 else None
+        if dtype is not None:
+            args = tuple(self._to(v, dtype) if isinstance(v, torch.Tensor) else v for v in args)
+        return function(*args, **(kwargs or {}))
+
+    def _to(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        if not tensor.is_floating_point() or tensor.dtype == dtype:
+            return tensor
+        if not tensor.is_leaf or not tensor.requires_grad:
+            return tensor.to(dtype)
+        return self.cast.setdefault(id(tensor), tensor.to(dtype))
 
 
 def record_training(cfg: RunConfig, device: torch.device, batches: list[Batch]) -> list[Recorder]:
     """Run one step to warm up, then record one step per batch."""
     step = build_audited_step(cfg, device)
-    step.update(0, batches[0].to(device))
     recorders = []
-    for iter, batch in enumerate(batches, start=1):
+    for iter, batch in enumerate([batches[0], *batches]):
         on_device = batch.to(device)
-        on_card = [*_tensors(on_device), *step.net.parameters(), *step.net.buffers()]
-        with Recorder(operators(), device, on_card) as recorder:
+        with Recorder(operators(), device) as recorder:
             step.update(iter, on_device)
         recorders.append(recorder)
-    return recorders
-
-
-def _tensors(batch: Batch) -> list[torch.Tensor]:
-    return [value for value in vars(batch).values() if isinstance(value, torch.Tensor)]
+    return recorders[1:]
 
 
 def record_test(cfg: RunConfig, device: torch.device, batch: Batch) -> Recorder:

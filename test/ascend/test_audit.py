@@ -4,16 +4,28 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdet.config import load_config
 from mmdet.testing import ascend_ops
-from mmdet.testing.ascend_ops import COMPOSITE, DYNAMIC, FALLBACK, NATIVE, SYNC, operators, read_table
-from mmdet.testing.audit import Recorder
+from mmdet.testing.ascend_ops import (
+    COMPOSITE,
+    DYNAMIC,
+    FALLBACK,
+    FORBIDDEN,
+    NATIVE,
+    SYNC,
+    operators,
+    read_table,
+)
+from mmdet.testing.audit import META, Recorder
 from mmdet.testing.audit_step import build_audited_step, draw_batch, record_test, record_training, with_amp
+from mmdet.testing.placement import AI_CPU, CHIPS, HOST, ORDER_CHANGES
 
 REPO = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -78,10 +90,14 @@ def test_without_torch_npu_the_newest_table_counts(monkeypatch, tmp_path):
 # ---- training steps -------------------------------------------------------------------------
 
 
+def forbidden(recorder):
+    return [(c.name, c.verdict, c.place) for c in recorder.calls if c.verdict in FORBIDDEN]
+
+
 @pytest.mark.parametrize("level", ["O0", "O1", "O2"])
-def test_a_training_step_has_nothing_a_card_dislikes(level):
-    (recorder,) = record_training(load(SMALL, level), CPU, [draw_batch(2, 64, 3, 8)])
-    assert [(c.name, c.verdict, c.place) for c in recorder.offenders()] == []
+def test_a_training_step_has_nothing_torch_npu_lacks(level):
+    (recorder,) = record_training(load(SMALL, level), META, [draw_batch(2, 64, 3, 8)])
+    assert forbidden(recorder) == []
     assert len(recorder.calls) > 500  # forward, targets, losses, backward and optimizer were seen
 
 
@@ -111,62 +127,100 @@ def test_the_audited_step_is_carried_out_as_the_config_says(options, is_last, is
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_passes(config):
-    (recorder,) = record_training(load(config), CPU, [draw_batch(2, 64, 3, 8)])
-    assert [(c.name, c.verdict, c.place) for c in recorder.offenders()] == []
+    (recorder,) = record_training(load(config), META, [draw_batch(2, 64, 3, 8)])
+    assert forbidden(recorder) == []
 
 
 def test_the_sequence_of_operators_and_shapes_does_not_depend_on_faces():
     batches = [draw_batch(2, 64, num_faces, slots=512, seed=num_faces) for num_faces in (0, 1, 40, 300)]
-    signatures = [r.signature() for r in record_training(load(SMALL, "O2"), CPU, batches)]
+    signatures = [r.signature() for r in record_training(load(SMALL, "O2"), META, batches)]
     assert len(signatures[0]) > 500
     assert signatures[1:] == signatures[:1] * 3
 
 
-def test_the_test_forward_has_nothing_a_card_dislikes():
-    assert record_test(load(SMALL), CPU, draw_batch(1, 64, 0, 8)).offenders() == []
+def test_the_test_forward_has_nothing_torch_npu_lacks():
+    assert forbidden(record_test(load(SMALL), META, draw_batch(1, 64, 0, 8))) == []
+
+
+def test_a_step_on_shapes_calls_what_a_step_on_values_calls():
+    batch, names = draw_batch(2, 64, 3, 8), []
+    step = build_audited_step(load(SMALL, "O0"), CPU)
+    step.update(0, batch)
+    with _Names(names):
+        step._work(1, batch)
+    (recorder,) = record_training(load(SMALL, "O0"), META, [batch])
+    on_shapes, on_values = Counter(call.name for call in recorder.calls), Counter(names)
+    for part in ("abs", "ne.Scalar", "eq.Tensor", "mul.Tensor"):  # what torch composes isfinite of
+        on_shapes[f"aten::{part}"] += on_shapes["aten::isfinite"]
+    del on_shapes["aten::isfinite"]
+    assert on_shapes == {n: count for n, count in on_values.items() if not n.startswith("profiler")}
+
+
+class _Names(TorchDispatchMode):
+    def __init__(self, names):
+        super().__init__()
+        self.names = names
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.names.append(operator.name())
+        return operator(*args, **(kwargs or {}))
+
+
+# ---- planted offences -----------------------------------------------------------------------
 
 
 def read_bool(loss):
     return bool(loss > 0)
 
 
+def amax_int64(loss):
+    where = torch.zeros(4, dtype=torch.int64, device=loss.device)
+    return where.scatter_reduce(0, where, where, "amax")
+
+
 PLANTS = {
-    "nonzero": (lambda loss: loss.reshape(1).nonzero(), DYNAMIC),
-    "item": (lambda loss: loss.item(), SYNC),
-    "bool": (read_bool, SYNC),
-    "cpu": (lambda loss: loss.detach().cpu(), SYNC),
-    "to_cpu": (lambda loss: loss.to("cpu"), SYNC),
-    "tolist": (lambda loss: loss.tolist(), SYNC),
-    "mask": (lambda loss: loss.reshape(1)[loss.reshape(1) > 0], DYNAMIC),
-    "lgamma": (lambda loss: loss.lgamma(), FALLBACK),
+    "nonzero": (lambda loss: loss.reshape(1).nonzero(), dict.fromkeys(CHIPS, DYNAMIC)),
+    "item": (lambda loss: loss.item(), dict.fromkeys(CHIPS, SYNC)),
+    "bool": (read_bool, dict.fromkeys(CHIPS, SYNC)),
+    "cpu": (lambda loss: loss.detach().cpu(), dict.fromkeys(CHIPS, SYNC)),
+    "to_cpu": (lambda loss: loss.to("cpu"), dict.fromkeys(CHIPS, SYNC)),
+    "tolist": (lambda loss: loss.tolist(), dict.fromkeys(CHIPS, SYNC)),
+    "mask": (lambda loss: loss.reshape(1)[loss.reshape(1) > 0], dict.fromkeys(CHIPS, DYNAMIC)),
+    "lgamma": (lambda loss: loss.lgamma(), dict.fromkeys(CHIPS, HOST)),
+    "int64 sort": (lambda loss: loss.expand(8).to(torch.int32).long().sort(), dict.fromkeys(CHIPS, AI_CPU)),
+    "shift": (lambda loss: loss.to(torch.int32) << 1, dict.fromkeys(CHIPS, AI_CPU)),
+    "scatter_reduce amax": (amax_int64, dict.fromkeys(CHIPS, HOST)),
+    "fp32 sort": (lambda loss: loss.expand(8).sort(), {"910A": ORDER_CHANGES, "310P": ORDER_CHANGES}),
+    "int64 cast": (lambda loss: loss.long(), {"910A": AI_CPU, "310P": AI_CPU}),
 }
 
 
+@pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("plant", PLANTS)
-def test_a_planted_offence_is_found_and_placed(plant):
-    offend, verdict = PLANTS[plant]
-    step = build_audited_step(load(SMALL, "O2"), CPU)
-    criterion, batch = step.criterion, draw_batch(1, 64, 2, 8)
-    step.criterion = lambda *args: _after(criterion(*args), offend)
-    on_card = [batch.images, *step.net.parameters()]
-    with Recorder(operators(), CPU, on_card) as recorder:
-        step.update(0, batch)
-    found = recorder.offenders()
-    assert {c.verdict for c in found} == {verdict}
-    assert {c.place.partition(":")[0] for c in found} == {"test_audit.py"}
-
-
-def _after(losses, offend):
-    offend(losses["loss_cls"])
-    return losses
+def test_a_planted_offence_is_found_and_placed(plant, chip):
+    offend, reasons = PLANTS[plant]
+    loss = torch.ones((), device=META)
+    with Recorder(operators(), META) as recorder:
+        offend(loss * 1)
+    assert set(recorder.summary(chip).offences) == ({reasons[chip]} if chip in reasons else set())
+    places = {call.place.partition(":")[0] for call in recorder.offenders(chip)}
+    assert places == ({"test_audit.py"} if chip in reasons else set())
 
 
 def test_a_host_tensor_may_be_read():
-    card = torch.ones(3)
-    with Recorder(operators(), CPU, [card]) as recorder:
+    card = torch.ones(3, device=META)
+    with Recorder(operators(), META) as recorder:
         number = torch.tensor([2.0]).item()
         card * number
-    assert recorder.offenders() == []
+    assert [call.name for call in recorder.calls] == ["aten::mul.Tensor"]
+
+
+def test_the_step_goes_on_after_what_needs_values():
+    with Recorder(operators(), META):
+        image = torch.zeros(4, 5, device=META)
+        assert image.sum().item() == 1
+        assert image.nonzero().shape == (20, 2) and image[image > 0].shape == (20,)
+        assert image.cpu().tolist() == [[1.0] * 5] * 4
 
 
 # ---- the tool -------------------------------------------------------------------------------
@@ -179,13 +233,13 @@ def audit(*args: str, config: str = SMALL, **env: str) -> subprocess.CompletedPr
 
 
 def test_the_tool_prints_a_table_and_writes_json(tmp_path):
-    done = audit("--device", "cpu", "--json", str(tmp_path / "audit.json"))
+    done = audit("--eval", "--json", str(tmp_path / "audit.json"))
     assert done.returncode == 0, done.stderr
-    assert "0 unsuited to an NPU" in done.stdout
+    assert "0 offences (clean)" in done.stdout
     report = json.loads((tmp_path / "audit.json").read_text())
-    assert report["num_offending"] == 0
+    assert report["num_offending"] == 0 and report["chip"] == "910B"
     convolution = next(row for row in report["operators"] if row["name"] == "aten::convolution")
-    assert convolution["verdict"] == "native" and convolution["count"] > 50
+    assert convolution["unit"] == "AI Core" and convolution["count"] > 50
 
 
 def test_the_tool_fails_on_a_planted_nonzero_and_item(tmp_path):
@@ -204,13 +258,31 @@ def test_the_tool_fails_on_a_planted_nonzero_and_item(tmp_path):
         "custom_imports = dict(imports=['planted'])\n"
         "model = dict(bbox_head=dict(loss_cls=dict(type='Planted')))\n"
     )
-    done = audit("--device", "cpu", config=str(config), PYTHONPATH=str(tmp_path))
+    done = audit(config=str(config), PYTHONPATH=str(tmp_path))
     assert done.returncode == 1, done.stderr
-    assert "2 unsuited to an NPU" in done.stdout
-    table = [" ".join(line.split()[:5]) for line in done.stdout.splitlines()]
-    for line in ("dynamic shape 1 1 aten::nonzero", "at planted.py:4", "at planted.py:5"):
-        assert line in table
-    assert "host sync 1 1 aten::_local_scalar_dense" in table
+    table = [line.split() for line in done.stdout.splitlines()]
+    for name in ("aten::nonzero", "aten::_local_scalar_dense"):
+        (row,) = (line for line in table if name in line)
+        assert row[:4] == (
+            ["dynamic", "shape", "1", "1"] if name == "aten::nonzero" else ["host", "sync", "1", "1"]
+        )
+    assert ["at", "planted.py:4"] in table and ["at", "planted.py:5"] in table
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--chip", "910C"), "ConfigError: chip = '910C' is unknown; did you mean '910B'?"),
+        (("--assume", "memory_gb_s=fast"), "ConfigError: assumption memory_gb_s=fast: give a number above 0"),
+        (
+            ("--assume", "memory=1"),
+            "ConfigError: assumption = 'memory' is unknown; did you mean 'memory_gb_s'?",
+        ),
+    ],
+)
+def test_the_tool_refuses_what_it_does_not_know(args, message):
+    done = audit(*args)
+    assert done.returncode == 2 and done.stderr.startswith(message) and done.stderr.count("\n") == 1
 
 
 def test_the_tool_refuses_more_faces_than_slots():
@@ -228,8 +300,10 @@ def test_on_simulated_cards_nothing_falls_back_either(simulator, tmp_path):
     done = simulator.run(
         *command, "--device", "npu", "--amp", "O2", "--json", str(report), TORCH_NPU_FALLBACK_CPU_DISABLE="1"
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "installed" in json.loads(report.read_text())["source"]
+    assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr[-2000:]
+    found = json.loads(report.read_text())
+    assert "installed" in found["source"]
+    assert not {DYNAMIC, SYNC, FALLBACK} & set(found["summary"]["offences"])
     assert "fall back to run on the CPU" not in done.stderr
 
 

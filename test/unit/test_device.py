@@ -16,9 +16,11 @@ from mmdet.device import (
     Backends,
     autocast,
     can_pin,
+    check_chip,
     device_summary,
     make_grad_scaler,
     make_profiler,
+    npu_chip,
     peak_memory_mib,
     pick_device,
     rng_state,
@@ -334,3 +336,42 @@ def test_a_real_npu_is_picked():
     torch.zeros(1000, 1000, device=device)
     synchronize(device)
     assert peak_memory_mib(device) >= 3.8 and BACKENDS.api("npu").config.allow_internal_format is False
+
+
+# ---- kinds of Ascend chip -------------------------------------------------------------------
+
+
+def named(name):
+    api = types.SimpleNamespace(get_device_name=lambda device: name)
+    return Backends(torch_npu=lambda: types.SimpleNamespace(npu=api))
+
+
+@pytest.mark.parametrize(
+    ("name", "chip"),
+    [
+        ("Ascend910A", "910A"),
+        ("Ascend910ProA", "910A"),
+        ("Ascend910PremiumA", "910A"),
+        ("Ascend910", "910A"),
+        ("Ascend910B1", "910B"),
+        ("Ascend910B4", "910B"),
+        ("Ascend910_9391", "910B"),
+        ("Ascend310P3", "310P"),
+        ("Ascend310B4", ""),
+    ],
+)
+def test_the_kind_of_chip_is_read_from_its_name(name, chip):
+    card = types.SimpleNamespace(type="npu")
+    assert npu_chip(card, named(name)) == chip
+    assert npu_chip(CPU, named(name)) == ""
+
+
+def test_an_unknown_chip_or_another_than_the_cards_is_refused():
+    card = types.SimpleNamespace(type="npu")
+    with pytest.raises(ConfigError, match=r"chip = '910' is unknown; .* Known: 310P, 910A, 910B"):
+        check_chip("910", CPU)
+    with pytest.raises(ConfigError, match=r"chip 910A: the card here is a 910B \(Ascend910B3\)"):
+        check_chip("910A", card, named("Ascend910B3"))
+    check_chip("910B", card, named("Ascend910B3"))
+    check_chip("910A", card, named("Ascend310B4"))
+    check_chip("310P", CPU)
