@@ -3,19 +3,10 @@ _base_ = [
     "../_base_/widerface_640.py",
     "../_base_/schedule_640e.py",
     "../_base_/runtime.py",
-    "../_base_/scrfd.py",
+    "../_base_/scrfd_resnet.py",
 ]
 model = dict(
-    backbone=dict(
-        type="ResNetV1e",
-        depth=56,
-        base_channels=64,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=False,
-        style="pytorch",
-    ),
+    backbone=dict(depth=56, base_channels=64),
     # in_channels[0] is not used (start_level=1); the backbone gives 256 there.
     neck=dict(in_channels=[64, 512, 1024, 2048], out_channels=128),
     bbox_head=dict(in_channels=128, feat_channels=256, norm_cfg=dict(num_groups=32)),

@@ -1,30 +1,9 @@
 # SCRFD-10G with five keypoints; BN heads, one set per stride.
-_base_ = [
-    "../_base_/widerface_640_unclipped.py",
-    "../_base_/schedule_640e.py",
-    "../_base_/runtime.py",
-    "../_base_/scrfd.py",
-]
+_base_ = ["scrfd_10g.py"]
 model = dict(
-    backbone=dict(
-        type="ResNetV1e",
-        depth=0,
-        block_cfg=dict(block="BasicBlock", stage_blocks=(3, 4, 2, 3), stage_planes=[56, 88, 88, 224]),
-        base_channels=56,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=False,
-        style="pytorch",
-    ),
-    neck=dict(in_channels=[56, 88, 88, 224], out_channels=56),
     bbox_head=dict(
-        in_channels=56,
-        feat_channels=80,
-        stacked_convs=3,
         norm_cfg=dict(_delete_=True, type="BN", requires_grad=True),
         strides_share=False,
         use_kps=True,
     ),
 )
-data = dict(workers_per_gpu=3)

@@ -1,22 +1,5 @@
 # SCRFD-1G with BN heads, one set per stride.
-_base_ = [
-    "../_base_/widerface_640.py",
-    "../_base_/schedule_640e.py",
-    "../_base_/runtime.py",
-    "../_base_/scrfd.py",
-]
+_base_ = ["scrfd_1g.py"]
 model = dict(
-    backbone=dict(
-        type="MobileNetV1",
-        block_cfg=dict(stage_blocks=[3, 2, 1, 5], stage_planes=[32, 48, 48, 160, 216, 312]),
-    ),
-    neck=dict(in_channels=[48, 160, 216, 312], out_channels=24),
-    bbox_head=dict(
-        in_channels=24,
-        feat_channels=96,
-        dw_conv=True,
-        norm_cfg=dict(_delete_=True, type="BN", requires_grad=True),
-        strides_share=False,
-    ),
+    bbox_head=dict(norm_cfg=dict(_delete_=True, type="BN", requires_grad=True), strides_share=False),
 )
-evaluation = dict(interval=160)

@@ -3,19 +3,13 @@ _base_ = [
     "../_base_/widerface_640_unclipped.py",
     "../_base_/schedule_640e.py",
     "../_base_/runtime.py",
-    "../_base_/scrfd.py",
+    "../_base_/scrfd_resnet.py",
 ]
 model = dict(
     backbone=dict(
-        type="ResNetV1e",
         depth=0,
         block_cfg=dict(block="BasicBlock", stage_blocks=(3, 5, 3, 2), stage_planes=[24, 48, 48, 80]),
         base_channels=24,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=False,
-        style="pytorch",
     ),
     neck=dict(in_channels=[24, 48, 48, 80], out_channels=24),
     bbox_head=dict(in_channels=24, feat_channels=64),

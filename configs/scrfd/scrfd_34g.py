@@ -3,19 +3,13 @@ _base_ = [
     "../_base_/widerface_640.py",
     "../_base_/schedule_640e.py",
     "../_base_/runtime.py",
-    "../_base_/scrfd.py",
+    "../_base_/scrfd_resnet.py",
 ]
 model = dict(
     backbone=dict(
-        type="ResNetV1e",
         depth=0,
         block_cfg=dict(block="Bottleneck", stage_blocks=(17, 16, 2, 8), stage_planes=[56, 56, 144, 184]),
         base_channels=56,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=False,
-        style="pytorch",
     ),
     neck=dict(in_channels=[224, 224, 576, 736], out_channels=128),
     bbox_head=dict(in_channels=128, feat_channels=256, norm_cfg=dict(num_groups=32)),

@@ -1,26 +1,14 @@
 # scrfd_500m_bnkps on the drawn data set of tools/make_toy_faces.py: a few CPU minutes, for `make train`.
 # Faces are drawn larger than WIDER FACE's, so half the input size and crops close to the image are enough.
 _base_ = ["../scrfd/scrfd_500m_bnkps.py"]
-data_root = "data/retinaface/"
+_steps = _base_.data.train.pipeline
+_crop = dict(type="RandomSquareCrop", crop_choice=[0.5, 0.6, 0.8, 1.0])
+_resize = dict(type="Resize", img_scale=(320, 320), keep_ratio=False)
+_colors = dict(type="PhotoMetricDistortion")
 data = dict(
     samples_per_gpu=8,
     workers_per_gpu=1,
-    train=dict(
-        pipeline=[
-            dict(type="LoadImageFromFile", to_float32=True),
-            dict(type="LoadAnnotations", with_bbox=True, with_keypoints=True),
-            dict(type="RandomSquareCrop", crop_choice=[0.5, 0.6, 0.8, 1.0]),
-            dict(type="Resize", img_scale=(320, 320), keep_ratio=False),
-            dict(type="RandomFlip", flip_ratio=0.5),
-            dict(type="PhotoMetricDistortion"),
-            dict(type="Normalize", mean=[127.5, 127.5, 127.5], std=[128.0, 128.0, 128.0], to_rgb=True),
-            dict(type="DefaultFormatBundle"),
-            dict(
-                type="Collect",
-                keys=["img", "gt_bboxes", "gt_labels", "gt_bboxes_ignore", "gt_keypointss"],
-            ),
-        ],
-    ),
+    train=dict(pipeline=[*_steps[:2], _crop, _resize, _steps[4], _colors, *_steps[6:]]),
 )
 # AdamW: SGD at the recipe's rate is still near AP 0 after the 5,000 images in which AdamW reaches 0.5.
 optimizer = dict(_delete_=True, type="AdamW", lr=0.003, weight_decay=0.01)

@@ -131,9 +131,10 @@ class Child:
         Returns:
             The exit code: 75 of a training that saved, 137 if it had to be killed.
         """
-        if self.process.poll() is None:
+        code = self.wait(0)
+        if code is None:
             self.process.terminate()
-        code = self.wait(grace_s)
+            code = self.wait(grace_s)
         if code is None:
             self._kill_group()
             code = self.wait()
