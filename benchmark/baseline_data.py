@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from mmdet.datasets.labels.labelv2 import Record
+from mmdet.datasets.labels import Record
 
 FLIPPED = [1, 0, 2, 4, 3]
 

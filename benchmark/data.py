@@ -23,7 +23,7 @@ from mmdet.core.structures import Batch
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
 from mmdet.datasets.device_augment import FinishImages, leave_colours_to_device
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.loader import build_loader
 from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.datasets.transforms.crop import RandomSquareCrop
@@ -55,19 +55,19 @@ def baseline_recipe(size: int = 640, clip: bool = True) -> baseline_data.Recipe:
     return baseline_data.Recipe(scales=SCALES, clip=clip, size=size)
 
 
-def make_dataset(ann_file: str | Path, img_prefix: str | Path, steps: list[dict]) -> RetinaFaceDataset:
+def make_dataset(ann_file: str | Path, img_prefix: str | Path, steps: list[dict]) -> FacesDataset:
     """Return the product's data set."""
     cfg = dict(type="RetinaFaceDataset", ann_file=str(ann_file), img_prefix=str(img_prefix), pipeline=steps)
     return build_dataset(cfg)
 
 
-def product_batch(dataset: RetinaFaceDataset, ids: Sequence[tuple[int, int]]) -> Batch:
+def product_batch(dataset: FacesDataset, ids: Sequence[tuple[int, int]]) -> Batch:
     """Return a batch as a loader worker makes it."""
     return COLLATE([dataset[each] for each in ids])
 
 
 def baseline_batch(
-    dataset: RetinaFaceDataset, ids: Sequence[tuple[int, int]], recipe: baseline_data.Recipe
+    dataset: FacesDataset, ids: Sequence[tuple[int, int]], recipe: baseline_data.Recipe
 ) -> tuple[torch.Tensor, list[np.ndarray], list[np.ndarray]]:
     """Return the same batch as the reference's pipeline makes it."""
     indices = [index for _, index in ids]
@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         fed = {name: loader_rate(each, args.workers, args.rounds) for name, each in variants.items()}
     return {
         "images": len(ids),
-        "mean_side_px": float(np.mean(np.sqrt(dataset.labels.sizes_hw[[i for _, i in ids]].prod(1)))),
+        "mean_side_px": float(np.mean(np.sqrt(dataset.sizes_hw[[i for _, i in ids]].prod(1)))),
         "equal_to_baseline": same,
         "images_per_s_and_core": {name: len(ids) / timing.cpu_s for name, timing in times.items()},
         "ratio": {name: ratio(times["baseline"], times[name]) for name in variants},
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def loader_rate(dataset: RetinaFaceDataset, workers: int, rounds: int, batch_size: int = 16) -> float:
+def loader_rate(dataset: FacesDataset, workers: int, rounds: int, batch_size: int = 16) -> float:
     """Return images per second and worker that reach the training process, sent by worker processes.
 
     The first batches, while workers start and read ahead, do not count: the median of the time between two
@@ -161,7 +161,7 @@ def _make_all(make: Callable[[list], object], batches: list[list[tuple[int, int]
 
 
 def _device_part(
-    finish: FinishImages, dataset: RetinaFaceDataset, ids: list[tuple[int, int]], args: argparse.Namespace
+    finish: FinishImages, dataset: FacesDataset, ids: list[tuple[int, int]], args: argparse.Namespace
 ) -> dict[str, Any]:
     """Return the time that the raw variants leave to the device, ms per image."""
     device = pick_device(args.device)
@@ -170,7 +170,7 @@ def _device_part(
     return {"device": device_summary(device), "ms_per_image": 1000 * timing.wall_s / len(ids)}
 
 
-def _recipe_of(dataset: RetinaFaceDataset) -> baseline_data.Recipe:
+def _recipe_of(dataset: FacesDataset) -> baseline_data.Recipe:
     """Return the baseline's settings for the pipeline of a data set."""
     steps = {type(step): step for step in dataset.pipeline.transforms}  # type: ignore[attr-defined]
     crop, resize = steps.get(RandomSquareCrop), steps.get(Resize)
@@ -180,7 +180,7 @@ def _recipe_of(dataset: RetinaFaceDataset) -> baseline_data.Recipe:
 
 
 @contextmanager
-def stopwatch(dataset: RetinaFaceDataset) -> Iterator[dict[str, float]]:
+def stopwatch(dataset: FacesDataset) -> Iterator[dict[str, float]]:
     """Sum the processor time of reading, of each transform and of collating; seconds by name."""
     parts: dict[str, float] = defaultdict(float)
     undo = []

@@ -1,12 +1,17 @@
 """Read an image file as 8-bit BGR, whatever is inside."""
 
 import os
+import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 
 from mmdet.errors import DataError
+
+_EXIF_ORIENTATION = 0x0112
+_JPEG_NO_FRAME = (0xC4, 0xC8, 0xCC)  # in the range of frame headers, but tables
 
 
 class UnreadableImageError(DataError):
@@ -71,6 +76,79 @@ def decode_image(data: np.ndarray, name: str) -> np.ndarray:
     if image is None:
         raise UnreadableImageError(f"{name} {'cannot be decoded' if len(data) else 'is empty'}")
     return image
+
+
+def read_image_size(path: str | Path) -> tuple[int, int]:
+    """Return the height and width that `read_image` would give.
+
+    JPEG and PNG files are not decoded: their headers are read, a few hundred bytes.
+
+    Raises:
+        UnreadableImageError: as `read_image`.
+    """
+    try:
+        with open(path, "rb") as file:
+            size_hw = _header_size(file)
+    except OSError as error:
+        raise UnreadableImageError(f"image {path}: {error.strerror or error}") from None
+    except struct.error:  # the file ends inside its header
+        size_hw = None
+    if size_hw is not None:
+        return size_hw
+    height, width = read_image(path).shape[:2]
+    return height, width
+
+
+def _header_size(file: BinaryIO) -> tuple[int, int] | None:
+    """Return height and width of a JPEG or PNG file; None if only decoding can tell."""
+    start = file.read(8)
+    if start == b"\x89PNG\r\n\x1a\n":
+        return _png_size(file)
+    if not start.startswith(b"\xff\xd8"):
+        return None
+    file.seek(2)
+    is_turned = False
+    while True:
+        mark, kind, length = struct.unpack(">BBH", file.read(4))
+        if mark != 0xFF:
+            return None
+        if 0xC0 <= kind <= 0xCF and kind not in _JPEG_NO_FRAME:
+            height, width = struct.unpack_from(">HH", file.read(5), 1)
+            if not height:
+                return None
+            return (width, height) if is_turned else (height, width)
+        if kind == 0xE1:
+            is_turned = _exif_orientation(file.read(length - 2)) >= 5 or is_turned
+        else:
+            file.seek(length - 2, os.SEEK_CUR)
+
+
+def _png_size(file: BinaryIO) -> tuple[int, int] | None:
+    length, kind, width, height = struct.unpack(">I4sII", file.read(16))
+    if kind != b"IHDR":
+        return None
+    file.seek(length - 4, os.SEEK_CUR)
+    while kind != b"IDAT":
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if kind == b"eXIf":  # may turn the image
+            return None
+        file.seek(length + 4, os.SEEK_CUR)
+    return height, width
+
+
+def _exif_orientation(segment: bytes) -> int:
+    """Return the orientation of an APP1 segment, 1 if there is none; 5 to 8 exchange the sides."""
+    if not segment.startswith(b"Exif\0\0"):
+        return 1
+    tiff = segment[6:]
+    order = "<" if tiff[:2] == b"II" else ">"
+    (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+    (count,) = struct.unpack_from(f"{order}H", tiff, first)
+    for entry in range(count):
+        tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, first + 2 + 12 * entry)
+        if tag == _EXIF_ORIENTATION:
+            return value
+    return 1
 
 
 def as_bgr(image: np.ndarray, name: str) -> np.ndarray:

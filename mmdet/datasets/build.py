@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.transforms import TRANSFORMS, Compose, Transform
 from mmdet.datasets.transforms.color import PhotoMetricDistortion
 from mmdet.datasets.transforms.crop import RandomSquareCrop
@@ -10,12 +10,12 @@ from mmdet.datasets.transforms.formatting import LoadAnnotations, LoadImageFromF
 from mmdet.errors import ConfigError
 from mmdet.models.build import build_from
 
-DATASETS = {"RetinaFaceDataset": RetinaFaceDataset}
+DATASETS = {"FacesDataset": FacesDataset, "RetinaFaceDataset": FacesDataset}
 
 
 def build_dataset(
     cfg: dict, *, test_mode: bool = False, seed: int = 0, path: str = "data.train"
-) -> RetinaFaceDataset:
+) -> FacesDataset:
     """Build the data set of a config dict; the dict is not changed.
 
     Args:

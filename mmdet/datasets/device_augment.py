@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmdet.core.structures import Batch, Sample
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.transforms.base import Compose, Transform
 from mmdet.datasets.transforms.color import Distortion, Normalize, PhotoMetricDistortion
 from mmdet.datasets.transforms.formatting import LoadImageFromFile
@@ -24,7 +24,7 @@ _GRAY = (0.114, 0.587, 0.299)  # of blue, green, red, as OpenCV's BGR2GRAY
 NUM_OPS = 9  # brightness, contrast before, saturation, hue, contrast after, three source channels, is gray
 
 
-def leave_colours_to_device(dataset: RetinaFaceDataset) -> "FinishImages":
+def leave_colours_to_device(dataset: FacesDataset) -> "FinishImages":
     """Make a training data set give raw pixels and colour changes; return what finishes its batches.
 
     Raises:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from mmdet.core.structures import Sample
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.transforms import Compose, Transform
 from mmdet.datasets.transforms.color import Normalize
 from mmdet.datasets.transforms.test_time import MultiScaleFlipAug
@@ -15,7 +15,7 @@ from mmdet.errors import DataError
 GREEN, GRAY, RED = (0, 255, 0), (160, 160, 160), (0, 0, 255)
 
 
-def write_pictures(dataset: RetinaFaceDataset, out_dir: str | Path, num: int, epoch: int = 0) -> list[Path]:
+def write_pictures(dataset: FacesDataset, out_dir: str | Path, num: int, epoch: int = 0) -> list[Path]:
     """Write `num` samples spread over the data set as 0000_<name>.jpg, ...; return the files.
 
     Faces are green, ignore boxes gray, annotated keypoints red. Normalisation is left out.

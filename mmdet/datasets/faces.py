@@ -1,44 +1,46 @@
-"""RetinaFaceDataset: a labelv2 file and a folder of images, one `Sample` at a time."""
+"""FacesDataset: a label file and a folder of images, one `Sample` at a time."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from mmdet.core.structures import Note, Sample
 from mmdet.datasets.cache import DecodedCache
-from mmdet.datasets.labels.labelv2 import Record, read_labelv2
+from mmdet.datasets.labels import Record, read_labels
+from mmdet.datasets.labels.base import DEFAULT_NUM_KPS
 from mmdet.datasets.transforms.base import Transform
 from mmdet.errors import ConfigError, DataError
-from mmdet.images import UnreadableImageError, read_image
+from mmdet.images import UnreadableImageError, read_image, read_image_size
 
 MAX_UNREADABLE_FRACTION = 0.01
 NUM_PROBED_IMAGES = 20
 
 
-class RetinaFaceDataset:
-    """Images and faces of a labelv2 file.
+class FacesDataset:
+    """Images and faces of a label file; configs also call it RetinaFaceDataset.
 
     `dataset[(epoch, index)]` is a function of (seed, epoch, index) alone: the same on every worker and
     rank. `dataset[index]` is epoch 0.
 
     Args:
-        ann_file: labelv2 file; see `mmdet.datasets.labels.labelv2`.
+        ann_file: the label file.
         img_prefix: folder the names in the file are relative to.
         pipeline: the built transforms (`build_dataset` builds them from the config).
         test_mode: keep all images; a file that cannot be read is an error instead of being replaced.
         min_size: training only; smaller faces become ignore boxes.
-        classes: class names; every face of a labelv2 file is the first.
+        classes: class names, in the order of the model's outputs.
         filter_empty_gt: False trains on images without faces, too.
         seed: of the augmentation.
         cache_dir: folder in which decoded images are kept (`mmdet.datasets.cache`); None: decode each time.
         cache_gib: how much of it to use.
+        label_format: of `ann_file`, a name of `mmdet.datasets.labels.LABEL_READERS`.
+        num_kps: points per face.
 
     Raises:
         DataError: a file or folder is missing, or the label file is wrong.
     """
-
-    CLASSES: tuple[str, ...] = ("FG",)
 
     def __init__(
         self,
@@ -52,31 +54,56 @@ class RetinaFaceDataset:
         seed: int = 0,
         cache_dir: str | Path | None = None,
         cache_gib: float = 0,
+        label_format: str = "labelv2",
+        num_kps: int = DEFAULT_NUM_KPS,
     ) -> None:
         if test_mode and min_size is not None:
-            raise ConfigError("RetinaFaceDataset.min_size is for training; remove it from the test data set")
-        if classes is not None:
-            self.CLASSES = (classes,) if isinstance(classes, str) else tuple(classes)
+            raise ConfigError("FacesDataset.min_size is for training; remove it from the test data set")
         self.ann_file, self.img_prefix = Path(ann_file), Path(img_prefix)
         if not self.ann_file.is_file():
-            raise DataError(f"ann_file {self.ann_file} does not exist; expected a labelv2 file")
+            raise DataError(f"ann_file {self.ann_file} does not exist; expected a {label_format} file")
         if not self.img_prefix.is_dir():
             raise DataError(f"img_prefix {self.img_prefix} does not exist; expected the folder of the images")
         self.pipeline, self.test_mode, self.seed = pipeline, test_mode, seed
-        self.labels = read_labelv2(
-            self.ann_file, train=not test_mode, min_size=min_size, filter_empty_gt=filter_empty_gt
+        self.labels = read_labels(
+            self.ann_file,
+            label_format,
+            train=not test_mode,
+            classes=(classes,) if isinstance(classes, str) else classes,
+            num_kps=num_kps,
+            min_size=min_size,
+            filter_empty_gt=filter_empty_gt,
         )
         self._check_some_image_exists()
-        self._cache = None if cache_dir is None else DecodedCache(cache_dir, cache_gib, self.labels.sizes_hw)
+        self._cache = None if cache_dir is None else DecodedCache(cache_dir, cache_gib, self.sizes_hw)
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.labels)
 
     @property
+    def CLASSES(self) -> tuple[str, ...]:  # noqa: N802
+        """Class names, under mmdet's name."""
+        return self.labels.classes
+
+    @cached_property
+    def sizes_hw(self) -> np.ndarray:
+        """(N, 2) int32: heights and widths as the label file says, else from the headers of the images.
+
+        0 0 where the file does not say and the image cannot be read.
+        """
+        sizes_hw = self.labels.sizes_hw.copy()
+        for index in np.flatnonzero(sizes_hw.min(1) == 0):
+            try:
+                sizes_hw[index] = read_image_size(self.path(index))
+            except UnreadableImageError:
+                continue  # reading the image will tell
+        return sizes_hw
+
+    @property
     def group_flags(self) -> np.ndarray:
-        """(N,) uint8: 1 where the label file says the image is wider than high."""
-        return (self.labels.sizes_hw[:, 1] > self.labels.sizes_hw[:, 0]).astype(np.uint8)
+        """(N,) uint8: 1 where the image is wider than high."""
+        return (self.sizes_hw[:, 1] > self.sizes_hw[:, 0]).astype(np.uint8)
 
     def name(self, index: int) -> str:
         """Return the image's name as the label file writes it."""
@@ -141,7 +168,7 @@ class RetinaFaceDataset:
 def _make_sample(record: Record, image: np.ndarray) -> Sample:
     height, width = image.shape[:2]
     notes: tuple[Note, ...] = ()
-    if (height, width) != record.size_hw:
+    if record.size_hw and (height, width) != record.size_hw:
         detail = (
             f"the file has {width}x{height} px, the label file says "
             f"{record.size_hw[1]}x{record.size_hw[0]}; the boxes may not fit"
@@ -150,7 +177,7 @@ def _make_sample(record: Record, image: np.ndarray) -> Sample:
     return Sample(
         image=image,
         gt_bboxes=record.bboxes,
-        gt_labels=np.zeros(len(record.bboxes), np.int64),
+        gt_labels=record.labels,
         gt_kps=record.kps,
         gt_bboxes_ignore=record.bboxes_ignore,
         name=record.name,

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from mmdet.core.structures import Batch, Sample
 from mmdet.datasets.collate import Collate, TestBatch, collate_test
-from mmdet.datasets.faces import MAX_UNREADABLE_FRACTION, RetinaFaceDataset
+from mmdet.datasets.faces import MAX_UNREADABLE_FRACTION, FacesDataset
 from mmdet.datasets.notes import NoteKeeper
 from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.device import keep_freed_memory
@@ -62,7 +62,7 @@ class TrainLoader:
 
 
 def build_loader(
-    dataset: RetinaFaceDataset,
+    dataset: FacesDataset,
     sampler: GroupBatchSampler,
     *,
     workers: int,
@@ -88,7 +88,7 @@ def build_loader(
 
 
 def build_test_loader(
-    dataset: RetinaFaceDataset,
+    dataset: FacesDataset,
     batch_size: int = 1,
     workers: int = 0,
     rank: int = 0,
@@ -131,7 +131,7 @@ class _Failure:
 class _Guarded:
     """The data set, with our errors returned instead of raised."""
 
-    def __init__(self, dataset: RetinaFaceDataset) -> None:
+    def __init__(self, dataset: FacesDataset) -> None:
         self.dataset = dataset
 
     def __getitem__(self, sample_id: int | tuple[int, int]) -> Sample | _Failure:

@@ -19,7 +19,7 @@ class GroupBatchSampler:
     start, so every rank gets the same number of equally large batches; then the joint batches are shuffled.
 
     Args:
-        flags: group of each image (`RetinaFaceDataset.group_flags`).
+        flags: group of each image (`FacesDataset.group_flags`).
         batch_size: images per rank.
         world_size: number of ranks.
         rank: whose batches to give.

@@ -10,7 +10,7 @@ from mmdet.checkpoint import files as checkpoint
 from mmdet.config.types import RunConfig
 from mmdet.core.postprocess import Postprocess
 from mmdet.datasets.build import build_dataset
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
 from mmdet.distributed import broadcast_from_main, broadcast_object, gather_objects, rank, world_size
 from mmdet.engine.logger import logger
 from mmdet.engine.state import make_checkpoint
@@ -45,7 +45,7 @@ class EvalData:
         assert cfg.evaluation is not None
         if not cfg.data.val:
             raise ConfigError("data.val is missing: evaluation needs it; or pass --no-validate")
-        self.dataset: RetinaFaceDataset = build_dataset(cfg.data.val, test_mode=True, path="data.val")
+        self.dataset: FacesDataset = build_dataset(cfg.data.val, test_mode=True, path="data.val")
         self.metrics = cfg.evaluation.metric
         self.gt: list[WiderImage] = []
         if "widerface" not in self.metrics:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mmdet.core.structures import Detections, Outputs
 from mmdet.datasets.collate import TestBatch
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.loader import build_test_loader
 from mmdet.datasets.transforms.base import make_sample
 from mmdet.errors import ConfigError
@@ -24,7 +24,7 @@ PredictionDict = dict[str, dict[str, np.ndarray]]
 
 def predict_dataset(
     model: nn.Module,
-    dataset: RetinaFaceDataset,
+    dataset: FacesDataset,
     postprocess: Postprocess,
     device: torch.device,
     batch_size: int = 1,
@@ -80,9 +80,7 @@ def _progress(total: int, is_shown: bool) -> tqdm:
     return tqdm(total=total, unit="img", desc="detect", disable=not is_shown, mininterval=interval_s)
 
 
-def group_by_input_size(
-    dataset: RetinaFaceDataset, indices: Sequence[int], batch_size: int
-) -> list[list[int]]:
+def group_by_input_size(dataset: FacesDataset, indices: Sequence[int], batch_size: int) -> list[list[int]]:
     """Split `indices` into lists of at most `batch_size` images that the pipeline gives one size.
 
     The size comes from the label file's, so no image is read; an image that is not as its label says ends
@@ -93,7 +91,7 @@ def group_by_input_size(
     input_hw: dict[tuple[int, int], tuple[int, int]] = {}
     groups: dict[tuple[int, int], list[int]] = {}
     for index in indices:
-        height, width = (int(side) for side in dataset.labels.sizes_hw[index])
+        height, width = (int(side) for side in dataset.sizes_hw[index])
         if (height, width) not in input_hw:
             blank = make_sample(np.zeros((height, width, 3), np.uint8))
             input_hw[height, width] = dataset.pipeline(blank, np.random.RandomState(0)).image.shape[:2]

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
 from mmdet.evaluation.widerface.ap import WiderResult
 from mmdet.evaluation.widerface.curves import write_curves
 from mmdet.evaluation.widerface.files import SETTINGS
 from mmdet.files import write_json, write_text
 
 
-def default_gt_dir(dataset: RetinaFaceDataset) -> Path:
+def default_gt_dir(dataset: FacesDataset) -> Path:
     """Return the gt folder beside the images folder, where a WIDER-shaped data set has its .mat files.
 
     Beside the path as it was given: images/ often is a link to where the pictures are kept.

@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmdet.datasets.labels.labelv2 import Record
+from mmdet.datasets.labels import Record
 from mmdet.errors import DataError
 from mmdet.evaluation.widerface.files import Predictions, split_name
 

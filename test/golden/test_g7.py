@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmdet.core.structures import Sample
-from mmdet.datasets.labels.labelv2 import read_labelv2
+from mmdet.datasets.labels import read_labels
 from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.datasets.transforms import make_sample
 from mmdet.datasets.transforms.color import Normalize, PhotoMetricDistortion
@@ -170,7 +170,7 @@ def test_parser(expected, tmp_path, case):
     text, train, min_size = PARSER_CASES[case]
     path = tmp_path / "label.txt"
     path.write_text(f"# ev/a.png 160 120\n{text}\n")
-    [record] = read_labelv2(path, train=train, min_size=min_size)
+    [record] = read_labels(path, train=train, min_size=min_size)
     [want] = expected["parser"][case]
     assert record.name == want["filename"]
     assert list(record.size_hw[::-1]) == want["wh"]
@@ -184,7 +184,7 @@ def test_min_size_of_the_reference(expected, tmp_path):
     path = tmp_path / "label.txt"
     boxes = ["5 6 15 16", "5 6 14 40", "5 6 14.99 30"]
     path.write_text("\n".join(["# ev/a.png 160 120", *(box + points for box in boxes)]))
-    [record] = read_labelv2(path, train=True, min_size=10)
+    [record] = read_labels(path, train=True, min_size=10)
     [want] = expected["parser"]["min_size_10"]
     np.testing.assert_array_equal(record.bboxes, want["bboxes"])
     np.testing.assert_array_equal(record.bboxes_ignore, np.float32(want["bboxes_ignore"]))
@@ -199,7 +199,7 @@ def real_file(shared, tmp_path_factory):
 
 def test_real_train_file(golden, real_file):
     want = json.loads((golden / "g7_real_labelv2_train.json").read_text())
-    labels = read_labelv2(real_file, train=True)
+    labels = read_labels(real_file, train=True)
     counts = np.diff(labels.offsets)
     with_all = (labels.kps[..., 2] == 1).all(1)
     flags = labels.sizes_hw[:, 1] / labels.sizes_hw[:, 0] > 1
@@ -221,7 +221,7 @@ def test_real_train_file(golden, real_file):
 @pytest.mark.parametrize("min_size", [4, 8, 10])
 def test_real_train_file_with_min_size(golden, real_file, min_size):
     want = json.loads((golden / "g7_real_labelv2_train.json").read_text())[f"min_size_{min_size}"]
-    labels = read_labelv2(real_file, train=True, min_size=min_size)
+    labels = read_labels(real_file, train=True, min_size=min_size)
     assert len(labels) == want["images"]
     assert (~labels.is_ignored).sum() == want["kept_faces"]
     faces_per_image = np.add.reduceat(~labels.is_ignored, labels.offsets[:-1])

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdet.images import UnreadableImageError, read_image
+from mmdet.images import UnreadableImageError, read_image, read_image_size
 
 
 def encode(image, suffix=".png"):
@@ -61,3 +61,34 @@ def test_unreadable_files_say_why(tmp_path, data, reason):
         path.write_bytes(data)
     with pytest.raises(UnreadableImageError, match=f"bad.jpg.*{reason}"):
         read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+@pytest.mark.parametrize("shape", [(40, 60), (40, 60, 3), (1, 1, 3)])
+def test_size_is_that_of_the_decoded_image(tmp_path, suffix, shape):
+    path = write(tmp_path, encode(np.full(shape, 90, np.uint8), suffix))
+    assert read_image_size(path) == shape[:2] == read_image(path).shape[:2]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size_hw"), [(1, (40, 60)), (4, (40, 60)), (5, (60, 40)), (8, (60, 40))]
+)
+def test_size_follows_the_exif_orientation(tmp_path, orientation, size_hw):
+    jpeg = encode(np.full((40, 60, 3), 90, np.uint8), ".jpg")
+    path = write(tmp_path, with_exif_orientation(jpeg, orientation))
+    assert read_image_size(path) == size_hw == read_image(path).shape[:2]
+
+
+def test_size_is_read_without_decoding(tmp_path):
+    """The pixels of these files are cut off; only the headers are there."""
+    for suffix in (".jpg", ".png"):
+        data = encode(np.random.RandomState(0).randint(0, 256, (40, 60, 3)).astype(np.uint8), suffix)
+        assert read_image_size(write(tmp_path, data[: 700 if suffix == ".jpg" else 60])) == (40, 60)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\x00", b"\x89PNG\r\n\x1a\n", b"text"])
+def test_size_of_no_image(tmp_path, data):
+    with pytest.raises(UnreadableImageError, match="cannot be decoded|is empty"):
+        read_image_size(write(tmp_path, data))
+    with pytest.raises(UnreadableImageError, match="No such file"):
+        read_image_size(tmp_path / "absent.jpg")

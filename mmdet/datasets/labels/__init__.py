@@ -1,1 +1,47 @@
-"""Label files: one reader per format."""
+"""Label files: `base` holds what every format is read into, each other file one format. No torch here.
+
+Read base, then labelv2. A format of one's own is added by a module named in `custom_imports`:
+`LABEL_READERS["mine"] = read_mine`, with the arguments of `read_labelv2`.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mmdet.datasets.labels.base import DEFAULT_NUM_KPS, LabelFile, Record, prepare
+from mmdet.datasets.labels.labelv2 import read_labelv2
+from mmdet.errors import ConfigError, unknown_name
+
+LABEL_READERS: dict[str, Callable[..., LabelFile]] = {"labelv2": read_labelv2}
+
+__all__ = ["LABEL_READERS", "LabelFile", "Record", "read_labels"]
+
+
+def read_labels(
+    path: str | Path,
+    label_format: str = "labelv2",
+    *,
+    train: bool,
+    classes: Sequence[str] | None = None,
+    num_kps: int = DEFAULT_NUM_KPS,
+    min_size: float | None = None,
+    filter_empty_gt: bool = True,
+) -> LabelFile:
+    """Read a label file and leave out what training does not use (`labels.base.prepare`).
+
+    Args:
+        path: the file.
+        label_format: a name of LABEL_READERS.
+        train: False keeps all images.
+        classes: class names, in the order of the model's outputs; None: as the file or the format says.
+        num_kps: points per face.
+        min_size: faces narrower or lower than this become ignore boxes.
+        filter_empty_gt: False keeps images without faces in training, too.
+
+    Raises:
+        ConfigError: an unknown format.
+        DataError: as the reader says, or no image is left to train on.
+    """
+    if label_format not in LABEL_READERS:
+        raise ConfigError(unknown_name("label_format", label_format, LABEL_READERS))
+    labels = LABEL_READERS[label_format](path, train=train, classes=classes, num_kps=num_kps)
+    return prepare(labels, path, train=train, min_size=min_size, filter_empty_gt=filter_empty_gt)

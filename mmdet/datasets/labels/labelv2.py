@@ -6,11 +6,9 @@
     10 20 40 60 1                                  fifth value 1: an ignore box; else a face without points
     10 20 40 60                                    box only: allowed for test files
 
-Any v >= 0 gives weight 1. Values after the 19th are not used. Zero-size faces are legal. The same name
-twice: the later block replaces the earlier one.
+Any v >= 0 gives weight 1. Values after the 19th are not used. Zero-size faces are legal.
 """
 
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,101 +16,90 @@ from pathlib import Path
 
 import numpy as np
 
+from mmdet.datasets.labels.base import DEFAULT_CLASSES, DEFAULT_NUM_KPS, LabelFile, Record
 from mmdet.errors import DataError
-
-NUM_KEYPOINTS = 5
-NUM_VALUES = 4 + 3 * NUM_KEYPOINTS
-MIN_IMAGE_SIDE = 32  # training drops images narrower than this, as mmdet does
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Record:
-    """The labels of one image: bboxes (n, 4), kps (n, 5, 3), bboxes_ignore (m, 4), all float32."""
-
-    name: str
-    size_hw: tuple[int, int]
-    bboxes: np.ndarray
-    kps: np.ndarray
-    bboxes_ignore: np.ndarray
-
-
-@dataclass(frozen=True)
-class LabelFile(Sequence):
-    """All records of a file in a few flat arrays, so that handing it to workers costs nothing.
-
-    Attributes:
-        names: N image names, in file order.
-        sizes_hw: (N, 2) int32, what the header lines say.
-        offsets: (N + 1,) int64; image i owns rows offsets[i] : offsets[i + 1] of the arrays below.
-        bboxes: (F, 4) float32 xyxy; kps: (F, 5, 3) float32; is_ignored: (F,) bool.
-    """
-
-    names: tuple[str, ...]
-    sizes_hw: np.ndarray
-    offsets: np.ndarray
-    bboxes: np.ndarray
-    kps: np.ndarray
-    is_ignored: np.ndarray
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Record:  # type: ignore[override]
-        """Return the labels of image `index`; arrays are copies or views, do not edit them."""
-        rows = slice(self.offsets[index], self.offsets[index + 1])
-        face = ~self.is_ignored[rows]
-        height, width = self.sizes_hw[index]
-        return Record(
-            name=self.names[index],
-            size_hw=(int(height), int(width)),
-            bboxes=self.bboxes[rows][face],
-            kps=self.kps[rows][face],
-            bboxes_ignore=self.bboxes[rows][~face],
-        )
-
-    def __iter__(self) -> Iterator[Record]:
-        """Yield the records in file order."""
-        return (self[i] for i in range(len(self)))
-
-    def select(self, images: np.ndarray) -> "LabelFile":
-        """Return the given images (int64 indices) in the given order."""
-        counts = np.diff(self.offsets)[images]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][images] - offsets[:-1], counts)
-        return LabelFile(
-            names=tuple(self.names[i] for i in images),
-            sizes_hw=self.sizes_hw[images],
-            offsets=offsets,
-            bboxes=self.bboxes[rows],
-            kps=self.kps[rows],
-            is_ignored=self.is_ignored[rows],
-        )
+from mmdet.files import write_text
 
 
 def read_labelv2(
-    path: str | Path, *, train: bool, min_size: float | None = None, filter_empty_gt: bool = True
+    path: str | Path,
+    *,
+    train: bool,
+    classes: Sequence[str] | None = None,
+    num_kps: int = DEFAULT_NUM_KPS,
 ) -> LabelFile:
-    """Read a label file.
+    """Read a labelv2 file, all of it; `read_labels` leaves out what training does not use.
 
     Args:
         path: the file.
-        train: drop images without a line and images narrower than 32 px; refuse lines of 4 values.
-        min_size: faces narrower or lower than this become ignore boxes.
-        filter_empty_gt: False keeps images without faces in training, too.
+        train: refuse lines of 4 values.
+        classes: class names; every face is the first.
+        num_kps: points of a face line.
 
     Raises:
         DataError: the file is missing, not text, empty, or has a bad line (file:line and reason).
 
     Differs from the reference: an inverted box (x2 < x1) is an error instead of a training target.
     """
-    labels = _parse(Path(path), train=train, min_size=min_size)
-    labels = _latest_of_each_name(labels, path)
-    if train:
-        labels = _drop_unusable(labels, path, filter_empty_gt)
-    return labels
+    lines = _scan(Path(path))
+    headers, faces = np.flatnonzero(lines.is_header), np.flatnonzero(~lines.is_header)
+    names, sizes_hw = _read_headers(lines, headers)
+    counts = lines.num_values[faces]
+    full = 4 + 3 * num_kps
+    legal = (counts == 5) | (counts >= full) | ((counts == 4) & (not train))
+    _check(lines, faces, legal, lambda i: _wrong_count(int(counts[i]), train, num_kps))
+
+    values = _read_values(lines, headers, faces)
+    first = np.concatenate([[0], np.cumsum(counts)])[:-1]
+    bboxes = _read_bboxes(lines, faces, values[first[:, None] + np.arange(4)])
+    kps = np.zeros((len(faces), num_kps, 3), np.float32)
+    with_kps = np.flatnonzero(counts >= full)
+    points = values[first[with_kps, None] + np.arange(4, full)]
+    kps[with_kps] = _read_kps(lines, faces[with_kps], points.reshape(-1, num_kps, 3))
+    is_ignored = np.zeros(len(faces), bool)
+    flagged = np.flatnonzero(counts == 5)
+    is_ignored[flagged] = values[first[flagged] + 4] == 1
+    return LabelFile(
+        names=names,
+        sizes_hw=sizes_hw,
+        offsets=np.append(np.searchsorted(faces, headers), len(faces)),
+        bboxes=bboxes,
+        labels=np.zeros(len(faces), np.int64),
+        kps=kps,
+        is_ignored=is_ignored,
+        classes=tuple(classes or DEFAULT_CLASSES),
+    )
+
+
+def write_labelv2(labels: LabelFile, path: str | Path) -> None:
+    """Write a labelv2 file that reads back equal; ignore boxes lose their points.
+
+    Raises:
+        DataError: an image's size is unknown.
+        WriteError: the file cannot be written.
+    """
+    unknown = np.flatnonzero(labels.sizes_hw.min(1) == 0)
+    if len(unknown):
+        raise DataError(f"{path}: the size of {labels.names[unknown[0]]} is unknown; labelv2 needs it")
+    write_text(path, "".join(f"{line}\n" for record in labels for line in labelv2_lines(record)))
+
+
+def labelv2_lines(record: Record) -> Iterator[str]:
+    """Yield the header and the face lines of an image whose size is known."""
+    assert record.size_hw is not None
+    height, width = record.size_hw
+    yield f"# {record.name} {width} {height}"
+    for bbox, kps in zip(record.bboxes, record.kps, strict=True):
+        points = [f"{_number(x)} {_number(y)} 0" if weight else "-1 -1 -1" for x, y, weight in kps]
+        is_annotated = bool((kps[:, 2] > 0).any())
+        yield " ".join([*map(_number, bbox), *(points if is_annotated else ["0"])])
+    for bbox in record.bboxes_ignore:
+        yield " ".join([*map(_number, bbox), "1"])
+
+
+def _number(value: np.float32) -> str:
+    """Return the shortest decimal number that reads back equal."""
+    return str(value).removesuffix(".0")
 
 
 @dataclass(frozen=True)
@@ -163,40 +150,25 @@ def _scan(path: Path) -> _Lines:
     return lines
 
 
-def _parse(path: Path, train: bool, min_size: float | None) -> LabelFile:
-    lines = _scan(path)
-    headers, faces = np.flatnonzero(lines.is_header), np.flatnonzero(~lines.is_header)
-    names, sizes_hw = _read_headers(lines, headers)
-    counts = lines.num_values[faces]
-    legal = (counts == 5) | (counts >= NUM_VALUES) | ((counts == 4) & (not train))
-    _check(lines, faces, legal, lambda i: _wrong_count(int(counts[i]), train))
-
-    values = _read_values(lines, headers, faces)
-    first = np.concatenate([[0], np.cumsum(counts)])[:-1]
-    bboxes = values[first[:, None] + np.arange(4)].astype(np.float32)
+def _read_bboxes(lines: _Lines, faces: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return (F, 4) float32; refuse boxes that are not finite or are inverted."""
+    bboxes = values.astype(np.float32)
     _check(lines, faces, np.isfinite(bboxes).all(1), lambda i: f"box {bboxes[i].tolist()} is not finite")
     for axis, letter in ((0, "x"), (1, "y")):
         low, high = bboxes[:, axis], bboxes[:, axis + 2]
         message = f"{letter}2={{:g}} < {letter}1={{:g}}".format
         _check(lines, faces, high >= low, lambda i: message(high[i], low[i]))  # noqa: B023
+    return bboxes
 
-    kps = np.zeros((len(faces), NUM_KEYPOINTS, 3), np.float32)
-    with_kps = np.flatnonzero(counts >= NUM_VALUES)
-    points = values[first[with_kps, None] + np.arange(4, NUM_VALUES)].astype(np.float32)
-    points = points.reshape(-1, NUM_KEYPOINTS, 3)
+
+def _read_kps(lines: _Lines, faces: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return (F, K, 3) float32 with weights instead of v."""
+    points = values.astype(np.float32)
     missing = (points == -1).all(2)
     valid = np.isfinite(points).all((1, 2)) & (missing | (points[..., 2] >= 0)).all(1)
-    _check(lines, faces[with_kps], valid, lambda i: "a keypoint has v < 0 or nan; write -1 -1 -1 if unknown")
+    _check(lines, faces, valid, lambda i: "a keypoint has v < 0 or nan; write -1 -1 -1 if unknown")
     points[..., 2] = ~missing
-    kps[with_kps] = points
-
-    is_ignored = np.zeros(len(faces), bool)
-    flagged = np.flatnonzero(counts == 5)
-    is_ignored[flagged] = values[first[flagged] + 4] == 1
-    if min_size is not None:
-        is_ignored |= ((bboxes[:, 2:] - bboxes[:, :2]) < min_size).any(1)
-    offsets = np.append(np.searchsorted(faces, headers), len(faces))
-    return LabelFile(names, sizes_hw, offsets, bboxes, kps, is_ignored)
+    return points
 
 
 def _check(lines: _Lines, line_numbers: np.ndarray, is_good: np.ndarray, describe) -> None:  # noqa: ANN001
@@ -206,12 +178,11 @@ def _check(lines: _Lines, line_numbers: np.ndarray, is_good: np.ndarray, describ
         lines.fail(int(line_numbers[bad[0]]), describe(bad[0]), num_more=len(bad) - 1)
 
 
-def _wrong_count(count: int, train: bool) -> str:
+def _wrong_count(count: int, train: bool, num_kps: int) -> str:
     if count == 4 and train:
         return "4 values (only a box) are for test files; write 'x1 y1 x2 y2 0' to train on it"
-    return (
-        f"{count} values; expected 4 (box, test only), 5 (box, ignore flag) or {NUM_VALUES} (box, 5 points)"
-    )
+    full = f"{4 + 3 * num_kps} (box, {num_kps} points)"
+    return f"{count} values; expected 4 (box, test only), 5 (box, ignore flag) or {full}"
 
 
 def _read_headers(lines: _Lines, headers: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
@@ -258,37 +229,3 @@ def _fail_at_bad_number(lines: _Lines, faces: np.ndarray) -> None:
             except ValueError:
                 lines.fail(line, f"{word!r} is not a number")
     raise DataError(f"{lines.path}: cannot read the numbers of the face lines")
-
-
-def _latest_of_each_name(labels: LabelFile, path: str | Path) -> LabelFile:
-    """Keep, at the place of its first block, the last block of each name (as a dict does)."""
-    latest = {name: index for index, name in enumerate(labels.names)}
-    num_repeated = len(labels) - len(latest)
-    if not num_repeated:
-        return labels
-    logger.warning("%s: %d images are listed more than once; the last block counts", path, num_repeated)
-    return labels.select(np.fromiter(latest.values(), np.int64))
-
-
-def _drop_unusable(labels: LabelFile, path: str | Path, filter_empty_gt: bool) -> LabelFile:
-    wide_enough = labels.sizes_hw.min(1) >= MIN_IMAGE_SIDE
-    if not wide_enough.all():
-        narrow = np.flatnonzero(~wide_enough)
-        names = ", ".join(labels.names[i] for i in narrow[:3])
-        logger.warning(
-            "%s: %d images narrower than %d px are not trained on (%s%s)",
-            path,
-            len(narrow),
-            MIN_IMAGE_SIDE,
-            names,
-            ", ..." if len(narrow) > 3 else "",
-        )
-    keep = wide_enough
-    if filter_empty_gt:
-        keep = keep & (np.diff(labels.offsets) > 0)
-        num_empty = int((wide_enough & ~keep).sum())
-        if num_empty:
-            logger.info("%s: %d images without faces are not trained on", path, num_empty)
-    if not keep.any():
-        raise DataError(f"{path}: none of {len(labels)} images has a face and {MIN_IMAGE_SIDE} px or more")
-    return labels if keep.all() else labels.select(np.flatnonzero(keep))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from mmdet.datasets.labels.labelv2 import LabelFile, Record, read_labelv2
+from mmdet.datasets.labels import LabelFile, Record, read_labels
 from mmdet.errors import DataError
 from mmdet.evaluation.widerface.files import split_name
 from mmdet.files import atomic_write
@@ -33,7 +33,7 @@ def write_wider_gt(label_file: str | Path, out_dir: str | Path) -> None:
         DataError: the label file is bad, or two images have the same event and name.
         WriteError: out_dir cannot be written.
     """
-    labels = read_labelv2(label_file, train=False)
+    labels = read_labels(label_file, train=False)
     events = _group_by_event(labels, label_file)
     out = Path(out_dir)
     _save(out / "wider_face_val.mat", _common(events))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from benchmark import startup
-from mmdet.datasets.labels.labelv2 import read_labelv2
+from mmdet.datasets.labels import read_labels
 from mmdet.errors import ConfigError
 
 
 def test_the_drawn_label_file_reads_back(tmp_path):
     folder = startup.draw_data(tmp_path / "data", num_images=30, num_files=4)
-    records = read_labelv2(folder / "train/labelv2.txt", train=True)
+    records = read_labels(folder / "train/labelv2.txt", train=True)
     assert len(records) == 30
     assert 5 < np.mean([len(record.bboxes) for record in records]) < 25
     first = records[0]

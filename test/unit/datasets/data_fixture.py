@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.transforms import Compose, Transform
 from mmdet.datasets.transforms.color import Normalize, PhotoMetricDistortion
 from mmdet.datasets.transforms.crop import RandomSquareCrop
@@ -49,5 +49,5 @@ def eval_transform(side: int = 64) -> Transform:
     return MultiScaleFlipAug(transforms=steps, img_scale=(side, side))
 
 
-def make_dataset(root: Path, seed: int = 0, **options: object) -> RetinaFaceDataset:
-    return RetinaFaceDataset(root / "labelv2.txt", root / "images", train_transform(), seed=seed, **options)
+def make_dataset(root: Path, seed: int = 0, **options: object) -> FacesDataset:
+    return FacesDataset(root / "labelv2.txt", root / "images", train_transform(), seed=seed, **options)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mmdet.datasets.cache import DecodedCache
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.transforms import Compose
 from mmdet.errors import ConfigError, DataError
 
@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 
 def make(folder, **options):
-    return RetinaFaceDataset(folder / "label.txt", folder, Compose([]), **options)
+    return FacesDataset(folder / "label.txt", folder, Compose([]), **options)
 
 
 def test_the_same_pixels_with_and_without(folder, tmp_path):

@@ -3,7 +3,7 @@ import numpy as np
 from data_fixture import eval_transform, make_dataset, write_images
 
 from mmdet.datasets.draw import draw_sample, write_pictures
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.transforms import make_sample
 
 
@@ -26,5 +26,5 @@ def test_pictures_of_both_splits(tmp_path):
     assert [f.name for f in files] == ["0000_0.jpg", "0001_2.jpg", "0002_4.jpg"]
     assert cv2.imread(str(files[1])).std() > 20
     paths = tmp_path / "d" / "labelv2.txt", tmp_path / "d" / "images"
-    val = RetinaFaceDataset(*paths, eval_transform(), test_mode=True)
+    val = FacesDataset(*paths, eval_transform(), test_mode=True)
     assert len(write_pictures(val, tmp_path / "val", num=99)) == 5

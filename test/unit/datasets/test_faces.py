@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from data_fixture import eval_transform, make_dataset, write_images
 
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
+from mmdet.datasets.labels import LABEL_READERS
+from mmdet.datasets.labels.labelv2 import read_labelv2
 from mmdet.errors import ConfigError, DataError
 
 
@@ -34,12 +38,12 @@ def test_fields(root):
 
 def test_missing_file_and_folder_are_named(root):
     with pytest.raises(DataError, match="ann_file .*absent.txt does not exist"):
-        RetinaFaceDataset(root / "absent.txt", root / "images", None)
+        FacesDataset(root / "absent.txt", root / "images", None)
     with pytest.raises(DataError, match="img_prefix .*absent does not exist"):
-        RetinaFaceDataset(root / "labelv2.txt", root / "absent", None)
+        FacesDataset(root / "labelv2.txt", root / "absent", None)
     (root / "empty").mkdir()
     with pytest.raises(DataError, match=r"none of the first 6 images .* expected for example .*empty/0.png"):
-        RetinaFaceDataset(root / "labelv2.txt", root / "empty", None)
+        FacesDataset(root / "labelv2.txt", root / "empty", None)
 
 
 def test_an_unreadable_image_is_replaced_by_the_next_and_named(root):
@@ -68,11 +72,11 @@ def test_two_unreadable_images_in_a_row_of_six_stop(root):
 
 def test_in_test_mode_an_unreadable_image_is_an_error(root):
     (root / "images" / "4.png").unlink()
-    dataset = RetinaFaceDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
+    dataset = FacesDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
     with pytest.raises(DataError, match="4.png"):
         dataset[4]
     with pytest.raises(ConfigError, match="min_size"):
-        RetinaFaceDataset(root / "labelv2.txt", root / "images", None, test_mode=True, min_size=3)
+        FacesDataset(root / "labelv2.txt", root / "images", None, test_mode=True, min_size=3)
 
 
 def test_a_size_other_than_the_label_says_is_noted(root):
@@ -82,8 +86,22 @@ def test_a_size_other_than_the_label_says_is_noted(root):
 
 
 def test_test_sample_maps_back_to_the_file(root):
-    dataset = RetinaFaceDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
+    dataset = FacesDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
     sample = dataset[0]
     assert sample.image.shape == (64, 64, 3) and sample.size_hw == (80, 60)
     assert sample.scale_xy == pytest.approx((48 / 60, 64 / 80))
     assert (sample.image[:, 48:] == 0).all()
+
+
+def test_sizes_that_the_format_lacks_come_from_the_images(root, monkeypatch):
+    def read_without_sizes(path, **options):
+        labels = read_labelv2(path, **options)
+        return replace(labels, sizes_hw=labels.sizes_hw * 0)
+
+    want = make_dataset(root).group_flags.tolist()
+    monkeypatch.setitem(LABEL_READERS, "sizeless", read_without_sizes)
+    (root / "images" / "5.png").unlink()
+    dataset = make_dataset(root, label_format="sizeless")
+    assert dataset.sizes_hw.tolist() == [[80, 60], [60, 80], [60, 80], [80, 60], [60, 80], [0, 0]]
+    assert dataset.group_flags.tolist() == [*want[:5], 0]
+    assert dataset[3].notes == () and dataset[3].size_hw == (80, 60)

@@ -9,7 +9,7 @@ from data_fixture import eval_transform, make_dataset, write_images
 
 from mmdet.core.structures import Note
 from mmdet.datasets.collate import Collate
-from mmdet.datasets.faces import RetinaFaceDataset
+from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.loader import build_loader, build_test_loader
 from mmdet.datasets.notes import NoteKeeper
 from mmdet.datasets.sampler import GroupBatchSampler
@@ -54,13 +54,13 @@ class Session:
 
 @pytest.mark.parametrize("collects_before", [True, False])
 def test_workers_do_not_destroy_what_is_the_main_processs(root, monkeypatch, tmp_path, collects_before):
-    def collect_and_load(self, index, load=RetinaFaceDataset.load):
+    def collect_and_load(self, index, load=FacesDataset.load):
         gc.collect()
         return load(self, index)
 
     told = tmp_path / "told"
     told.mkdir()
-    monkeypatch.setattr(RetinaFaceDataset, "load", collect_and_load)
+    monkeypatch.setattr(FacesDataset, "load", collect_and_load)
     if not collects_before:  # garbage made after that, before the workers' own code runs
         only_freeze = SimpleNamespace(collect=lambda: 0, freeze=gc.freeze)
         monkeypatch.setattr("mmdet.datasets.loader.gc", only_freeze)
@@ -166,7 +166,7 @@ def test_only_the_first_ten_of_a_kind_are_logged(caplog):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_test_loader_deals_out_every_image_once(root, workers, world_size):
-    dataset = RetinaFaceDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
+    dataset = FacesDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
     names = []
     for rank in range(world_size):
         for batch in build_test_loader(dataset, 2, workers, rank, world_size):
@@ -178,6 +178,6 @@ def test_test_loader_deals_out_every_image_once(root, workers, world_size):
 
 def test_test_loader_names_an_unreadable_image(root):
     (root / "images" / "8.png").write_bytes(b"")
-    dataset = RetinaFaceDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
+    dataset = FacesDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
     with pytest.raises(DataError, match="8.png is empty"):
         list(build_test_loader(dataset, 4, workers=1))

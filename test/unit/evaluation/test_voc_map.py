@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from wider_fixture import rows
 
-from mmdet.datasets.labels.labelv2 import Record
+from mmdet.datasets.labels import Record
 from mmdet.errors import DataError
 from mmdet.evaluation.voc_map import evaluate_map
 
@@ -13,7 +13,8 @@ FACE, FAR = [10, 10, 30, 30], [100, 100, 120, 120]  # xyxy
 
 def record(faces=(), ignore=(), name="e/a.jpg"):
     faces, ignore = (np.array(b, np.float32).reshape(-1, 4) for b in (faces, ignore))
-    return Record(name, (200, 200), faces, np.zeros((len(faces), 5, 3), np.float32), ignore)
+    labels, kps = np.zeros(len(faces), np.int64), np.zeros((len(faces), 5, 3), np.float32)
+    return Record(name, faces, labels, kps, ignore)
 
 
 def detections(*xyxy_score):

@@ -1,11 +1,13 @@
 import pickle
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mmdet.datasets.labels.labelv2 import read_labelv2
-from mmdet.errors import DataError
+from mmdet.datasets.labels import read_labels
+from mmdet.datasets.labels.labelv2 import write_labelv2
+from mmdet.errors import DataError, WriteError
 
 POINTS = "10 11 0 20 11 0 15 15 0 11 20 0 19 20 0"
 
@@ -15,7 +17,7 @@ def read(tmp_path):
     def read(text, train=True, **options):
         path = tmp_path / "label.txt"
         path.write_bytes(textwrap.dedent(text).encode())
-        return read_labelv2(path, train=train, **options)
+        return read_labels(path, train=train, **options)
 
     return read
 
@@ -77,10 +79,10 @@ def test_the_first_of_several_bad_lines_is_named_and_the_rest_counted(read):
 
 def test_missing_file_and_binary_file(tmp_path):
     with pytest.raises(DataError, match="No such file"):
-        read_labelv2(tmp_path / "absent.txt", train=True)
+        read_labels(tmp_path / "absent.txt", train=True)
     (tmp_path / "bin").write_bytes(b"# \xff\xfe.jpg 100 100\n")
     with pytest.raises(DataError, match="not UTF-8"):
-        read_labelv2(tmp_path / "bin", train=True)
+        read_labels(tmp_path / "bin", train=True)
 
 
 def test_zero_size_faces_are_legal_and_min_size_makes_them_ignore_boxes(read):
@@ -122,3 +124,40 @@ def test_pickles(read):
     labels = read("# a.jpg 160 120\n1 1 2 2 0\n")
     copy = pickle.loads(pickle.dumps(labels))
     assert copy.names == labels.names and copy[0].bboxes.tolist() == [[1, 1, 2, 2]]
+
+
+def test_writes_what_it_reads(read, tmp_path):
+    labels = read(
+        f"# a.jpg 160 120\n0.1 6 30.123457 40 {POINTS}\n1 2 3 4 0\n5 6 7 8 1\n"
+        "# ev/b.jpg 40 50\n7.5 8 9 10 -1 -1 -1 20.25 11 1 -1 -1 -1 -1 -1 -1 19 20 0\n# c.jpg 33 44\n",
+        filter_empty_gt=False,
+    )
+    write_labelv2(labels, tmp_path / "out.txt")
+    text = (tmp_path / "out.txt").read_text()
+    assert text.startswith(f"# a.jpg 160 120\n0.1 6 30.123457 40 {POINTS}\n1 2 3 4 0\n5 6 7 8 1\n# ev/b.jpg")
+    again = read_labels(tmp_path / "out.txt", train=True, filter_empty_gt=False)
+    assert again.names == labels.names and again.sizes_hw.tolist() == labels.sizes_hw.tolist()
+    np.testing.assert_array_equal(again.bboxes, labels.bboxes)
+    np.testing.assert_array_equal(again.is_ignored, labels.is_ignored)
+    np.testing.assert_array_equal(again.kps[..., 2], labels.kps[..., 2])
+    is_annotated = labels.kps[..., 2] > 0
+    np.testing.assert_array_equal(again.kps[is_annotated], labels.kps[is_annotated])
+
+
+def test_an_unknown_size_or_folder_is_not_written(read, tmp_path):
+    labels = read("# a.jpg 160 120\n1 1 2 2 0\n")
+    with pytest.raises(WriteError, match="none/out.txt cannot be written"):
+        write_labelv2(labels, tmp_path / "none" / "out.txt")
+    with pytest.raises(DataError, match="size of a.jpg is unknown"):
+        write_labelv2(replace(labels, sizes_hw=labels.sizes_hw * 0), tmp_path / "out.txt")
+
+
+@pytest.mark.parametrize("num_kps", [3, 7])
+def test_points_other_than_five(read, num_kps):
+    labels = read(f"# a.jpg 160 120\n1 1 9 9 {'2 3 1 ' * num_kps}\n1 1 9 9 0\n", num_kps=num_kps)
+    assert labels.kps.shape == (2, num_kps, 3)
+    assert labels.kps[0].tolist() == [[2, 3, 1]] * num_kps
+    with pytest.raises(
+        DataError, match=rf"6 values; expected .* or {4 + 3 * num_kps} \(box, {num_kps} points"
+    ):
+        read("# a.jpg 160 120\n1 1 9 9 0 0\n", num_kps=num_kps)

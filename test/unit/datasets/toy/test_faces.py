@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdet.datasets.labels.labelv2 import read_labelv2
+from mmdet.datasets.labels import read_labels
 from mmdet.datasets.toy.draw import draw_head, paste_head
 from mmdet.datasets.toy.faces import ToyFace, ToyImage, draw_toy_image, label_lines, write_toy_faces
 from mmdet.errors import ConfigError, DataError
@@ -99,7 +99,7 @@ def test_head_outside_the_picture_changes_nothing():
 
 
 def test_written_files_load(toy_set):
-    labels = read_labelv2(toy_set / "train" / "labelv2.txt", train=True, filter_empty_gt=False)
+    labels = read_labels(toy_set / "train" / "labelv2.txt", train=True, filter_empty_gt=False)
     assert len(labels) == 24
     for record in labels:
         image = cv2.imread(str(toy_set / "train" / "images" / record.name))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from mmdet.datasets.labels.labelv2 import read_labelv2
+from mmdet.datasets.labels import read_labels
 from mmdet.errors import DataError
 from mmdet.evaluation import read_wider_gt, wider_evaluation
 from mmdet.evaluation.widerface.mat import write_wider_gt
@@ -55,7 +55,7 @@ def test_real_labels_as_predictions_are_perfect(shared, tmp_path):
     label_file = shared / "data/facemask853/boxes_only/labelv2_val.txt"
     write_wider_gt(label_file, tmp_path)
     predictions = {}
-    for record in read_labelv2(label_file, train=False):
+    for record in read_labels(label_file, train=False):
         x1, y1, x2, y2 = record.bboxes.T
         rows = np.stack([x1, y1, x2 - x1, y2 - y1, np.linspace(1, 0.5, len(x1))], axis=1)
         predictions.setdefault("images", {})[record.name.removesuffix(".jpg")] = rows
