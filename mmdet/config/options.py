@@ -30,7 +30,9 @@ def parse_options(options: Sequence[str]) -> dict[str, object]:
         key, equals, text = option.partition("=")
         key = key.strip()
         if not equals or not all(key.split(".")) or key.count(".") > MAX_BRACKETS:
-            raise ConfigError(f"--cfg-options {option!r}: write key=value, for example optimizer.lr=0.02")
+            raise ConfigError(
+                f"--cfg-options {shorten(option)}: write key=value, for example optimizer.lr=0.02"
+            )
         parsed[key] = _parse_value(text, option)
     return parsed
 
@@ -58,12 +60,12 @@ def _split_at_commas(text: str, option: str) -> list[str]:
                 raise ConfigError(f"--cfg-options {shorten(option)}: more than {MAX_BRACKETS} open brackets")
         elif char in closing.values():
             if not open_brackets or open_brackets.pop() != char:
-                raise ConfigError(f"--cfg-options {option!r}: brackets do not match")
+                raise ConfigError(f"--cfg-options {shorten(option)}: brackets do not match")
         elif char == "," and not open_brackets:
             items.append(text[start:position])
             start = position + 1
     if open_brackets:
-        raise ConfigError(f"--cfg-options {option!r}: brackets do not match")
+        raise ConfigError(f"--cfg-options {shorten(option)}: brackets do not match")
     return [*items, text[start:]]
 
 

@@ -5,7 +5,6 @@ import io
 import re
 import subprocess
 import sys
-import time
 import tokenize
 from pathlib import Path
 
@@ -38,11 +37,6 @@ def device_words(source: str) -> list[str]:
     ]
 
 
-def test_device_words_sees_code_and_not_prose():
-    source = '"""cuda here."""\nx = torch.cuda  # cuda\ny = "npu:0"\nz = "npuid"\n'
-    assert device_words(source) == ["2: cuda", '3: "npu:0"']
-
-
 def test_only_device_py_names_a_device():
     named = {str(path.relative_to(REPO)): device_words(path.read_text()) for path in PACKAGE}
     # Training never imports testing; the help of --device must not wait for torch, which device.py imports.
@@ -63,7 +57,6 @@ def test_test_folder_is_no_package():
 
 @pytest.mark.parametrize("path", TOOLS, ids=lambda path: path.name)
 def test_tools_answer_help_without_loading_torch(path):
-    started = time.perf_counter()
     code = (
         f"import runpy, sys\nsys.argv = [{path.name!r}, '--help']\n"
         f"try:\n    runpy.run_path({str(path)!r}, run_name='__main__')\n"
@@ -71,4 +64,4 @@ def test_tools_answer_help_without_loading_torch(path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", timeout=60)
     assert done.stdout.splitlines()[-1:] == ["0 False"], done.stderr
-    assert "usage" in done.stdout and time.perf_counter() - started < 20
+    assert "usage" in done.stdout

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -103,9 +102,7 @@ def test_mistakes_write_nothing(run, tmp_path, change, error):
 
 def test_command_line(repo, tmp_path):
     tool = [sys.executable, str(repo / "tools" / "test_widerface.py")]
-    start = time.perf_counter()
     answer = subprocess.run([*tool, "--help"], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - start < 5  # about 0.1 s: torch is not imported
     assert "--save-preds" in answer.stdout
     answer = subprocess.run([*tool, "none.py", "none.pth"], capture_output=True, text=True, cwd=tmp_path)
     assert answer.returncode == 2 and "Traceback" not in answer.stderr
