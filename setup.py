@@ -45,6 +45,7 @@ setup(
         "npu-sim": ["torch==2.13.0", "torch-npu==2.13.0"],  # for python -m mmdet.testing.ascend_sim
         "onnx": ONNX,
         "tensorboard": ["tensorboard"],
+        "wandb": ["wandb"],
         "test": [*ONNX, "pytest>=8", "pytest-xdist", "ruff", "mypy"],
     },
 )

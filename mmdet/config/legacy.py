@@ -26,6 +26,9 @@ FILE_LOCAL = ("lr_mult", "epoch_multi", "dataset_type", "train_root", "val_root"
               "train_pipeline", "test_pipeline", "plainnet_struct")  # fmt: skip
 UNREAD = (*FILE_LOCAL, "dist_params", "gpu_ids", "gpus", "device")
 
+UNREAD_LOG_KEYS = ("by_epoch", "interval", "ignore_last", "reset_flag", "interval_exp_name", "log_dir",
+                   "commit", "with_step", "log_artifact", "out_suffix", "out_dir", "priority")  # fmt: skip
+
 DTYPES = dict(float16="float16", fp16="float16", half="float16", bfloat16="bfloat16", bf16="bfloat16")
 POLICIES = {"step": "step", "Step": "step", "fixed": "fixed", "cosine": "cosine", "CosineAnnealing": "cosine"}
 
@@ -115,11 +118,14 @@ def _length(values: dict, _unused: list[str]) -> None:
 
 
 def _lr(values: dict, _unused: list[str]) -> None:
-    """Translate names of policies, a single number n as `step` (every n epochs) and `min_lr_ratio`."""
+    """Translate names of policies, a number n as `step` (every n epochs), `eta_min` and `min_lr_ratio`."""
     section = _section(values, "lr_config")
-    policy = _pop(section, "policy", str, "lr_config", Limits(choices=tuple(POLICIES)))
+    policy = _pop(section, "policy", str, "lr_config")
     if policy is not None:
-        section["policy"] = POLICIES[policy]
+        section["policy"] = POLICIES.get(policy, policy)
+    eta_min = _pop(section, "eta_min", float, "lr_config", Limits(least=0))
+    if eta_min is not None:
+        section["min_lr"] = eta_min
     if type(step := section.get("step")) is int:
         check_value(step, int, "lr_config.step", Limits(least=1))
         total = check_key(RunConfig, "total_epochs", values.get("total_epochs"), "total_epochs")
@@ -179,16 +185,12 @@ def _checkpoint(values: dict, _unused: list[str]) -> None:
 
 
 def _log(values: dict, unused: list[str]) -> None:
-    """Translate `log_config.hooks`."""
+    """Drop what mmcv's log hooks know and our writers do not; their types are checked when they are built."""
     section = _section(values, "log_config")
-    hooks = _pop(section, "hooks", list, "log_config") or ()
-    for index, hook in enumerate(hooks):
-        path = f"log_config.hooks.{index}"
-        hook = dict(as_dict(hook, path))
-        limits = Limits(choices=("TextLoggerHook", "TensorboardLoggerHook"))
-        if _pop(hook, "type", str, path, limits) == "TensorboardLoggerHook":
-            section["tensorboard"] = True
-        unused.extend(f"{path}.{name}" for name in hook)
+    hooks = section.get("hooks")
+    for index, hook in enumerate(hooks if isinstance(hooks, list | tuple) else ()):
+        if isinstance(hook, dict):
+            _ignore(hook, UNREAD_LOG_KEYS, f"log_config.hooks.{index}", unused)
 
 
 def _model(values: dict, unused: list[str]) -> None:

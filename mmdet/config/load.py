@@ -24,7 +24,7 @@ A config file is python (or json, yaml) that assigns these keys; python files ar
 a stranger before you use it. `_base_` names files whose keys it inherits. A dict with `type` names a class of
 the table for its place (`mmdet/models/backbones`, `mmdet/datasets`, ...); its other keys are that class's
 arguments. Spellings of mmdet 2.x that mean the same (`imgs_per_gpu`, `fp16`, `runner`, `custom_hooks` with
-an EMAHook, `log_config.hooks`, `lr_config.min_lr_ratio`, ...) are translated, see `mmdet/config/legacy.py`.
+an EMAHook, `lr_config.min_lr_ratio`, `lr_config.eta_min`, ...) are translated, see `mmdet/config/legacy.py`.
 None means that the key is not set. Numbers are finite; an unknown key is an error.
 """
 

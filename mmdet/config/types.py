@@ -48,14 +48,16 @@ class LrConfig:
 
     policy: str = key(
         "step",
-        "step: times gamma at each of `step`; cosine: down to min_lr over all epochs",
-        choices=("step", "cosine"),
+        "a name of SCHEDULES (mmdet/engine/schedule.py): step: times gamma at each of `step`; cosine: down "
+        "to min_lr over all epochs; CosineRestarts: the same in T_0 epochs, then in T_0 * T_mult, and so on",
     )
     step: tuple[int, ...] = key(
         (), "epochs (iters if not by_epoch), ascending, counted from 0", least=1, ascending=True
     )
     gamma: float = key(0.1, "factor of each step", least=0)
     min_lr: float | None = key(None, "lower bound of the regular learning rate", least=0)
+    T_0: int = key(0, "first period of CosineRestarts, in epochs (iters if not by_epoch)", least=0)
+    T_mult: int = key(1, "each period of CosineRestarts is this many times as long as the last", least=1)
     warmup: str | None = key(
         None, "how the first warmup_iters grow to the regular rate", choices=("linear", "constant", "exp")
     )
@@ -244,7 +246,12 @@ class RunConfig:
     )
     evaluation: EvalConfig | None = key(None, "validation while training; without it there is none")
     log_interval: int = key(50, "iters between log lines", name="log_config.interval", least=1)
-    tensorboard: bool = key(False, "write TensorBoard files, too", name="log_config.tensorboard")
+    log_hooks: tuple[dict, ...] = key(
+        (),
+        "where figures go besides the JSON log: dicts of WRITERS (mmdet/engine/scalar_writers.py), such as "
+        "dict(type='TensorboardLoggerHook')",
+        name="log_config.hooks",
+    )
     log_level: str = key("INFO", "lowest level that is shown", choices=LOG_LEVELS)
     load_from: str | None = key(None, "weights to start from")
     load_fitting: bool = key(

@@ -30,6 +30,7 @@ from mmdet.engine.options import (
     read_config,
 )
 from mmdet.engine.profile_hook import ProfileHook
+from mmdet.engine.scalar_writers import build_writers
 from mmdet.engine.schedule import Schedule
 from mmdet.engine.speed import check_speed
 from mmdet.engine.state import load_resumable, restore
@@ -43,6 +44,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     """Build all parts of a run; writes nothing."""
     cfg = read_config(options)
     log.set_level(cfg.log_level)
+    log.set_writers(build_writers(cfg.log_hooks))
     work_dir = choose_work_dir(cfg)
     device = _join(cfg, options, info)
     resumed = load_resumable(cfg.resume_from, work_dir) if cfg.resume_from else None

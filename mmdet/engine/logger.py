@@ -1,20 +1,18 @@
-"""Where figures of a run go: console, text log, JSON lines, TensorBoard, metrics.json.
+"""What a run tells: lines on the console and in the text log; figures go to the writers of scalar_writers.py.
 
 Words and order of a line are mmcv's, with images per second at the end: the Ascend folders' scripts read
 `time:` from column 15 and the total loss from the last column but two, so the estimated time is written
 without days and the loss stands before img/s.
 """
 
-import json
 import logging
 import logging.handlers
-import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmdet.files import without_nan
+from mmdet.engine.scalar_writers import ScalarWriter
 
 logger = logging.getLogger("mmdet")
 
@@ -22,17 +20,17 @@ LINE = "%(asctime)s - mmdet - %(levelname)s - %(message)s"
 
 
 class RunLog:
-    """Log files of one run, written by rank 0; until `open` says where, lines are kept in memory.
+    """Console and log files of one run; until `open` says where, lines are kept in memory.
 
     Args:
         level: of the lines to show, "INFO" for example; other ranks show warnings and errors only.
-        rank: of this process.
+        rank: of this process; only rank 0 writes files.
     """
 
     def __init__(self, level: str = "INFO", rank: int = 0) -> None:
         self.rank = rank
-        self._scalars: Any = None
-        self._json_path: Path | None = None
+        self._writers: Sequence[ScalarWriter] = ()
+        self._is_open = False
         form = LINE if rank == 0 else f"rank {rank} - {LINE}"
         console = logging.StreamHandler(sys.stdout)
         console.setFormatter(logging.Formatter(form))
@@ -48,8 +46,12 @@ class RunLog:
         """Show lines from this level on."""
         logger.setLevel(level if self.rank == 0 else max(logging.getLevelName(level), logging.WARNING))
 
-    def open(self, work_dir: Path, stamp: str, tensorboard: bool = False) -> None:
-        """Start <stamp>.log, <stamp>.log.json and, if asked for and installed, tf_logs/ (rank 0 only)."""
+    def set_writers(self, writers: Sequence[ScalarWriter]) -> None:
+        """Choose where figures go; before `open`."""
+        self._writers = writers
+
+    def open(self, work_dir: Path, stamp: str) -> None:
+        """Start <stamp>.log and the writers of the figures (rank 0 only)."""
         if self.rank != 0:
             return
         text = logging.FileHandler(work_dir / f"{stamp}.log", encoding="utf-8")
@@ -59,38 +61,24 @@ class RunLog:
         logger.removeHandler(self._early)
         logger.addHandler(text)
         self._handlers.append(text)
-        self._json_path = work_dir / f"{stamp}.log.json"
-        if tensorboard:
-            self._scalars = _open_tensorboard(work_dir / "tf_logs")
+        for writer in self._writers:
+            writer.open(work_dir, stamp)
+        self._is_open = True
 
     def write(self, record: Mapping[str, Any], step: int | None = None) -> None:
-        """Append a line to the JSON log; with `step`, also draw its numbers in TensorBoard."""
-        if self._json_path is not None:
-            with open(self._json_path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(without_nan(record)) + "\n")
-        if self._scalars is not None and step is not None:
-            for key, value in record.items():
-                if isinstance(value, float) and not math.isnan(value):
-                    self._scalars.add_scalar(f"{record.get('mode', 'run')}/{key}", value, step)
+        """Give a record to the writers; `step` is the iteration, None for what describes the run itself."""
+        for writer in self._writers if self._is_open else ():
+            writer.write(record, step)
 
     def close(self) -> None:
         """Close the files and leave Python's logging as it was."""
+        for writer in self._writers:
+            writer.close()
         for handler in self._handlers:
             logger.removeHandler(handler)
             handler.close()
         level, logger.propagate = self._kept
         logger.setLevel(level)
-        if self._scalars is not None:
-            self._scalars.close()
-
-
-def _open_tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        logger.warning("TensorBoard is configured but not installed (%s): pip install tensorboard", error)
-        return None
-    return SummaryWriter(str(folder))
 
 
 def train_line(record: Mapping[str, Any], iters_per_epoch: int, eta_s: float) -> str:

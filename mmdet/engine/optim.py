@@ -10,6 +10,12 @@ from mmdet.errors import ConfigError, unknown_name
 
 # Ascend's SGD over one flat gradient buffer. Level O2 gives torch's SGD such a buffer anyway.
 FUSED_SGD = "NpuFusedSGD"
+UNFIT = ("Optimizer", "LBFGS", "SparseAdam")  # the base class; needs a closure; needs sparse gradients
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    name: value
+    for name, value in vars(torch.optim).items()
+    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and name not in UNFIT
+} | {FUSED_SGD: torch.optim.SGD}
 
 
 def build_optimizer(
@@ -19,7 +25,7 @@ def build_optimizer(
 
     Args:
         params: what it updates (`Precision.optimizer_params()`).
-        cfg: {"type": name of a class of torch.optim, or "NpuFusedSGD", "lr": ..., ...}; not changed.
+        cfg: {"type": a name of OPTIMIZERS, "lr": ..., ...}; not changed.
         backend: "apex" takes NpuFusedSGD from apex; otherwise it is torch's SGD, the same formula.
 
     Raises:
@@ -44,16 +50,9 @@ def _find_class(name: str, backend: str) -> type[torch.optim.Optimizer]:
                 f"optimizer.type = {name!r} with amp.backend = 'apex': {error}. Use optimizer.type=SGD, or "
                 "amp.backend=native."
             ) from error
-    known = {key: value for key, value in vars(torch.optim).items() if _is_optimizer(value)}
-    known[FUSED_SGD] = torch.optim.SGD
-    if name not in known:
-        raise ConfigError(unknown_name("optimizer.type", name, known))
-    return known[name]
-
-
-def _is_optimizer(value: object) -> bool:
-    unfit = (torch.optim.Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)  # closure, sparse gradients
-    return isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value not in unfit
+    if name not in OPTIMIZERS:
+        raise ConfigError(unknown_name("optimizer.type", name, OPTIMIZERS))
+    return OPTIMIZERS[name]
 
 
 def scale_lr(lr: float, batch_size: int, base_batch_size: int) -> float:

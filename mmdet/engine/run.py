@@ -68,7 +68,7 @@ def _start_files(trainer: Trainer, options: TrainOptions) -> None:
             facts.work_dir.mkdir(parents=True, exist_ok=True)
             saved_config = facts.work_dir / Path(options.config).with_suffix(".py").name
             write_text(saved_config, cfg.text)
-            trainer.log.open(facts.work_dir, stamp, cfg.tensorboard)
+            trainer.log.open(facts.work_dir, stamp)
         except OSError as error:
             raise ConfigError(
                 f"work_dir {facts.work_dir}: {error.strerror or error}; choose another"

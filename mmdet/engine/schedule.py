@@ -2,36 +2,84 @@
 
 import math
 from bisect import bisect_right
+from collections.abc import Callable
 
 import torch
 
 from mmdet.config.types import LrConfig
+from mmdet.errors import ConfigError, unknown_name
+
+
+def step_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float:
+    """Return base_lr * gamma^(number of steps <= progress), at least min_lr."""
+    return max(base_lr * cfg.gamma ** bisect_right(cfg.step, progress), cfg.min_lr or 0.0)
+
+
+def cosine_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float:
+    """Return the rate of half a cosine wave from base_lr down to min_lr over `total`."""
+    return _half_wave(base_lr, cfg.min_lr or 0.0, min(progress / max(total, 1), 1.0))
+
+
+def cosine_restarts_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float:
+    """Return the rate of half waves of length T_0, T_0 * T_mult, ... (SGDR, arXiv:1608.03983, equation 5).
+
+    Equal to torch's CosineAnnealingWarmRestarts with eta_min = min_lr, stepped once per epoch.
+    """
+    period = cfg.T_0
+    if cfg.T_mult == 1:
+        progress %= period
+    while progress >= period:
+        progress, period = progress - period, period * cfg.T_mult
+    return _half_wave(base_lr, cfg.min_lr or 0.0, progress / period)
+
+
+def _half_wave(high: float, low: float, fraction: float) -> float:
+    return low + 0.5 * (high - low) * (1 + math.cos(math.pi * fraction))
+
+
+# `lr_config.policy` -> (cfg, optimizer.lr, progress, total) -> regular rate; progress and total count epochs,
+# or iterations with by_epoch=False.
+SCHEDULES: dict[str, Callable[[LrConfig, float, int, int], float]] = {
+    "step": step_lr,
+    "cosine": cosine_lr,
+    "CosineRestarts": cosine_restarts_lr,
+}
 
 
 class Schedule:
-    """Step or cosine policy with a warm-up, as mmcv's learning-rate hooks compute them.
+    """A policy of SCHEDULES with a warm-up, as mmcv's learning-rate hooks compute them.
 
-    Regular rate of epoch e (0-based): base_lr * gamma^(number of steps <= e), at least min_lr; cosine:
-    from base_lr down to min_lr over all epochs. During the first warmup_iters iterations the regular rate
-    is multiplied by a factor that grows from warmup_ratio to 1.
+    During the first warmup_iters iterations the regular rate is multiplied by a factor that grows from
+    warmup_ratio to 1.
 
     Args:
         cfg: `lr_config` of the config file.
         base_lr: optimizer.lr.
         iters_per_epoch: iterations of one epoch.
         total_epochs: epochs the policy is planned for.
+
+    Raises:
+        ConfigError: unknown policy, or one whose arguments are missing.
     """
 
     def __init__(self, cfg: LrConfig, base_lr: float, iters_per_epoch: int, total_epochs: int) -> None:
+        if cfg.policy not in SCHEDULES:
+            raise ConfigError(unknown_name("lr_config.policy", cfg.policy, SCHEDULES))
+        if cfg.policy == "CosineRestarts" and not (cfg.T_0 >= 1 and cfg.T_mult >= 1):
+            raise ConfigError(
+                f"lr_config.policy = 'CosineRestarts' needs T_0 >= 1 (length of the first period) and "
+                f"T_mult >= 1, not {cfg.T_0} and {cfg.T_mult}"
+            )
         self.cfg = cfg
         self.base_lr = base_lr
         self.iters_per_epoch = iters_per_epoch
-        self.total_epochs = total_epochs
+        self.total = total_epochs * (1 if cfg.by_epoch else iters_per_epoch)
         self.warmup_iters = cfg.warmup_iters * (iters_per_epoch if cfg.warmup_by_epoch else 1)
 
     def lr_at(self, iter: int) -> float:
         """Return the learning rate of an iteration, counted from 0 over the whole run."""
-        regular = self._regular_lr(iter)
+        progress = iter // self.iters_per_epoch if self.cfg.by_epoch else iter
+        regular = SCHEDULES[self.cfg.policy](self.cfg, self.base_lr, progress, self.total)
         if self.cfg.warmup is None or iter >= self.warmup_iters:
             return regular
         return regular * self._warmup_factor(iter / self.warmup_iters)
@@ -43,16 +91,6 @@ class Schedule:
                 group["lr"].fill_(self.lr_at(iter))
             else:
                 group["lr"] = self.lr_at(iter)
-
-    def _regular_lr(self, iter: int) -> float:
-        cfg, low = self.cfg, self.cfg.min_lr or 0.0
-        progress = iter // self.iters_per_epoch if cfg.by_epoch else iter
-        if cfg.policy == "cosine":
-            end = self.total_epochs * (1 if cfg.by_epoch else self.iters_per_epoch)
-            fraction = min(progress / max(end, 1), 1.0)
-            return low + 0.5 * (self.base_lr - low) * (1 + math.cos(math.pi * fraction))
-        num_steps = bisect_right(cfg.step, progress)
-        return max(self.base_lr * cfg.gamma**num_steps, low)
 
     def _warmup_factor(self, fraction: float) -> float:
         ratio = self.cfg.warmup_ratio

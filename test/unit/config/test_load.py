@@ -92,7 +92,6 @@ def test_option_through_none_makes_a_dict(load):
         ("optimizer.lr=-1", ["optimizer.lr = -1", "above 0"]),
         ("optimizer.lr=fast", ["optimizer.lr = 'fast'", "float"]),
         ("lr_config.stepp=1", ["key of lr_config", "did you mean 'step'?"]),
-        ("lr_config.policy=stp", ["lr_config.policy = 'stp'", "did you mean 'step'?"]),
         ("lr_config.step=[3,2]", ["lr_config.step", "ascending"]),
         ("lr_config.warmup=linear", ["warmup_iters > 0"]),
         ("data.sample_per_gpu=1", ["key of data", "did you mean 'samples_per_gpu'?"]),
@@ -152,7 +151,7 @@ def test_defaults(load):
     assert config.amp == AmpConfig("O0", "float16", 128.0, "native")
     assert config.ema is None and config.grad_clip is None and config.base_batch_size is None
     assert (config.evaluation.metric, config.evaluation.save_best) == (("widerface",), "AP_hard")
-    assert (config.log_level, config.tensorboard, config.unused) == ("INFO", False, ())
+    assert (config.log_level, config.log_hooks, config.unused) == ("INFO", (), ())
 
 
 def test_old_and_new_data_spellings(load):
@@ -193,6 +192,23 @@ def test_schedule_spellings(load):
     assert "contradicts" in refused(load, "runner = dict(max_epochs=9)\n")
 
 
+def test_log_writers_and_restarts(load):
+    config = load(
+        "log_config = dict(hooks=[dict(type='TextLoggerHook', by_epoch=False),\n"
+        "    dict(type='WandbLoggerHook', interval=9, init_kwargs=dict(mode='offline'))])\n"
+        "lr_config = dict(policy='CosineRestarts', T_0=10, T_mult=2, eta_min=0.001)\n"
+    )
+    assert config.log_hooks == (
+        {"type": "TextLoggerHook"},
+        {"type": "WandbLoggerHook", "init_kwargs": {"mode": "offline"}},
+    )
+    assert config.unused == ("log_config.hooks.0.by_epoch", "log_config.hooks.1.interval")
+    lr = config.lr
+    assert (lr.policy, lr.T_0, lr.T_mult, lr.min_lr) == ("CosineRestarts", 10, 2, 0.001)
+    for wrong in ("log_config = dict(hooks=[3])\n", "log_config = dict(hooks=5)\n"):
+        assert "log_config.hooks" in refused(load, wrong)
+
+
 def test_runtime_spellings(load):
     config = load(
         "checkpoint_config = dict(interval=500, by_epoch=False, max_keep_ckpts=2)\n"
@@ -204,7 +220,7 @@ def test_runtime_spellings(load):
     )
     checkpoint = config.checkpoint
     assert (checkpoint.interval_iters, checkpoint.interval, checkpoint.max_keep) == (500, 4, 2)
-    assert (config.log_interval, config.tensorboard) == (7, True)
+    assert (config.log_interval, config.log_hooks) == (7, ({"type": "TensorboardLoggerHook"},))
     assert (config.evaluation.metric, config.evaluation.save_best) == (("mAP",), "mAP")
     assert config.ema == EmaConfig(momentum=0.001, warm_up=100)
     assert config.base_batch_size == 32

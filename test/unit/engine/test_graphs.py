@@ -19,6 +19,7 @@ from mmdet.device import pick_device
 from mmdet.engine.eval_hook import EvalHook
 from mmdet.engine.graphs import WARM_UP_STEPS, RecordedStep
 from mmdet.engine.log_hook import LogHook
+from mmdet.engine.scalar_writers import JsonWriter
 from mmdet.engine.state import make_checkpoint, restore
 from mmdet.errors import TrainError
 from mmdet.testing.audit_step import draw_batch
@@ -205,6 +206,7 @@ def test_the_learning_rate_of_a_recording_changes(make_recorded):
 
 def test_recorded_steps_reach_the_log_and_the_evaluations_figures(make_recorded, tmp_path):
     trainer = make_recorded()
+    trainer.log.set_writers([JsonWriter()])
     trainer.log.open(tmp_path, "run")
     log = LogHook(interval=1)
     for trainer.iter in range(WARM_UP_STEPS + 1):

@@ -2,9 +2,11 @@ import json
 import math
 
 import pytest
+import torch
 
 from mmdet.config.types import LrConfig
-from mmdet.engine.schedule import Schedule
+from mmdet.engine.schedule import SCHEDULES, Schedule
+from mmdet.errors import ConfigError
 
 
 def make(iters_per_epoch=10, total_epochs=8, base_lr=0.1, **cfg):
@@ -50,6 +52,49 @@ def test_cosine_goes_to_the_lower_bound():
     assert schedule.lr_at(1000) == pytest.approx(0.02)
     by_iter = make(policy="cosine", by_epoch=False)
     assert by_iter.lr_at(60) == pytest.approx(0.05 * (1 + math.cos(math.pi * 0.75)))
+
+
+def test_cosine_with_restarts_of_typed_lengths():
+    schedule = make(policy="CosineRestarts", T_0=2, T_mult=2, min_lr=0.02, iters_per_epoch=10)
+    rates = [schedule.lr_at(10 * epoch) for epoch in range(7)]
+    # periods of 2, 4, ... epochs: cos(0), cos(pi/2) | cos(0), cos(pi/4), cos(pi/2), cos(3pi/4) | cos(0)
+    assert rates == pytest.approx([0.1, 0.06, 0.1, 0.0882842712, 0.06, 0.0317157288, 0.1])
+    assert schedule.lr_at(19) == schedule.lr_at(10)  # the rate of the whole epoch
+
+
+@pytest.mark.parametrize(("first", "factor"), [(1, 1), (10, 1), (3, 2), (2, 3)])
+def test_cosine_with_restarts_is_torchs(first, factor):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    expected = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, first, factor, eta_min=1e-3)
+    schedule = make(policy="CosineRestarts", T_0=first, T_mult=factor, min_lr=1e-3, iters_per_epoch=1)
+    for epoch in range(60):
+        assert schedule.lr_at(epoch) == pytest.approx(expected.get_last_lr()[0], rel=1e-12), epoch
+        optimizer.step()
+        expected.step()
+
+
+def test_restarts_keep_the_warm_up():
+    schedule = make(policy="CosineRestarts", T_0=1, warmup="linear", warmup_iters=20, warmup_ratio=0.5)
+    assert [schedule.lr_at(i) for i in (0, 10, 20)] == pytest.approx([0.05, 0.075, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"policy": "CosineRestart"}, "'CosineRestart' is unknown; did you mean 'CosineRestarts'"),
+        ({"policy": "stp"}, "lr_config.policy = 'stp' is unknown; did you mean 'step'"),
+        ({"policy": "CosineRestarts"}, "needs T_0 >= 1 .* not 0 and 1"),
+        ({"policy": "CosineRestarts", "T_0": 3, "T_mult": 0}, "not 3 and 0"),
+    ],
+)  # fmt: skip
+def test_wrong_policies_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**changes)
+
+
+def test_a_policy_of_ones_own(monkeypatch):
+    monkeypatch.setitem(SCHEDULES, "halving", lambda cfg, base_lr, progress, total: base_lr / 2**progress)
+    assert [make(policy="halving").lr_at(i) for i in (0, 10, 25)] == [0.1, 0.05, 0.025]
 
 
 def test_reference_schedules(golden):
