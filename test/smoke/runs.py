@@ -21,6 +21,8 @@ SMALL = [
     "checkpoint_config.interval=1",
     "evaluation.interval=1",
 ]
+# Weight decay multiplies the weights by about -1e6 at each step: they soon overflow.
+EXPLODES = ["optimizer.lr=1000", "optimizer.weight_decay=1000"]
 
 
 def make_options(repo: Path, data: Path, work_dir: Path, *options: str, **others) -> TrainOptions:

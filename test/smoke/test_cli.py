@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from runs import CONFIG, SMALL, assert_same_state
+from runs import CONFIG, EXPLODES, SMALL, assert_same_state
 
 from mmdet.checkpoint import files as checkpoint
 
@@ -55,7 +55,7 @@ def wait_for_training(process):
 def test_exit_codes_and_one_line_errors(repo, faces, tmp_path):
     code, _, err = run(repo, tmp_path / "nowhere", tmp_path / "a")
     assert code == 2 and err.startswith("DataError: ") and err.count("\n") == 1
-    code, _, err = run(repo, faces, tmp_path / "b", "--no-validate", options=["optimizer.lr=1e18"])
+    code, _, err = run(repo, faces, tmp_path / "b", "--no-validate", options=EXPLODES)
     assert code == 3 and err.splitlines()[-1].startswith("TrainError: loss_") and "Traceback" not in err
     code, _, err = run(repo, faces, tmp_path / "c", "--max-itres", "3")
     assert code == 2 and "unrecognized arguments: --max-itres" in err

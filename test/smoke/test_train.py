@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from runs import make_options, train
+from runs import EXPLODES, make_options, train
 
 from mmdet.apis import init_detector
 from mmdet.checkpoint import files as checkpoint
@@ -95,7 +95,7 @@ def test_load_from_starts_at_the_weights_but_not_at_the_iteration(repo, faces, t
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(repo, faces, tmp_path):
-    options = make_options(repo, faces, tmp_path, "optimizer.lr=1e18", "total_epochs=5", validate=False)
+    options = make_options(repo, faces, tmp_path, *EXPLODES, "total_epochs=5", validate=False)
     with pytest.raises(
         TrainError, match=r"loss_\w+ is (nan|inf).* at iter \d+, rank 0 .*(No|Last) checkpoint"
     ):
