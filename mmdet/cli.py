@@ -14,12 +14,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from mmdet.config.types import PRECISION_LEVELS
 from mmdet.errors import MMDetError
 
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "--amp": dict(choices=("O0", "O1", "O2"), help="precision (default: the config's amp.level)"),
+    "--amp": dict(choices=PRECISION_LEVELS, help="precision (default: the config's amp.level)"),
     "--batch-size": dict(type=int, metavar="N", help="images per step (default: %(default)s)"),
     "--cfg-options": dict(
         nargs="*",

@@ -12,7 +12,7 @@ from mmdet.config.schema import REQUIRED, key
 
 METRICS = ("widerface", "mAP")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-LEVELS = ("O0", "O1", "O2")
+PRECISION_LEVELS = ("O0", "O1", "O2")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class AmpConfig:
     level: str = key(
         "O0",
         "O0: fp32; O1: autocast; O2: half-precision model with fp32 master weights",
-        choices=LEVELS,
+        choices=PRECISION_LEVELS,
     )
     dtype: str = key("float16", "the half precision", choices=("float16", "bfloat16"))
     loss_scale: float | str = key(128.0, "static, or dynamic", above=0, choices=("dynamic",))

@@ -24,19 +24,20 @@ without one `step_if` does, on the device.
 """
 
 import contextlib
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmdet.config.schema import read
 from mmdet.config.types import AmpConfig
 from mmdet.device import autocast, make_grad_scaler, supports_bf16
-from mmdet.errors import CheckpointError, ConfigError, DeviceError, unknown_name
+from mmdet.errors import CheckpointError, DeviceError
 from mmdet.precision import apex
 from mmdet.precision.flat import FlatWeights, ModelWeights
 from mmdet.precision.grads import clip_by_norm, step_if
 
-LEVELS = ("O0", "O1", "O2")
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 INIT_DYNAMIC_SCALE = 2.0**16
 
@@ -209,15 +210,7 @@ class Precision:
 
 
 def _check(cfg: AmpConfig, device: torch.device) -> None:
-    if cfg.level not in LEVELS:
-        raise ConfigError(unknown_name("amp.level", cfg.level, LEVELS))
-    if cfg.dtype not in DTYPES:
-        raise ConfigError(unknown_name("amp.dtype", cfg.dtype, DTYPES))
-    if cfg.backend not in ("native", "apex"):
-        raise ConfigError(unknown_name("amp.backend", cfg.backend, ("native", "apex")))
-    scale = cfg.loss_scale
-    if not (scale == "dynamic" or (isinstance(scale, int | float) and scale > 0)):
-        raise ConfigError(f"amp.loss_scale = {scale!r} must be a positive number or 'dynamic'")
+    read(AmpConfig, asdict(cfg), "amp")
     if cfg.level != "O0" and cfg.dtype == "bfloat16" and not supports_bf16(device):
         raise DeviceError(f"amp.dtype = 'bfloat16': {device} does not compute in bfloat16. Use 'float16'.")
 
