@@ -21,7 +21,8 @@ from mmdet.cli import add_shared
 from mmdet.deploy.cli.inputs import find_inputs, read_complete
 from mmdet.deploy.cli.run import RunOptions, detect_inputs, tune_process
 from mmdet.deploy.runtime.letterbox import letterbox, to_blob
-from mmdet.deploy.runtime.ort_detector import SCRFD
+from mmdet.deploy.runtime.options import DetectOptions
+from mmdet.deploy.runtime.ort_detector import FaceDetector
 from mmdet.deploy.runtime.session import find_providers, import_onnxruntime, open_model
 from mmdet.errors import ConfigError
 
@@ -84,8 +85,13 @@ def _one_by_one(setup: Setup) -> Callable[[], Figures]:
 def _tool(setup: Setup) -> Callable[[], Figures]:
     """Prepare what tools/scrfd.py does with --out."""
     tune_process()
-    detector = SCRFD(setup.model, provider=setup.provider)
-    options = RunOptions(out=Path(setup.folder) / "out", batch_size=setup.batch_size, show_progress=False)
+    detector = FaceDetector(setup.model, provider=setup.provider)
+    options = RunOptions(
+        out=Path(setup.folder) / "out",
+        overwrite=True,
+        detect=DetectOptions(batch_size=setup.batch_size),
+        show_progress=False,
+    )
     return lambda: _measure(lambda: detect_inputs(detector, [setup.images], options).num_faces)
 
 

@@ -46,6 +46,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--max-frames": dict(
         type=int, default=0, metavar="N", help="stop after N frames of a video or camera (0: all)"
     ),
+    "--overwrite": dict(action="store_true", help="replace existing files; without it they are a refusal"),
     "--provider": dict(default="auto", metavar="P", help="auto, cpu, or an accelerator's (default: auto)"),
     "--rounds": dict(type=int, default=5, metavar="N", help="alternating repetitions (default: %(default)s)"),
     "--score-thr": dict(type=float, default=0.5, metavar="T", help="lowest score (default: %(default)s)"),

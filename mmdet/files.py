@@ -71,6 +71,8 @@ def atomic_write(
         raise
     except OSError as error:
         raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
+    except WriteError:  # of another file, in the block
+        raise
     except BaseException:
         is_kept = keep_part
         raise

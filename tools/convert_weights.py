@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.cli import make_parser, run_cli
+from mmdet.cli import add_shared, make_parser, run_cli
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,6 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("target", metavar="DST", help=".pth or .onnx")
     parser.add_argument("--config", help="of the model; needed where one side is ONNX")
     parser.add_argument("--calibrate", metavar="DIR", help="pictures, to fine-tune weights of an ONNX file")
+    add_shared(parser, "--overwrite")
     return parser.parse_args()
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     args = parse_args()
     from mmdet.deploy.export.convert import convert
 
-    print("\n".join(convert(args.source, args.target, args.config, args.calibrate)))
+    print("\n".join(convert(args.source, args.target, args.config, args.calibrate, args.overwrite)))
 
 
 if __name__ == "__main__":

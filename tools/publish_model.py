@@ -9,13 +9,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.cli import make_parser, run_cli
+from mmdet.cli import add_shared, make_parser, run_cli
 
 
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("source", metavar="IN", help="checkpoint of this trainer, mmdet or mmcv")
     parser.add_argument("target", metavar="OUT", help="file to write, without the hash")
+    add_shared(parser, "--overwrite")
     return parser.parse_args()
 
 
@@ -23,7 +24,7 @@ def main() -> None:
     args = parse_args()
     from mmdet.checkpoint.publish import publish
 
-    path = publish(args.source, args.target)
+    path = publish(args.source, args.target, args.overwrite)
     print(f"wrote {path} ({path.stat().st_size / 2**20:.2f} MiB)")
 
 

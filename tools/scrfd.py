@@ -25,6 +25,7 @@ def parse_args() -> argparse.Namespace:
     add("--format", default="json", metavar="F", help="json, txt or widerface (default: json)")
     add("--draw", action="store_true", help="also write pictures and videos with the faces drawn in")
     add_shared(parser, "--thr", default=None, help="lowest score (default: 0.5)")
+    add_shared(parser, "--overwrite")
     add("--nms", type=float, metavar="T", help="largest overlap of two faces (default: 0.4)")
     add_shared(parser, "--input-size")
     add_shared(
@@ -46,23 +47,26 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     from mmdet.deploy.cli.run import RunOptions, detect_inputs, tune_process
-    from mmdet.deploy.runtime.ort_detector import SCRFD
+    from mmdet.deploy.runtime.options import DetectOptions
+    from mmdet.deploy.runtime.ort_detector import FaceDetector
 
     options = RunOptions(
         out=args.out,
         file_format=args.format,
         draw=args.draw,
-        thresh=args.thr,
-        nms_thresh=args.nms,
-        input_size=tuple(args.input_size) if args.input_size else None,
-        batch_size=args.batch_size,
-        two_scale=args.two_scale,
-        max_num=args.max_num,
+        overwrite=args.overwrite,
+        detect=DetectOptions().changed(
+            **{"--thr": args.thr, "--nms": args.nms, "--max-num": args.max_num},
+            **{"--batch-size": args.batch_size, "--input-size": args.input_size},
+            two_scale=args.two_scale,
+        ),
         max_frames=args.max_frames,
         show_progress=not args.quiet,
     )
     tune_process()
-    detector = SCRFD(args.model, provider=args.provider, threads=args.threads, device_id=args.device_id)
+    detector = FaceDetector(
+        args.model, provider=args.provider, threads=args.threads, device_id=args.device_id
+    )
     summary = detect_inputs(detector, args.inputs, options)
     for line in summary.quiet_lines() if args.quiet else summary.lines():
         print(line, file=sys.stderr)

@@ -21,16 +21,17 @@ def parse_args() -> argparse.Namespace:
     add_config(parser)
     add("checkpoint")
     add("--output-file", metavar="F.onnx", help="default: CONFIG.onnx or CONFIG_HxW.onnx, here")
+    add_shared(parser, "--overwrite")
     add("--shape", type=int, nargs="+", default=[-1, -1], metavar="S",
         help="height and width, or one number for a square; -1 -1: any size (default)")  # fmt: skip
-    add("--dynamic-batch", action="store_true", help="any number of pictures at once (default: 1)")
+    add("--dynamic-batch", action="store_true", help="any number of images at once (default: 1)")
     add("--simplify", action="store_true", help="run onnxslim over the graph")
     add("--opset", type=int, default=17, metavar="N", help="11 to 20 (default: 17)")
     add("--fp16", action="store_true", help="half-precision weights; inputs and outputs stay fp32")
     add("--merge-heads", action="store_true",
         help="one convolution for the predictors of a level: faster, cannot be converted back")  # fmt: skip
     add("--no-batch-axis", action="store_true",
-        help="outputs (A, C) of one picture, as insightface up to 0.7 wants them")  # fmt: skip
+        help="outputs (A, C) of one image, as insightface up to 0.7 wants them")  # fmt: skip
     add("--with-nms", action="store_true", help="decode and suppress inside the graph")
     add_shared(parser, "--score-thr", default=None, help="with --with-nms (default: the config's test_cfg)")
     add("--nms-thr", type=float, metavar="T", help="with --with-nms (default: the config's test_cfg)")
@@ -60,7 +61,7 @@ def main() -> None:
         merge_heads=args.merge_heads,
         batch_axis=not args.no_batch_axis,
     )
-    path, module = export_checkpoint(args.config, args.checkpoint, args.output_file, options)
+    path, module = export_checkpoint(args.config, args.checkpoint, args.output_file, options, args.overwrite)
     print(f"wrote {path} and {path.with_suffix('.json').name}")
     if not args.verify:
         return

@@ -21,6 +21,7 @@ def parse_args() -> argparse.Namespace:
     add("--camera-id", default="0", metavar="N", help="number of the camera, or a video file (default: 0)")
     add_shared(parser, "--score-thr")
     add("--out", type=Path, metavar="F.mp4", help="write a video instead of opening a window")
+    add_shared(parser, "--overwrite")
     add_shared(parser, "--max-frames", help="stop after N frames (0: at q or Ctrl-C)")
     add_shared(
         parser, "--device", help="auto, npu, cuda or cpu; with an ONNX model the provider (default: auto)"
@@ -32,10 +33,13 @@ def main() -> None:
     args = parse_args()
     from mmdet.deploy.cli.demo import load_finder, show_video
     from mmdet.deploy.runtime.checks import check_count
+    from mmdet.files import check_outputs
     from mmdet.images import quiet_opencv
 
     check_count("--max-frames", args.max_frames)
     quiet_opencv()
+    if args.out is not None:
+        check_outputs([args.out], [args.camera_id, args.model, args.checkpoint or ""], args.overwrite)
     find, classes = load_finder(args.model, args.checkpoint, args.score_thr, args.device)
     is_number = args.camera_id.isascii() and args.camera_id.isdecimal()
     source = int(args.camera_id) if is_number else args.camera_id

@@ -1,1 +1,5 @@
-"""Checkpoints: files.py is ours, foreign.py reads those of other programs, publish.py strips one."""
+"""Checkpoints, read without running what they hold.
+
+`files` writes ours whole and reads them; `foreign` reads those of other programs; `keys` is the one rule for
+where weights are and which fit a model; `publish` strips one to its weights.
+"""

@@ -48,7 +48,7 @@ def find_weights(content: Mapping, name: str = "the checkpoint") -> Weights:
     that average the weights ("ema_...") if the plain ones are there.
 
     Raises:
-        CheckpointError: no tensors.
+        CheckpointError: no tensors, or one with a value that is not finite.
     """
     others: tuple[str, ...] = ()
     for key in HOLDERS:
@@ -60,6 +60,7 @@ def find_weights(content: Mapping, name: str = "the checkpoint") -> Weights:
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(f"{name} holds no weights (its keys: {', '.join(map(str, list(content)[:5]))})")
+    _require_finite(tensors, name)
     dropped = ""
     while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), ""):
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
@@ -69,6 +70,15 @@ def find_weights(content: Mapping, name: str = "the checkpoint") -> Weights:
         averages = {key.removeprefix(AVERAGE): value for key, value in tensors.items()}
         return Weights(averages, dropped + AVERAGE, 0, others)
     return Weights(plain, dropped, len(tensors) - len(plain), others)
+
+
+def _require_finite(tensors: Mapping[str, Tensor], name: str) -> None:
+    bad = tuple(key for key, value in tensors.items() if not value.isfinite().all())
+    if bad:
+        raise CheckpointError(
+            f"{name}: {len(bad)} of {len(tensors)} weights hold nan or inf: {_shorten(bad, SHOWN)}. Take an "
+            "earlier checkpoint."
+        )
 
 
 @dataclass(frozen=True)

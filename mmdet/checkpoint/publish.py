@@ -7,14 +7,14 @@ from mmdet.checkpoint.files import pack_weights
 from mmdet.checkpoint.foreign import plain_values, read_foreign
 from mmdet.checkpoint.keys import find_weights
 from mmdet.errors import ConfigError
-from mmdet.files import write_bytes
+from mmdet.files import check_outputs, write_bytes
 
 # What a user of the weights may need; everything else (optimizer, random state, hooks) stays behind.
 META = ("CLASSES", "config", "epoch", "iter", "mmdet_version", "scrfd_trainer_version", "commit")
 HASH_DIGITS = 8
 
 
-def publish(source: str | Path, target: str | Path) -> Path:
+def publish(source: str | Path, target: str | Path, overwrite: bool = False) -> Path:
     """Write OUT-<hash>.pth with the state_dict and a few plain facts; return its path.
 
     The hash is the beginning of the file's SHA-256, as torch.hub checks it. Weights are stored in the
@@ -23,7 +23,7 @@ def publish(source: str | Path, target: str | Path) -> Path:
     Raises:
         CheckpointError: the source cannot be read.
         WriteError: the target cannot be written.
-        ConfigError: the target is a folder.
+        ConfigError: the target is a folder, or exists with other content and `overwrite` is False.
     """
     target = Path(target)
     if target.is_dir():
@@ -39,5 +39,8 @@ def publish(source: str | Path, target: str | Path) -> Path:
     data = pack_weights(tensors, facts)
     digest = hashlib.sha256(data).hexdigest()[:HASH_DIGITS]
     final = target.with_name(f"{target.name}-{digest}.pth")
+    if final.is_file() and final.read_bytes() == data:
+        return final
+    check_outputs([final], [source], overwrite)
     write_bytes(final, data, parents=True)
     return final

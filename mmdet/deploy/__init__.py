@@ -4,12 +4,14 @@
     detector = SCRFD("model.onnx")
     bboxes, kps = detector.detect(image)
 
-Read in this order: `letterbox` and `decode` (numpy: picture in, faces out), `session` (what an ONNX file
-offers), `ort_detector` (SCRFD), `inputs`, `writers`, `draw`, `run` (tools/scrfd.py), `web`. These import no
-torch. `export_onnx`, `verify`, `convert`, `foreign` and `publish` do: they make the files.
+Three rooms: runtime/ finds faces in arrays (numpy, OpenCV and onnxruntime alone); cli/ and web/ read what
+users have and write what they want, also without torch; export/ makes the files and imports torch.
 """
 
 from mmdet.deploy.runtime.decode import Faces
-from mmdet.deploy.runtime.ort_detector import SCRFD
+from mmdet.deploy.runtime.options import DetectOptions
+from mmdet.deploy.runtime.ort_detector import FaceDetector
 
-__all__ = ["SCRFD", "Faces"]
+SCRFD = FaceDetector  # the name in the reference's runtime; mmdet.models has the network of that name
+
+__all__ = ["SCRFD", "DetectOptions", "FaceDetector", "Faces"]

@@ -3,49 +3,50 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mmdet.deploy.cli.draw import draw_faces
-from mmdet.deploy.cli.inputs import Picture, read_video, video_rate
+from mmdet.deploy.cli.video import read_video, video_rate, write_video
 from mmdet.deploy.runtime.checks import check_count, check_fraction
 from mmdet.deploy.runtime.decode import Faces
-from mmdet.deploy.runtime.ort_detector import SCRFD
-from mmdet.errors import ConfigError, DataError
+from mmdet.deploy.runtime.ort_detector import FaceDetector
+from mmdet.errors import ConfigError
 
 NO_WINDOW = "no window can be opened (opencv-python-headless, or no display); write a video with --out F.mp4"
 FindFaces = Callable[[np.ndarray], Faces]
 
 
 def load_finder(
-    model: str, checkpoint: str | None, thresh: float, device: str = "auto"
+    model: str, checkpoint: str | None, score_thr: float, device: str = "auto"
 ) -> tuple[FindFaces, tuple[str, ...]]:
     """Return a function from BGR pixels to faces, and the class names.
 
     Args:
         model: MODEL.onnx, or a config file with its
         checkpoint: .pth; None for ONNX.
-        thresh: lowest score.
+        score_thr: lowest score.
         device: of the checkpoint's model; for ONNX the provider.
 
     Raises:
         ConfigError: a config without checkpoint, or a checkpoint beside an ONNX file.
         CheckpointError, DeviceError, DataError: see their messages.
     """
-    check_fraction("--score-thr", thresh)
+    check_fraction("--score-thr", score_thr)
     if Path(model).suffix.lower() == ".onnx":
         if checkpoint is not None:
             raise ConfigError(f"{model} holds its weights; leave out {checkpoint}")
-        detector = SCRFD(model, provider=device)
-        detector.prepare(det_thresh=thresh)
+        detector = FaceDetector(model, provider=device)
+        detector.prepare(score_thr=score_thr)
         return (lambda image: detector.predict([image])[0]), detector.classes
     if checkpoint is None:
         raise ConfigError(f"{model}: give CONFIG CHECKPOINT, or MODEL.onnx")
     from mmdet.apis import detect, init_detector  # torch
 
-    network = init_detector(model, checkpoint, device, {"test_cfg.score_thr": thresh})
+    network = init_detector(model, checkpoint, device, {"test_cfg.score_thr": score_thr})
 
     def find(image: np.ndarray) -> Faces:
         (found,) = detect(network, [image])
@@ -61,41 +62,25 @@ def show_video(
     """Draw the faces of a camera or video in a window, or into an .mp4; return the number of frames.
 
     Raises:
-        DataError: the source gives no frame, or the file cannot be written.
+        DataError: the source gives no frame.
+        WriteError: the file cannot be written.
         ConfigError: no file was asked for, and this OpenCV has no windows; or max_frames is negative.
     """
     check_count("--max-frames", max_frames)
     if out is None and not _has_screen():
         raise ConfigError(NO_WINDOW)
-    frames = 0
+    num_frames = 0
     rate = video_rate(source) if out is not None else 0.0  # before it is read: a camera opens only once
-    writer: cv2.VideoWriter | None = None
-    try:
-        for picture in read_video(source, max_frames):
-            drawn = draw_faces(picture.image, find(picture.image), classes)
-            if out is None:
-                if not _show(drawn):
-                    break
-            else:
-                writer = writer or _open_video(out, picture, rate)
-                writer.write(drawn)
-            frames += 1
-    except KeyboardInterrupt:
-        pass
-    finally:
-        if writer is not None:
-            writer.release()
-    return frames
-
-
-def _open_video(out: Path, picture: Picture, rate: float) -> cv2.VideoWriter:
-    size = picture.image.shape[1::-1]
-    if not out.parent.is_dir():
-        raise DataError(f"{out.parent}: no such folder")
-    writer = cv2.VideoWriter(str(out), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)
-    if not writer.isOpened():
-        raise DataError(f"{out}: this OpenCV cannot write it; give a name that ends in .mp4")
-    return writer
+    show: Callable[[np.ndarray], bool | None] = _show
+    with ExitStack() as stack, suppress(KeyboardInterrupt):
+        for loaded in read_video(source, max_frames):
+            if out is not None and not num_frames:
+                size_wh = (loaded.image.shape[1], loaded.image.shape[0])
+                show = stack.enter_context(write_video(out, rate, size_wh))
+            if show(draw_faces(loaded.image, find(loaded.image), classes)) is False:
+                break
+            num_frames += 1
+    return num_frames
 
 
 def _show(drawn: np.ndarray) -> bool:

@@ -1,48 +1,27 @@
-"""What a user may point at: pictures, folders, patterns, videos, a camera."""
+"""What a user may point at: images, folders, patterns, videos, a camera."""
 
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
-import cv2
 import numpy as np
 
+from mmdet.deploy.cli.video import LoadedImage, Task, video_label
 from mmdet.errors import DataError
 from mmdet.images import UnreadableImageError, decode_image
 
-DRAWN = b"faces drawn by tools/scrfd.py"  # inside the pictures and videos that it draws
 NOT_MEDIA = "neither a picture nor a video by its name"
 IMAGES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # inside JPEG data: anything but stuffing and restarts
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One decoded picture.
-
-    Attributes:
-        image: (H, W, 3) uint8 BGR.
-        path: as the user would write it; of the video for its frames.
-        name: path below the folder the user gave, unique in a run.
-        frame: number in the video, from 0; None for a picture file.
-        time_s: position in the video.
-    """
-
-    image: np.ndarray
-    path: str
-    name: str
-    frame: int | None = None
-    time_s: float | None = None
-
-
 K = TypeVar("K", Path, str | int)
-Task: TypeAlias = tuple[str, Callable[[], Picture]]  # a path, and what reads it; in any thread
 
 
 @dataclass
@@ -50,11 +29,11 @@ class Inputs:
     """What the user's arguments come to.
 
     Attributes:
-        files: picture files as (path, name).
+        files: image files as (path, name).
         videos: paths, or numbers of cameras.
         skipped: path -> reason; reading adds to it.
         video_names: of `videos`, as the names of the files.
-        num_left_out: pictures and videos below the folder of the results.
+        num_left_out: images and videos below the folder of the results.
     """
 
     files: list[tuple[Path, str]] = field(default_factory=list)
@@ -65,11 +44,10 @@ class Inputs:
 
 
 def find_inputs(arguments: Sequence[str], out: Path | None = None) -> Inputs:
-    """Sort pictures, folders (with all below), patterns, videos and camera numbers; a file counts once.
+    """Sort images, folders (with all below), patterns, videos and camera numbers; a file counts once.
 
-    In folders and patterns, files whose suffix is neither a picture's nor a video's are skipped, and what
-    lies below `out`, the folder of the results, is left out: if that is, or is above, the folder searched,
-    only what an earlier run has drawn there.
+    In folders and patterns, files whose suffix is neither an image's nor a video's are skipped, and what
+    lies below `out`, the folder of the results, is left out if that is below the folder searched.
 
     Raises:
         DataError: something does not exist, or nothing is left.
@@ -113,11 +91,10 @@ def _add(
     is_below = results is not None and root.resolve() in results.parents
     for path in paths:
         kind = path.suffix.lower()
-        if kind not in IMAGES + VIDEOS:
-            if not is_below or results not in path.resolve().parents:
-                found.skipped[str(path)] = NOT_MEDIA
-        elif results is not None and results in path.resolve().parents and (is_below or is_drawn(path)):
-            found.num_left_out += 1
+        if is_below and results in path.resolve().parents:
+            found.num_left_out += kind in IMAGES + VIDEOS
+        elif kind not in IMAGES + VIDEOS:
+            found.skipped[str(path)] = NOT_MEDIA
         elif kind in IMAGES:
             found.files.append((path, os.path.relpath(path, root)))
         else:
@@ -139,41 +116,14 @@ def _make_names_unique(files: list[tuple[K, str]]) -> list[tuple[K, str]]:
     return kept
 
 
-def is_drawn(path: Path) -> bool:
-    """Return whether a picture or a video was drawn by an earlier run."""
-    try:
-        with path.open("rb") as file:
-            if DRAWN in file.read(128):
-                return True
-            file.seek(-min(128, os.fstat(file.fileno()).st_size), os.SEEK_END)
-            return DRAWN in file.read()
-    except OSError:
-        return False
-
-
-def video_label(source: str | int) -> str:
-    """Return the path of a video, or "camera N"."""
-    return f"camera {source}" if isinstance(source, int) else source
-
-
-def picture_tasks(found: Inputs) -> Iterator[Task]:
-    """Yield what reads each picture file, in order."""
+def image_tasks(found: Inputs) -> Iterator[Task]:
+    """Yield what reads each image file, in order."""
     for path, name in found.files:
-        yield str(path), partial(_read_picture, path, name)
+        yield str(path), partial(_read_image, path, name)
 
 
-def video_tasks(source: str | int, max_frames: int = 0, name: str | None = None) -> Iterator[Task]:
-    """Yield what hands out each frame; the frames are read here, one after the other. See `read_video`."""
-    for picture in read_video(source, max_frames, name):
-        yield picture.path, partial(_same, picture)
-
-
-def _read_picture(path: Path, name: str) -> Picture:
-    return Picture(read_complete(path), str(path), name)
-
-
-def _same(picture: Picture) -> Picture:
-    return picture
+def _read_image(path: Path, name: str) -> LoadedImage:
+    return LoadedImage(read_complete(path), str(path), name)
 
 
 def read_complete(path: Path) -> np.ndarray:
@@ -182,7 +132,7 @@ def read_complete(path: Path) -> np.ndarray:
     OpenCV fills what is missing with gray, and a detector then finds nothing there and says so.
 
     Raises:
-        UnreadableImageError: missing, no picture, or cut off.
+        UnreadableImageError: missing, no image, or cut off.
     """
     try:
         data = path.read_bytes()
@@ -192,14 +142,14 @@ def read_complete(path: Path) -> np.ndarray:
 
 
 def decode_complete(data: bytes, name: str) -> np.ndarray:
-    """Return the pixels of an encoded picture; see `read_complete`."""
+    """Return the pixels of an encoded image; see `read_complete`."""
     if is_truncated_jpeg(data):
         raise UnreadableImageError(f"{name} is a JPEG cut off before its end")
     return decode_image(np.frombuffer(data, np.uint8), name)
 
 
 def is_truncated_jpeg(data: bytes) -> bool:
-    """Return whether a JPEG lacks its end marker; what follows it (a film, a second picture) is ignored."""
+    """Return whether a JPEG lacks its end marker; what follows it (a film, a second image) is ignored."""
     if data[:2] != b"\xff\xd8" or data[-2:] == b"\xff\xd9":
         return False
     position, in_scan = 2, False
@@ -219,56 +169,3 @@ def is_truncated_jpeg(data: bytes) -> bool:
         else:
             in_scan = in_scan or marker == b"\xda"
             position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-
-
-def read_video(source: str | int, max_frames: int = 0, name: str | None = None) -> Iterator[Picture]:
-    """Yield the frames of a video file or a camera.
-
-    Args:
-        source: path, or number of a camera.
-        max_frames: stop after so many; 0 for all.
-        name: of the frames; None: that of the file.
-
-    Raises:
-        UnreadableImageError: it cannot be opened, or gives no frame.
-    """
-    what = video_label(source)
-    if not is_utf8(what):
-        raise UnreadableImageError(f"{what!r}: OpenCV opens only videos whose name is valid UTF-8; rename it")
-    capture = cv2.VideoCapture(source)
-    try:
-        frame = 0
-        while not max_frames or frame < max_frames:
-            is_read, image = capture.read()
-            if not is_read:
-                break
-            time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            yield Picture(image, what, name or Path(what).name, frame, time_s)
-            frame += 1
-        if not frame:
-            raise UnreadableImageError(
-                f"{what}: cannot be opened, or holds no frame that this OpenCV can decode"
-            )
-    finally:
-        capture.release()
-
-
-def video_rate(source: str | int) -> float:
-    """Return frames per second as the video or camera states; 25 if it does not."""
-    if not is_utf8(str(source)):
-        return 25.0
-    capture = cv2.VideoCapture(source)
-    try:
-        rate = capture.get(cv2.CAP_PROP_FPS)
-    finally:
-        capture.release()
-    return rate if 0 < rate < 1000 else 25.0
-
-
-def is_utf8(name: str) -> bool:
-    """Return whether a file name can be encoded; OpenCV 5 ends the process on a video's that cannot."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

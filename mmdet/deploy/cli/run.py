@@ -1,22 +1,23 @@
 """tools/scrfd.py: faces in everything the user points at."""
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 from tqdm import tqdm
 
-from mmdet.deploy.cli.inputs import NOT_MEDIA, Inputs, find_inputs, picture_tasks, video_rate, video_tasks
-from mmdet.deploy.cli.outputs import Outputs
+from mmdet.deploy.cli.inputs import NOT_MEDIA, Inputs, find_inputs, image_tasks
+from mmdet.deploy.cli.outputs import OutputFiles
 from mmdet.deploy.cli.stream import Result, detect_stream
+from mmdet.deploy.cli.video import video_rate, video_tasks
 from mmdet.deploy.cli.writers import FORMATS, Writer
-from mmdet.deploy.runtime.checks import check_count, check_fraction
-from mmdet.deploy.runtime.ort_detector import SCRFD
+from mmdet.deploy.runtime.checks import check_count
+from mmdet.deploy.runtime.options import DetectOptions
+from mmdet.deploy.runtime.ort_detector import FaceDetector
 from mmdet.errors import ConfigError, DataError, unknown_name
-from mmdet.images import UnreadableImageError
+from mmdet.images import UnreadableImageError, quiet_opencv
 from mmdet.process import keep_freed_memory
 
 NAMED = 5  # skipped files named; the rest is counted
@@ -25,17 +26,13 @@ INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What to look for and where to write; see tools/scrfd.py. Thresholds: None leaves them as prepared."""
+    """What to look for and where to write; see tools/scrfd.py."""
 
     out: Path | None = None
     file_format: str = "json"
     draw: bool = False
-    thresh: float | None = None
-    nms_thresh: float | None = None
-    input_size: tuple[int, int] | None = None
-    batch_size: int = 16
-    two_scale: bool = False
-    max_num: int = 0
+    overwrite: bool = False
+    detect: DetectOptions = DetectOptions()
     max_frames: int = 0
     show_progress: bool = True
 
@@ -48,12 +45,7 @@ class RunOptions:
             raise ConfigError(f"{what} writes files; give a folder with --out")
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise ConfigError(f"--out {self.out} is a file, not a folder")
-        check_count("--batch-size", self.batch_size, 1)
-        check_count("--max-num", self.max_num)
         check_count("--max-frames", self.max_frames)
-        for name, value in (("--thr", self.thresh), ("--nms", self.nms_thresh)):
-            if value is not None:
-                check_fraction(name, value)
 
 
 @dataclass
@@ -61,7 +53,7 @@ class RunSummary:
     """What was done.
 
     Attributes:
-        num_pictures: read, frames of videos among them.
+        num_images: read, frames of videos among them.
         num_faces: in them.
         skipped: path -> reason.
         left_out: what `find_inputs` has left out, in words; "" for nothing.
@@ -69,7 +61,7 @@ class RunSummary:
         exit_code: of the tool.
     """
 
-    num_pictures: int = 0
+    num_images: int = 0
     num_faces: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     left_out: str = ""
@@ -78,7 +70,7 @@ class RunSummary:
 
     def lines(self) -> list[str]:
         """Return what to tell the user, what could not be read first."""
-        told = [f"{self.num_pictures} pictures, {self.num_faces} faces"]
+        told = [f"{self.num_images} pictures, {self.num_faces} faces"]
         if self.skipped:
             told.append(f"skipped {len(self.skipped)}:")
             ordered = sorted(self.skipped.items(), key=lambda item: item[1] == NOT_MEDIA)
@@ -87,67 +79,68 @@ class RunSummary:
         return told + [line for line in (self.left_out, self.stopped) if line]
 
     def quiet_lines(self) -> list[str]:
-        """Return what to tell even one who wants to hear nothing: that not all was done."""
+        """Return what --quiet leaves: that not all was done."""
         told = [f"skipped {len(self.skipped)}"] if self.skipped else []
         return told + ([self.stopped] if self.exit_code else [])
 
 
-def detect_inputs(detector: SCRFD, arguments: Sequence[str], options: RunOptions) -> RunSummary:
-    """Find the faces in pictures, folders, patterns, videos and cameras; Ctrl-C ends a camera.
+def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: RunOptions) -> RunSummary:
+    """Find the faces in images, folders, patterns, videos and cameras; Ctrl-C ends a camera.
 
     Raises:
-        ConfigError: an option, or a result that would overwrite what is no result; nothing is written then.
-        DataError: something does not exist, nothing could be read, or a result cannot be written.
+        ConfigError: an option, or a result would overwrite a file; nothing is written then.
+        DataError: something does not exist, or nothing could be read.
+        WriteError: a result cannot be written.
     """
     found = find_inputs(arguments, options.out)
-    detector.prepare(nms_thresh=options.nms_thresh, det_thresh=options.thresh)
-    if options.input_size is not None:
-        detector.check_size(options.input_size)
+    if options.detect.input_size is not None:
+        detector.check_size(options.detect.input_size)
     outputs = None
     if options.out is not None:
-        outputs = Outputs.of(options.out, options.file_format, options.draw, found)
-        outputs.check(found)
+        outputs = OutputFiles.of(options.out, options.file_format, options.draw, found)
+        outputs.check(found, options.overwrite)
     summary = RunSummary(skipped=found.skipped)
     if found.num_left_out:
         summary.left_out = f"left out {found.num_left_out} below {options.out}, the folder of the results"
+    writer = Writer(outputs, detector.classes)
     total = len(found.files) if not found.videos else None
-    num_known = len(found.skipped)  # not in the total
-    hide = not options.show_progress
-    interval_s = 0.2 if sys.stderr.isatty() else 10.0
-    with (
-        Writer(outputs, detector.classes) as writer,
-        tqdm(total=total, unit="img", desc="detect", disable=hide, mininterval=interval_s) as progress,
-    ):
-        try:
-            for picture, faces in _results(detector, found, writer, options):
-                writer.add(picture, faces)
+    try:
+        with writer, _progress_bar(total, options.show_progress) as progress:
+            num_known = len(found.skipped)  # not in the total
+            for loaded, faces in _results(detector, found, writer, options):
+                writer.add(loaded, faces)
                 summary.num_faces += len(faces)
-                summary.num_pictures += 1
-                progress.update(summary.num_pictures + len(found.skipped) - num_known - progress.n)
-            progress.update(summary.num_pictures + len(found.skipped) - num_known - progress.n)
-        except KeyboardInterrupt:
-            writer.is_complete = isinstance(writer.source, int)
-            summary.exit_code = 0 if writer.is_complete else INTERRUPTED
-            of = "" if total is None else f" of {total}"
-            summary.stopped = f"stopped after {summary.num_pictures}{of}"
-            if not writer.is_complete and writer.parts:
-                summary.stopped += f"; what was found is in {', '.join(map(str, writer.parts))}"
-    if not summary.num_pictures and not summary.stopped:
+                summary.num_images += 1
+                progress.update(summary.num_images + len(found.skipped) - num_known - progress.n)
+            progress.update(summary.num_images + len(found.skipped) - num_known - progress.n)
+    except KeyboardInterrupt:
+        summary.stopped = f"stopped after {summary.num_images}{'' if total is None else f' of {total}'}"
+        if not isinstance(writer.source, int):
+            summary.exit_code = INTERRUPTED
+            if left := [str(part) for part in writer.parts if part.exists()]:
+                summary.stopped += f"; what was found is in {', '.join(left)}"
+    if not summary.num_images and not summary.stopped:
         raise DataError(f"none of {len(found.skipped)} files could be read: {_first(found.skipped)}")
     return summary
 
 
-def _results(detector: SCRFD, found: Inputs, writer: Writer, options: RunOptions) -> Iterator[Result]:
-    """Yield the faces of the pictures, then of the frames of every video; a batch never mixes two videos."""
-    how = (options.input_size, options.max_num, options.two_scale)
-    yield from detect_stream(detector, picture_tasks(found), found.skipped, options.batch_size, *how)
+def _progress_bar(total: int | None, is_shown: bool) -> tqdm:
+    interval_s = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(total=total, unit="img", desc="detect", disable=not is_shown, mininterval=interval_s)
+
+
+def _results(detector: FaceDetector, found: Inputs, writer: Writer, options: RunOptions) -> Iterator[Result]:
+    """Yield the faces of the images, then of the frames of every video; a batch never mixes two videos."""
+    yield from detect_stream(detector, image_tasks(found), found.skipped, options.detect)
     for source, name in found.video_names.items():
         writer.source = source
         writer.rate = video_rate(source) if options.draw else writer.rate
-        size = 1 if isinstance(source, int) else options.batch_size  # a camera's faces are wanted now
-        frames = video_tasks(source, options.max_frames, name)
+        # a camera's faces are wanted now
+        how = replace(options.detect, batch_size=1) if isinstance(source, int) else options.detect
         try:
-            yield from detect_stream(detector, frames, found.skipped, size, *how)
+            yield from detect_stream(
+                detector, video_tasks(source, options.max_frames, name), found.skipped, how
+            )
         except UnreadableImageError as error:
             found.skipped[str(source)] = str(error)
 
@@ -155,15 +148,13 @@ def _results(detector: SCRFD, found: Inputs, writer: Writer, options: RunOptions
 def tune_process() -> None:
     """Set what a process that does nothing else is faster with, and keep OpenCV's remarks from stderr.
 
-    Freed pictures are kept, not returned to the kernel and mapped anew, and OpenCV uses no threads of its
-    own, since every core has a picture to itself. Measured on 2 cores: 17.2 and 15.8 ms of processor time
-    per picture.
+    Freed images are kept, not returned to the kernel and mapped anew, and OpenCV uses no threads of its
+    own, since every core has an image to itself. Measured on 2 cores: 17.2 and 15.8 ms of processor time
+    per image.
     """
     keep_freed_memory()
     cv2.setNumThreads(1)
-    in_opencv_5 = getattr(cv2.utils, "logging", cv2)
-    in_opencv_5.setLogLevel(0)  # silent: what fails is raised, and told in one line
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    quiet_opencv()
 
 
 def _first(skipped: dict[str, str]) -> str:

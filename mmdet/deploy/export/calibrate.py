@@ -13,32 +13,32 @@ from mmdet.errors import DataError
 from mmdet.images import read_image
 from mmdet.models.detectors.dense import SCRFD
 
-NUM_PICTURES = 16
+NUM_IMAGES = 16
 INPUT_HW = (640, 640)
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 def calibrate(model: SCRFD, folder: str | Path, facts: Description) -> tuple[int, int]:
-    """Set mean and variance of every BatchNorm to those of its input on some pictures.
+    """Set mean and variance of every BatchNorm to those of its input on some images.
 
     Its weight and bias change along, so that in eval mode the model computes the same as before. In train
     mode, where the statistics are the batch's, it then computes about that, too, and can be fine-tuned.
 
     Args:
         model: on the CPU.
-        folder: with pictures like those of the training; 16 of them, evenly spaced by name, are read.
-        facts: how the pictures are normalised.
+        folder: with images like those of the training; 16 of them, evenly spaced by name, are read.
+        facts: how the images are normalised.
 
     Returns:
-        Number of layers, and of pictures used.
+        Number of layers, and of images used.
 
     Raises:
-        DataError: no picture there, or one cannot be read.
+        DataError: no image there, or one cannot be read.
     """
     files = [path for path, _ in find_inputs([str(folder)]).files]
     if not files:
         raise DataError(f"{folder}: videos, but no picture")
-    chosen = files[:: -(-len(files) // NUM_PICTURES)]
+    chosen = files[:: -(-len(files) // NUM_IMAGES)]
     blobs = (_load(path, facts) for path in chosen)
     sums = _sum_inputs(model, blobs)
     for layer, (total, squares, count) in sums.items():

@@ -16,7 +16,7 @@ from mmdet.deploy.export.onnx_weights import load_onnx_weights
 from mmdet.deploy.export.verify import TOLERANCE, make_images
 from mmdet.deploy.runtime.session import Model, open_model
 from mmdet.errors import CheckpointError, ConfigError
-from mmdet.files import write_bytes
+from mmdet.files import check_outputs, write_bytes
 from mmdet.models.detectors.dense import SCRFD
 
 NAMED = 6
@@ -27,12 +27,13 @@ def convert(
     source: str | Path,
     target: str | Path,
     config: str | Path | None = None,
-    pictures: str | Path | None = None,
+    images: str | Path | None = None,
+    overwrite: bool = False,
 ) -> list[str]:
     """Convert weights; the suffixes say from what to what.
 
     .pth to .pth: plain keys, weights only, foreign objects left out; with a config every key must fit.
-    .onnx to .pth: needs the config; the result is run against the file. With a folder of pictures
+    .onnx to .pth: needs the config; the result is run against the file. With a folder of images
     BatchNorm gets statistics again, which fine-tuning needs.
     .pth to .onnx: needs the config; any size and batch.
 
@@ -42,20 +43,23 @@ def convert(
     Raises:
         CheckpointError: cannot be read, or is not of the config's model.
         WriteError: cannot be written.
-        ConfigError: another suffix, or no config where one is needed.
+        ConfigError: another suffix, no config where one is needed, or the target exists and `overwrite` is
+            False.
     """
     kinds = tuple(KINDS.get(Path(path).suffix.lower()) for path in (source, target))
     if None in kinds or kinds == ("onnx", "onnx"):
         raise ConfigError(f"{source} -> {target}: from .pth or .onnx to .pth, or from .pth to .onnx")
     if config is None and "onnx" in kinds:
         raise ConfigError("--config is missing: an ONNX file does not say which config its model has")
-    if pictures is not None and kinds[0] != "onnx":
+    if images is not None and kinds[0] != "onnx":
         raise ConfigError("--calibrate is for ONNX files; a checkpoint holds BatchNorm's statistics")
     if not Path(source).is_file():
         raise CheckpointError(f"{source}: no such file")
+    targets = [Path(target), *([Path(target).with_suffix(".json")] if kinds[1] == "onnx" else [])]
+    check_outputs(targets, [source, *([config] if config else [])], overwrite)
     if kinds[0] == "onnx":
         assert config is not None
-        lines = _from_onnx(source, target, config, pictures)
+        lines = _from_onnx(source, target, config, images)
     else:
         lines = _from_checkpoint(source, target, config, to_onnx=kinds[1] == "onnx")
     return [*lines, f"wrote {target}"]
@@ -88,7 +92,7 @@ def _from_checkpoint(
 
 
 def _from_onnx(
-    source: str | Path, target: str | Path, config: str | Path, pictures: str | Path | None
+    source: str | Path, target: str | Path, config: str | Path, images: str | Path | None
 ) -> list[str]:
     model = init_detector(config, device="cpu")
     report = load_onnx_weights(model, source)
@@ -98,9 +102,9 @@ def _from_onnx(
         f"{len(report.by_name)} keys matched by name, {len(report.by_order)} by the order of the layers",
         f"{len(kept)} keys not in the file{': ' if kept else ''}{', '.join(kept[:NAMED])}",
     ]
-    if pictures is not None:
-        num_layers, num_pictures = calibrate(model, pictures, describe(model, ExportOptions()))
-        lines.append(f"statistics of {num_layers} BatchNorm layers from {num_pictures} pictures")
+    if images is not None:
+        num_layers, num_images = calibrate(model, images, describe(model, ExportOptions()))
+        lines.append(f"statistics of {num_layers} BatchNorm layers from {num_images} pictures")
     error = _compare(model, onnx_model)
     if not error <= TOLERANCE[onnx_model.description.precision]["distance"]:
         raise CheckpointError(f"{source} and the converted model differ by {error:.3g}: of another config?")
@@ -123,7 +127,8 @@ def _compare(model: SCRFD, onnx_model: Model) -> float:
             f"{onnx_model.name} gives {len(got)} outputs, {sum(a.size for a in got)} numbers; the config's "
             f"model {len(want)}, {sum(a.size for a in want)}: of another config?"
         )
-    return max(float(np.abs(a - b.reshape(a.shape)).max()) for a, b in zip(want, got, strict=True))
+    errors = [np.abs(a - b.reshape(a.shape)).max() for a, b in zip(want, got, strict=True)]
+    return float(np.max(errors))  # not Python's max(), which drops nan
 
 
 def _describe_checkpoint(source: str | Path, found: Weights) -> list[str]:

@@ -18,7 +18,7 @@ from mmdet.deploy.export.merge_heads import MergedPredictors
 from mmdet.deploy.runtime.checks import check_fraction
 from mmdet.deploy.runtime.description import METADATA_KEY, Description
 from mmdet.errors import ConfigError, DeviceError
-from mmdet.files import atomic_write
+from mmdet.files import atomic_write, check_outputs
 from mmdet.models.detectors.dense import SCRFD, flatten_maps
 from mmdet.models.layers import NUM_KPS
 
@@ -183,7 +183,11 @@ def export_module(module: ExportModule, path: str | Path, options: ExportOptions
 
 
 def export_checkpoint(
-    config: str | Path, checkpoint: str | Path, path: str | Path | None, options: ExportOptions
+    config: str | Path,
+    checkpoint: str | Path,
+    path: str | Path | None,
+    options: ExportOptions,
+    overwrite: bool = False,
 ) -> tuple[Path, ExportModule]:
     """Export a checkpoint; the default file is CONFIG.onnx or CONFIG_HxW.onnx in the current folder.
 
@@ -192,16 +196,19 @@ def export_checkpoint(
 
     Raises:
         ConfigError, CheckpointError, DeviceError: see their messages.
+        ConfigError: the file or its .json exists, and `overwrite` is False.
     """
-    model = init_detector(config, checkpoint, device="cpu")
-    description = describe(model, options)
     if path is None:
         size = "" if options.is_dynamic else f"_{options.height}x{options.width}"
-        path = Path(f"{Path(config).stem}{size}.onnx")
+        path = f"{Path(config).stem}{size}.onnx"
+    path = Path(path)
+    check_outputs([path, path.with_suffix(".json")], [config, checkpoint], overwrite)
+    model = init_detector(config, checkpoint, device="cpu")
+    description = describe(model, options)
     exported: SCRFD | MergedPredictors = MergedPredictors(model) if options.merge_heads else model
     exported = copy.deepcopy(exported).half() if options.half else exported
     export_module(ExportModule(exported, description, options.batch_axis), path, options)
-    return Path(path), ExportModule(model, description, options.batch_axis)
+    return path, ExportModule(model, description, options.batch_axis)
 
 
 def _check_shape(options: ExportOptions, stride: int) -> None:

@@ -101,6 +101,10 @@ def _compare(
         match = _match(want, got)
         got = [array[match] for array in got]
     for name, a, b in zip(description.output_names(), want, got, strict=True):
+        for whose, values in (("torch", a), ("the file", b)):
+            if num_bad := int((~np.isfinite(values)).sum()):
+                detail = f"{num_bad} of {values.size} values of {whose}'s output {name} are not finite"
+                return Parity(shape, np.inf, np.inf, detail)
         error = float(np.abs(a - b).max(initial=0.0))
         if name.startswith(("bbox", "kps")):
             worst["distance"] = max(worst["distance"], error / unit)

@@ -1,13 +1,13 @@
-"""SCRFD on onnxruntime: the reference's class, and the same for many pictures at once."""
+"""A detector on onnxruntime: the reference's class, and the same for many images at once."""
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from mmdet.deploy.runtime.checks import check_count, check_fraction
 from mmdet.deploy.runtime.decode import (
     Faces,
     anchor_centers,
@@ -17,6 +17,7 @@ from mmdet.deploy.runtime.decode import (
     suppress,
 )
 from mmdet.deploy.runtime.letterbox import letterbox, normalize
+from mmdet.deploy.runtime.options import DetectOptions
 from mmdet.deploy.runtime.session import CPU, Model, count_cores, open_model
 from mmdet.errors import ConfigError
 from mmdet.images import as_bgr, read_image
@@ -27,15 +28,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mmdet")
 
 DEFAULT_HW = (640, 640)
-SMALL_PASS = 4  # two_scale: the second pass sees the picture at a quarter of the size ...
-CLOSE_UP = 0.25  # ... and finds faces whose longer side is at least this part of the picture's longer side
+SMALL_PASS = 4  # two_scale: the second pass sees the image at a quarter of the size ...
+CLOSE_UP = 0.25  # ... and finds faces whose longer side is at least this part of the image's longer side
 Found = tuple[np.ndarray, np.ndarray | None]
+Image: TypeAlias = np.ndarray | str | Path
 
 
-class SCRFD:
-    """A face detector from an ONNX file.
+class FaceDetector:
+    """A face detector from an ONNX file; `mmdet.deploy.SCRFD` is its published name.
 
-    detector = SCRFD("model.onnx")
+    detector = FaceDetector("model.onnx")
     bboxes, kps = detector.detect(image)               # (n, 5) x1 y1 x2 y2 score; (n, 5, 2) or None
     found = detector.detect_batch(images)              # a list of such pairs
 
@@ -48,12 +50,10 @@ class SCRFD:
 
     Attributes:
         model: the session and the description of the graph.
-        nms_thresh, det_thresh: as `prepare` sets them.
-        input_hw: height and width that pictures are fitted into.
-        classes: names of the classes.
+        options: what a call uses unless it says otherwise; `prepare` changes it.
 
     Raises:
-        CheckpointError: not an SCRFD file. DeviceError: the provider is missing.
+        CheckpointError: not a face detector. DeviceError: the provider is missing.
     """
 
     def __init__(
@@ -71,8 +71,7 @@ class SCRFD:
             self.model = open_model(model_file, provider, threads, device_id)
         else:
             self.model = Model(session, num_cores=count_cores())
-        self.nms_thresh, self.det_thresh = 0.4, 0.5
-        self.input_hw = self.model.fixed_hw or DEFAULT_HW
+        self.options = DetectOptions()
         self._warned: set[str] = set()
 
     @property
@@ -80,21 +79,29 @@ class SCRFD:
         """Return the names of the classes."""
         return self.model.description.classes
 
-    def prepare(
-        self,
-        ctx_id: int = 0,
-        nms_thresh: float | None = None,
-        input_size: tuple[int, int] | None = None,
-        det_thresh: float | None = None,
-    ) -> None:
+    @property
+    def input_hw(self) -> tuple[int, int]:
+        """Return height and width that images are fitted into."""
+        size = self.options.input_size
+        return self.model.fixed_hw or (DEFAULT_HW if size is None else size[::-1])
+
+    @property
+    def det_thresh(self) -> float:
+        """Return the lowest score; the reference's name."""
+        return self.options.score_thr
+
+    @property
+    def nms_thresh(self) -> float:
+        """Return the largest overlap of two faces; the reference's name."""
+        return self.options.iou_thr
+
+    def prepare(self, ctx_id: int = 0, **changes: Any) -> None:
         """Set what later calls use; None leaves a value as it is.
 
         Args:
             ctx_id: negative: run on the CPU from now on.
-            nms_thresh: a face that overlaps a better one by more goes (0.4).
-            input_size: width and height that pictures are fitted into (640, 640). A graph of fixed size
-                keeps its own, with a warning, as the reference does.
-            det_thresh: lowest score (0.5).
+            changes: of `DetectOptions`, also by the reference's names: nms_thresh, det_thresh, input_size. A
+                graph of fixed size keeps its own size, with a warning, as the reference does.
 
         A graph that holds its own NMS has fixed both thresholds; they can only be made stricter here, and
         what asks for more is warned about once.
@@ -102,100 +109,71 @@ class SCRFD:
         Raises:
             ConfigError: a threshold is not from 0 to 1, or the graph cannot take the size.
         """
+        options = self.options.changed(**changes)
+        fixed = self.model.fixed_hw
+        if fixed is not None and options.input_size not in (None, fixed[::-1]):
+            logger.warning(
+                "%s has a fixed input of %dx%d; input_size is not used", self.model.name, *fixed[::-1]
+            )
+            options = replace(options, input_size=None)
+        elif options.input_size is not None:
+            self.check_size(options.input_size)
         if ctx_id < 0:
             self.model.session.set_providers([CPU])
-        if nms_thresh is not None:
-            self.nms_thresh = check_fraction("nms_thresh", nms_thresh)
-            self._warn_if_fixed("overlap", nms_thresh, "iou_threshold", 1)
-        if det_thresh is not None:
-            self.det_thresh = check_fraction("det_thresh", det_thresh)
-            self._warn_if_fixed("score", det_thresh, "score_threshold", -1)
-        if input_size is not None:
-            fixed = self.model.fixed_hw
-            if fixed is not None and fixed != tuple(input_size[::-1]):
-                logger.warning(
-                    "%s has a fixed input of %dx%d; input_size is not used", self.model.name, *fixed[::-1]
-                )
-            else:
-                self.input_hw = self.check_size(input_size)
+        self._warn_if_fixed(options)
+        self.options = options
 
-    def detect(
-        self,
-        img: np.ndarray | str | Path,
-        thresh: float | None = None,
-        input_size: tuple[int, int] | None = None,
-        max_num: int = 0,
-        metric: str = "default",
-        two_scale: bool = False,
-    ) -> Found:
-        """Detect faces in one picture.
+    def detect(self, img: Image, *args: object, **changes: Any) -> Found:
+        """Detect faces in one image.
 
         Args:
             img: (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) gray pixels of 0..255, or a file.
-            thresh: lowest score; None as prepared.
-            input_size: width and height; None as prepared.
-            max_num: only the so many largest or most central faces, in that order; 0 for all.
-            metric: "max": by area; else area and distance from the centre of the picture.
-            two_scale: look a second time at a quarter of the size, for faces that fill the picture.
+            args: [lowest score,] input_size, max_num, metric, as the reference's class takes them.
+            changes: of `DetectOptions`, for this call; also thresh, det_thresh and nms_thresh.
 
         Returns:
-            (n, 5) float32 x1, y1, x2, y2, score in pixels of the picture, best first; (n, 5, 2) float32
+            (n, 5) float32 x1, y1, x2, y2, score in pixels of the image, best first; (n, K, 2) float32
             keypoints, or None if the model has none.
         """
-        return self.detect_batch([img], 1, thresh, input_size, max_num, metric, two_scale)[0]
+        (found,) = self.find([img], self.options.changed(*args, **changes))
+        return found.bboxes, found.kps
 
     def detect_batch(
-        self,
-        images: Sequence[np.ndarray | str | Path],
-        batch_size: int = 16,
-        thresh: float | None = None,
-        input_size: tuple[int, int] | None = None,
-        max_num: int = 0,
-        metric: str = "default",
-        two_scale: bool = False,
+        self, images: Sequence[Image], batch_size: int | None = None, **changes: Any
     ) -> list[Found]:
-        """Detect faces in pictures of any sizes, `batch_size` at once; as `detect` for each of them.
+        """Detect faces in images of any sizes, `batch_size` at once; as `detect` for each of them.
 
         An accelerator gets them as one batch (a graph of fixed batch size: as many as that needs, the last
-        filled up); on the CPU every core takes one picture after the other, which is faster there.
+        filled up); on the CPU every core takes one image after the other, which is faster there.
         """
-        found = self.predict(images, batch_size, thresh, input_size, max_num, metric, two_scale)
+        found = self.predict(images, batch_size, **changes)
         return [(faces.bboxes, faces.kps) for faces in found]
 
-    def predict(
-        self,
-        images: Sequence[np.ndarray | str | Path],
-        batch_size: int = 16,
-        thresh: float | None = None,
-        input_size: tuple[int, int] | None = None,
-        max_num: int = 0,
-        metric: str = "default",
-        two_scale: bool = False,
-    ) -> list[Faces]:
+    def predict(self, images: Sequence[Image], batch_size: int | None = None, **changes: Any) -> list[Faces]:
         """Return what `detect_batch` does as `Faces`, which also say the class."""
-        check_count("max_num", max_num)
-        if thresh is None:
-            thresh = self.det_thresh
-        else:
-            self._warn_if_fixed("score", check_fraction("thresh", thresh), "score_threshold", -1)
-        input_hw = self.input_hw if input_size is None else self.check_size(input_size)
+        return self.find(images, self.options.changed(batch_size=batch_size, **changes))
 
-        def find(first: int, last: int) -> list[Faces]:
+    def find(self, images: Sequence[Image], options: DetectOptions) -> list[Faces]:
+        """Return the faces of each image, found as `options` say; see `detect_batch`."""
+        self._warn_if_fixed(options)
+        input_hw = self.input_hw if options.input_size is None else self.check_size(options.input_size)
+
+        def find_part(first: int, last: int) -> list[Faces]:
             pixels = [_pixels(image, first + i) for i, image in enumerate(images[first:last])]
-            raw = self._candidates(pixels, input_hw, input_hw, thresh)
-            if two_scale:
-                raw = [
-                    _join(*of_one)
-                    for of_one in zip(raw, self._small_pass(pixels, input_hw, thresh), pixels, strict=True)
-                ]
-            kept = [suppress(faces, self.nms_thresh) for faces in raw]
-            return [keep_largest(k, max_num, metric, p.shape[:2]) for k, p in zip(kept, pixels, strict=True)]
+            raw = self._candidates(pixels, input_hw, input_hw, options.score_thr)
+            if options.two_scale:
+                second = self._small_pass(pixels, input_hw, options.score_thr)
+                raw = [_join(*of_one) for of_one in zip(raw, second, pixels, strict=True)]
+            return [
+                keep_largest(suppress(r, options.iou_thr), options.max_num, options.metric, p.shape[:2])
+                for r, p in zip(raw, pixels, strict=True)
+            ]
 
-        step = 1 if self.model.takes_single else max(batch_size, 1)
+        step = 1 if self.model.takes_single else options.batch_size
         starts = range(0, len(images), step)
         pool = self.model.start_pool() if len(starts) > 1 else None
         run = map if pool is None else pool.map
-        parts = run(find, starts, (start + step for start in starts))
+        parts = run(find_part, starts, (start + step for start in starts))
         return [faces for part in parts for faces in part]
 
     def _small_pass(
@@ -211,7 +189,7 @@ class SCRFD:
     def _candidates(
         self, images: Sequence[np.ndarray], input_hw: tuple[int, int], fit_hw: tuple[int, int], thresh: float
     ) -> list[Faces]:
-        """Return the faces of each picture before NMS, in its own pixels.
+        """Return the faces of each image before NMS, in its own pixels.
 
         One run of the network, or as many as its batch size asks for.
         """
@@ -232,7 +210,7 @@ class SCRFD:
     def _decode(
         self, raw: list[np.ndarray], input_hw: tuple[int, int], num: int, thresh: float
     ) -> list[Faces]:
-        """Return the faces of `num` pictures in pixels of the network input."""
+        """Return the faces of `num` images in pixels of the network input."""
         facts = self.model.description
         if facts.nms is not None:
             bboxes, scores, labels, image = raw[:4]
@@ -257,17 +235,23 @@ class SCRFD:
             faces = concatenate([found for _, found in parts])
         return [faces.take(np.flatnonzero(image == number)) for number in range(num)]
 
-    def _warn_if_fixed(self, what: str, asked: float, key: str, sign: int) -> None:
-        """Warn once about a threshold looser than the one inside the graph; sign: +1 where looser is more."""
+    def _warn_if_fixed(self, options: DetectOptions) -> None:
+        """Warn once about each threshold looser than the one inside the graph."""
         nms = self.model.description.nms
-        if nms is None or sign * (asked - nms[key]) <= 1e-6 or key in self._warned:
+        if nms is None:
             return
-        self._warned.add(key)
-        limit = "at most" if sign > 0 else "at least"
-        logger.warning(
-            "%s holds its own NMS with %s %s %g; %g has no effect. Export it without --with-nms to choose",
-            self.model.name, what, limit, nms[key], asked,
-        )  # fmt: skip
+        checks = (
+            ("overlap", options.iou_thr, nms["iou_threshold"], 1, DetectOptions.iou_thr),
+            ("score", options.score_thr, nms["score_threshold"], -1, DetectOptions.score_thr),
+        )
+        for what, asked, limit, sign, default in checks:
+            if asked == default or sign * (asked - limit) <= 1e-6 or what in self._warned:
+                continue
+            self._warned.add(what)
+            logger.warning(
+                "%s holds its own NMS with %s %s %g; %g has no effect. Export it without --with-nms",
+                self.model.name, what, "at most" if sign > 0 else "at least", limit, asked,
+            )  # fmt: skip
 
     def check_size(self, input_size: Sequence[int]) -> tuple[int, int]:
         """Return height and width of a width and height.
@@ -291,7 +275,7 @@ class SCRFD:
         return height, width
 
 
-def _pixels(image: np.ndarray | str | Path, number: int) -> np.ndarray:
+def _pixels(image: Image, number: int) -> np.ndarray:
     if isinstance(image, (str, Path)):
         return read_image(image)
     return as_bgr(image, f"image {number}")
@@ -304,7 +288,7 @@ def _join(full: Faces, small: Faces, image: np.ndarray) -> Faces:
 
 
 def _split(blob: np.ndarray, fixed_batch: int | None) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield (input, pictures in it): all at once, or in batches of the graph's size, the last filled up."""
+    """Yield (input, images in it): all at once, or in batches of the graph's size, the last filled up."""
     if fixed_batch is None:
         yield blob, len(blob)
         return

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from mmdet.deploy.cli.inputs import IMAGES, decode_complete
 from mmdet.deploy.cli.writers import to_plain
-from mmdet.deploy.runtime.ort_detector import SCRFD
+from mmdet.deploy.runtime.ort_detector import FaceDetector
 from mmdet.errors import ConfigError, DataError, DeviceError, MMDetError
 from mmdet.images import TooManyPixelsError
 
@@ -49,7 +49,7 @@ class App:
         examples: folder of pictures offered on the page; None for none.
     """
 
-    def __init__(self, detector: SCRFD, examples: Path | None = None) -> None:
+    def __init__(self, detector: FaceDetector, examples: Path | None = None) -> None:
         self.detector, self.lock = detector, threading.Lock()
         self.examples: dict[str, Path] = {}
         if examples is not None:
@@ -68,12 +68,14 @@ class App:
             DataError: it cannot be read, or states more pixels than tools/web_demo.py allows.
             ConfigError: the threshold is no number from 0 to 1.
         """
-        threshold = _read_threshold(query.get("threshold", LOWEST_SCORE))
-        two_scale = query.get("two_scale") == "1"
+        options = self.detector.options.changed(
+            score_thr=_read_threshold(query.get("threshold", LOWEST_SCORE)),
+            two_scale=query.get("two_scale") == "1",
+        )
         with self.lock:  # around decoding, too: its pixels are most of the memory a request needs
             image = decode_complete(data, "the picture")
             started = time.perf_counter()
-            (found,) = self.detector.predict([image], 1, threshold, two_scale=two_scale)
+            (found,) = self.detector.find([image], options)
             time_ms = 1000 * (time.perf_counter() - started)
         height, width = image.shape[:2]
         faces = to_plain(found, self.detector.classes)
@@ -94,7 +96,7 @@ class App:
             "model": Path(model.name).name,
             "input": f"{width}x{height}",
             "provider": model.providers[0].removesuffix("ExecutionProvider"),
-            "threshold": self.detector.det_thresh,
+            "threshold": self.detector.options.score_thr,
             "lowest": LOWEST_SCORE,
             "largest_bytes": LARGEST_UPLOAD,
             "examples": list(self.examples),
@@ -198,7 +200,9 @@ def _read_threshold(value: str | float) -> float:
     return threshold
 
 
-def make_server(detector: SCRFD, host: str, port: int, examples: Path | None = None) -> ThreadingHTTPServer:
+def make_server(
+    detector: FaceDetector, host: str, port: int, examples: Path | None = None
+) -> ThreadingHTTPServer:
     """Return a server that listens already; `serve_forever` answers. Port 0 takes a free one.
 
     Raises:

@@ -133,3 +133,12 @@ def test_a_backbone_alone_goes_into_a_detector_and_back():
     assert torch.equal(alone[0].weight, backbone[0].weight)
     with pytest.raises(CheckpointError, match="not of this model"):
         load_weights(Detector(), backbone.state_dict())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(value):
+    weights = make_model().state_dict()
+    weights["1.bias"] = torch.tensor([0.0, value])
+    for strict in (True, False):
+        with pytest.raises(CheckpointError, match="x.pth: 1 of 7 weights hold nan or inf: 1.bias"):
+            load_weights(make_model(), weights, strict, name="x.pth")

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdet.deploy import SCRFD, Faces
+from mmdet.deploy import SCRFD, DetectOptions, Faces
 from mmdet.deploy.web import server as web
 from mmdet.errors import DataError, DeviceError
 
@@ -33,16 +33,16 @@ class StandIn:
     """A detector that finds the same two faces everywhere and remembers how it was asked."""
 
     classes = ("face",)
-    det_thresh = 0.5
+    options = DetectOptions()
     input_hw = (480, 640)
     model = SimpleNamespace(name="/somewhere/toy.onnx", providers=["CPUExecutionProvider"])
 
     def __init__(self):
         self.asked = []
 
-    def predict(self, images, batch_size, thresh, two_scale):
-        self.asked.append((images[0].shape, thresh, two_scale))
-        return [FACES.take(np.flatnonzero(FACES.bboxes[:, 4] >= thresh))]
+    def find(self, images, options):
+        self.asked.append((images[0].shape, options.score_thr, options.two_scale))
+        return [FACES.take(np.flatnonzero(FACES.bboxes[:, 4] >= options.score_thr))]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from mmdet.deploy import Faces
 from mmdet.deploy.cli.demo import load_finder, show_video
-from mmdet.errors import CheckpointError, ConfigError, DataError, DeviceError
+from mmdet.errors import CheckpointError, ConfigError, DataError, DeviceError, WriteError
 
 CONFIG = "configs/scrfd/scrfd_500m_bnkps.py"
 GREEN = (60, 220, 80)  # draw.py CLASS_COLORS[0], BGR
@@ -56,7 +56,7 @@ def test_video_mistakes(film, tmp_path, monkeypatch):
         show_video(find_one, ("face",), str(film), None)
     with pytest.raises(ConfigError, match="--max-frames -4: give 0 or more"):
         show_video(find_one, ("face",), str(film), tmp_path / "a.mp4", max_frames=-4)
-    with pytest.raises(DataError, match="none: no such folder"):
+    with pytest.raises(WriteError, match="a.mp4 cannot be written: No such file or directory"):
         show_video(find_one, ("face",), str(film), tmp_path / "none" / "a.mp4")
     with pytest.raises(DataError, match="none.mp4: cannot be opened, or holds no frame"):
         show_video(find_one, ("face",), str(tmp_path / "none.mp4"), tmp_path / "a.mp4")
@@ -151,3 +151,29 @@ def test_opencv_adds_nothing_to_the_error_of_a_broken_film(repo, spots, tmp_path
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 2
     assert re.fullmatch(r"\w+: a\.mp4: cannot be opened, or holds no frame.*\n", done.stderr), done.stderr
+
+
+def test_nothing_is_overwritten_unasked(run_tool, spots, film, tmp_path, monkeypatch):
+    """Under no name and no link, and before the model is opened."""
+    monkeypatch.chdir(tmp_path)
+    before = film.read_bytes()
+    (tmp_path / "link.mp4").symlink_to(film)
+    os.link(film, tmp_path / "hard.mp4")
+    for name in ("in.mp4", "./in.mp4", "link.mp4", "hard.mp4"):
+        for flags in ((), ("--overwrite",)):
+            code, _, err = run_tool(
+                "webcam_demo", "none.onnx", "--camera-id", "in.mp4", "--out", name, *flags
+            )
+            assert code == 2 and "would overwrite the input in.mp4" in err and film.read_bytes() == before
+    (tmp_path / "old.mp4").write_text("old")
+    args = ("webcam_demo", spots, "--camera-id", film, "--out", "old.mp4")
+    assert run_tool(*args)[0] == 2 and (tmp_path / "old.mp4").read_text() == "old"
+    assert run_tool(*args, "--overwrite")[:2] == (0, "5 frames\n")
+    cv2.imwrite("a.png", np.zeros((64, 64, 3), np.uint8))
+    code, _, err = run_tool("image_demo", "a.png", "none.onnx", "--out", "a.png", "--overwrite")
+    assert code == 2 and "would overwrite the input a.png" in err
+    assert run_tool("image_demo", "a.png", spots)[0] == 0
+    code, _, err = run_tool("image_demo", "a.png", spots)
+    assert code == 2 and "a_faces.png exists; give another name, or --overwrite" in err
+    code, _, err = run_tool("image_demo", "a.png", spots, "--out", "b.xyz")
+    assert code == 2 and ".xyz: no image type" in err and not (tmp_path / "b.xyz").exists()

@@ -5,16 +5,13 @@ import numpy as np
 import pytest
 
 from mmdet.deploy.cli.inputs import (
-    Picture,
     decode_complete,
     find_inputs,
+    image_tasks,
     is_truncated_jpeg,
-    picture_tasks,
     read_complete,
-    read_video,
-    video_rate,
-    video_tasks,
 )
+from mmdet.deploy.cli.video import LoadedImage, read_video, video_rate, video_tasks
 from mmdet.errors import DataError
 from mmdet.images import UnreadableImageError
 
@@ -165,9 +162,9 @@ def test_missing_file_and_bytes(tmp_path):
 def test_tasks_read_pictures(tmp_path):
     write(tmp_path / "sub/a.png")
     (tmp_path / "b.png").touch()
-    (_, broken), (path, read) = picture_tasks(find_inputs([str(tmp_path)]))
+    (_, broken), (path, read) = image_tasks(find_inputs([str(tmp_path)]))
     found = read()
-    assert isinstance(found, Picture) and found.image.shape == (20, 30, 3) and found.frame is None
+    assert isinstance(found, LoadedImage) and found.image.shape == (20, 30, 3) and found.frame is None
     assert (found.path, found.name) == (path, "sub/a.png")
     with pytest.raises(UnreadableImageError):
         broken()

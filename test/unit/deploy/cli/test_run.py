@@ -11,9 +11,10 @@ import pytest
 
 from mmdet.deploy.cli import run as run_module
 from mmdet.deploy.cli import stream
-from mmdet.deploy.cli.inputs import Picture
 from mmdet.deploy.cli.run import RunOptions, detect_inputs
-from mmdet.deploy.runtime.ort_detector import SCRFD
+from mmdet.deploy.cli.video import LoadedImage
+from mmdet.deploy.runtime.options import DetectOptions
+from mmdet.deploy.runtime.ort_detector import FaceDetector
 from mmdet.deploy.runtime.session import Model
 from mmdet.errors import ConfigError, DataError
 from mmdet.evaluation import read_predictions
@@ -150,7 +151,7 @@ def test_nms_limit(run_tool, spots, tmp_path):
         (["--input-size", "100", "100"], "multiples of 32"),
         (["--provider", "cudaa"], "provider = 'cudaa' is unknown; did you mean 'cuda'"),
         (["--out", "{photos}/a.png"], "a.png is a file, not a folder"),
-        (["--out", "/proc/none"], "/proc/none: cannot be written"),
+        (["--out", "/proc/none"], "/proc/none/detections.jsonl cannot be written"),
     ],
 )
 def test_mistakes_end_with_one_line(run_tool, spots, photos, args, message):
@@ -276,7 +277,7 @@ def test_camera(run_tool, spots, monkeypatch):
         for _ in range(3):
             yield (
                 f"camera {source}",
-                lambda: Picture(np.zeros((64, 64, 3), np.uint8), "camera 0", "camera 0", 0, 0.0),
+                lambda: LoadedImage(np.zeros((64, 64, 3), np.uint8), "camera 0", "camera 0", 0, 0.0),
             )
         raise KeyboardInterrupt
 
@@ -292,14 +293,15 @@ def test_few_pictures_are_in_memory_at_once(spots, monkeypatch):
     def task(number):
         def read():
             begun.append(number)
-            return Picture(np.zeros((8, 8, 3), np.uint8), "a", "a")
+            return LoadedImage(np.zeros((8, 8, 3), np.uint8), "a", "a")
 
         return str(number), read
 
     for single in (True, False):
         begun.clear()
         monkeypatch.setattr(Model, "takes_single", single)
-        results = stream.detect_stream(SCRFD(spots, provider="cpu"), map(task, range(100)), {}, 4)
+        detector, options = FaceDetector(spots, provider="cpu"), DetectOptions(batch_size=4)
+        results = stream.detect_stream(detector, map(task, range(100)), {}, options)
         next(results)
         assert len(begun) <= 12
         results.close()
@@ -308,18 +310,22 @@ def test_few_pictures_are_in_memory_at_once(spots, monkeypatch):
 
 def test_an_error_of_the_network_ends_the_run(spots, photos):
     with pytest.raises(ConfigError, match="multiples of 32"):
-        detect_inputs(SCRFD(spots, provider="cpu"), [str(photos)], RunOptions(input_size=(90, 90)))
+        detect_inputs(
+            FaceDetector(spots, provider="cpu"),
+            [str(photos)],
+            RunOptions(detect=DetectOptions(input_size=(90, 90))),
+        )
 
 
-def test_a_full_disk_is_an_error_of_one_line(run_tool, spots, photos, tmp_path):
+def test_a_folder_of_a_result_s_name_is_an_error_of_one_line(run_tool, spots, photos, tmp_path):
     (tmp_path / "out/a.png.txt").mkdir(parents=True)
     code, _, err = run_tool("scrfd", spots, photos, "--out", tmp_path / "out", "--format", "txt", "--quiet")
-    assert code == 2 and re.match("DataError: .*a.png.txt: cannot be written", err), err
+    assert code == 2 and re.match("ConfigError: .*a.png.txt is a folder", err), err
 
 
 def test_options_are_checked_before_anything_is_opened():
-    with pytest.raises(ConfigError, match="--thr"):
-        RunOptions(thresh=-0.1)
+    with pytest.raises(ConfigError, match="score_thr"):
+        RunOptions(detect=DetectOptions(score_thr=-0.1))
     with pytest.raises(DataError, match="no such file"):
         detect_inputs(None, ["none.jpg"], RunOptions())
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmdet.deploy.cli import run as run_module
+from mmdet.deploy.cli import video
 from mmdet.evaluation import read_predictions
 
 
@@ -58,20 +59,21 @@ def test_drawing_never_overwrites_an_input(run_tool, spots, tmp_path, link):
     assert content(own) == before
 
 
-def test_a_text_result_never_overwrites_what_is_no_result(run_tool, spots, tmp_path):
+def test_an_existing_file_is_replaced_only_when_asked(run_tool, spots, tmp_path):
     """A folder of pictures with labels in EVENT/NAME.txt, where the WIDER FACE results would lie."""
     save(tmp_path / "own/ev/a.jpg")
     label = tmp_path / "own/ev/a.txt"
     label.write_text("0 0.5 0.5 0.1 0.1\n")
     args = ("scrfd", spots, tmp_path / "own", "--out", tmp_path / "own", "--format", "widerface")
-    one_line(run_tool(*args), "ev/a.txt is there and no result of an earlier run")
+    one_line(run_tool(*args), "ev/a.txt exists; give another name, or --overwrite to replace it")
     assert label.read_text() == "0 0.5 0.5 0.1 0.1\n"
     (tmp_path / "out").mkdir()
-    save(tmp_path / "out/ev/a.jpg")  # a photograph, not a drawing
-    one_line(
-        run_tool("scrfd", spots, tmp_path / "own", "--out", tmp_path / "out", "--draw"),
-        "ev/a.jpg is there and no result of an earlier run",
-    )
+    photo = save(tmp_path / "out/ev/a.jpg", (0, 0, 9))
+    before = photo.read_bytes()
+    args = ("scrfd", spots, tmp_path / "own", "--out", tmp_path / "out", "--draw")
+    one_line(run_tool(*args), "ev/a.jpg exists")
+    assert photo.read_bytes() == before
+    assert run_tool(*args, "--overwrite")[0] == 0 and photo.read_bytes() != before
 
 
 @pytest.mark.parametrize("file_format", ["json", "txt", "widerface"])
@@ -84,20 +86,22 @@ def test_a_second_run_replaces_the_first_and_does_not_read_it(run_tool, spots, t
     code, _, err = run_tool(*args)
     assert code == 0 and "5 pictures" in err, err
     first = content(own)
-    code, _, err = run_tool(*args)
+    one_line(run_tool(*args), "exists; give another name, or --overwrite")
+    code, _, err = run_tool(*args, "--overwrite")
     assert code == 0 and "5 pictures" in err and "left out 3 below" in err, err
     assert content(own).keys() == first.keys()
     assert "skipped" not in err
 
 
 def test_results_beside_the_pictures(run_tool, spots, tmp_path):
-    """--out is the folder itself: what was drawn there is known by what it holds, photographs stay inputs."""
+    """--out is the folder itself: what was drawn there is an input of a second run, and stays as it is."""
     save(tmp_path / "a.png", (8, 8, 16))
-    for _ in range(2):
-        code, _, _ = run_tool("scrfd", spots, tmp_path, "--out", tmp_path, "--draw")
-        assert code == 0
-        assert sorted(content(tmp_path)) == ["a.png", "a.png.jpg", "detections.jsonl"]
-    assert len((tmp_path / "detections.jsonl").read_text().splitlines()) == 1
+    args = ("scrfd", spots, tmp_path, "--out", tmp_path, "--draw")
+    assert run_tool(*args)[0] == 0
+    before = content(tmp_path)
+    assert sorted(before) == ["a.png", "a.png.jpg", "detections.jsonl"]
+    one_line(run_tool(*args, "--overwrite"), "would both give")
+    assert content(tmp_path) == before
 
 
 def test_the_whole_input_is_below_out(run_tool, spots, tmp_path):
@@ -158,9 +162,10 @@ def test_a_run_that_fails_leaves_earlier_results_and_no_folder(run_tool, spots, 
     assert run_tool("scrfd", spots, tmp_path / "a.png", "--out", out)[0] == 0
     before = content(out)
     one_line(
-        run_tool("scrfd", spots, tmp_path / "a.png", "--out", out, "--input-size", -640, 640), "positive"
+        run_tool("scrfd", spots, tmp_path / "a.png", "--out", out, "--overwrite", "--input-size", -640, 640),
+        "positive",
     )
-    assert run_tool("scrfd", spots, tmp_path / "bad.png", "--out", out)[0] == 2
+    assert run_tool("scrfd", spots, tmp_path / "bad.png", "--out", out, "--overwrite")[0] == 2
     assert content(out) == before and list(before) == ["detections.jsonl"]
 
 
@@ -186,7 +191,7 @@ def test_ctrl_c_on_a_folder(run_tool, spots, tmp_path, monkeypatch, quiet):
     assert run_tool(*args)[0] == 0
     before = (out / "detections.jsonl").read_bytes()
     interrupt_after(monkeypatch, 2)
-    code, _, err = run_tool(*args)
+    code, _, err = run_tool(*args, "--overwrite")
     part = out / "detections.part.jsonl"
     assert code == 130 and err.splitlines()[-1] == f"stopped after 2 of 5; what was found is in {part}"
     assert (out / "detections.jsonl").read_bytes() == before
@@ -202,3 +207,26 @@ def test_a_video_that_was_interrupted_is_no_result(run_tool, spots, tmp_path, mo
     code, _, err = run_tool("scrfd", spots, film, "--out", tmp_path / "out", "--draw")
     assert code == 130 and "film_faces.part.mp4" in err
     assert sorted(content(tmp_path / "out")) == ["detections.part.jsonl", "film_faces.part.mp4"]
+
+
+def test_a_full_disk_leaves_no_film(run_tool, spots, tmp_path, monkeypatch):
+    """OpenCV drops what the disk does not take and says nothing; the file is read again to see it."""
+    film = save_film(tmp_path / "film.avi", 4)
+    real = video.cv2.VideoWriter
+
+    class Full:
+        def __init__(self, path, *args):
+            self.path, self.inner = path, real(path, *args)
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def release(self):
+            self.inner.release()
+            with open(self.path, "r+b") as file:
+                file.truncate(100)
+
+    monkeypatch.setattr(video.cv2, "VideoWriter", Full)
+    out = tmp_path / "out"
+    one_line(run_tool("scrfd", spots, film, "--out", out, "--draw", "--quiet"), "is the disk full?")
+    assert list(content(out)) == ["detections.jsonl"]

@@ -213,8 +213,15 @@ def test_a_target_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(WriteError, match=r"file/b.pth cannot be written: (Not a directory|File exists)"):
         convert(tmp_path / "a.pth", tmp_path / "file" / "b.pth")
     (tmp_path / "folder.pth").mkdir()
-    with pytest.raises(WriteError, match="folder.pth cannot be written: Is a directory"):
+    with pytest.raises(ConfigError, match="folder.pth is a folder"):
         convert(tmp_path / "a.pth", tmp_path / "folder.pth")
+    with pytest.raises(ConfigError, match="a.pth would overwrite the input"):
+        convert(tmp_path / "a.pth", tmp_path / "a.pth", overwrite=True)
+    (tmp_path / "file").rename(tmp_path / "old.pth")
+    with pytest.raises(ConfigError, match="old.pth exists; .* --overwrite"):
+        convert(tmp_path / "a.pth", tmp_path / "old.pth")
+    assert (tmp_path / "old.pth").read_text() == ""
+    (tmp_path / "old.pth").rename(tmp_path / "file")
     assert sorted(os.listdir(tmp_path)) == ["a.pth", "file", "folder.pth"]
 
 

@@ -368,7 +368,7 @@ def test_the_tool_exports_and_verifies(run_tool, repo, checkpoint, tmp_path, mon
 
 def test_verifying_boxes_says_how_many_faces_were_compared(run_tool, repo, checkpoint, tmp_path):
     args = (repo / CONFIG, checkpoint, "--output-file", tmp_path / "c.onnx")
-    args += ("--shape", 64, 64, "--with-nms", "--verify", "--score-thr")
+    args += ("--overwrite", "--shape", 64, 64, "--with-nms", "--verify", "--score-thr")
     code, out, _ = run_tool("scrfd2onnx", *args, 0)
     assert code == 0 and int(re.search(r", (\d+) faces$", out)[1]) > 10
     code, out, _ = run_tool("scrfd2onnx", *args, 0.999)
@@ -452,3 +452,18 @@ def test_checkpoint_to_file_and_back_to_faces(repo, checkpoint, tmp_path):
     image = np.random.RandomState(0).randint(0, 256, (96, 96, 3)).astype(np.uint8)
     bboxes, kps = SCRFD(path, provider="cpu").detect(image, thresh=0.1)
     assert len(bboxes) > 3 and kps.shape == (len(bboxes), 5, 2)
+
+
+@pytest.mark.parametrize("whose", ["torch", "the file"])
+def test_verify_names_what_is_not_finite(model, tmp_path, whose):
+    """A file of NaN differs from nothing: max(0.0, nan) is 0.0, and `nan > tolerance` is False."""
+    options = ExportOptions(64, 64)
+    module = export(model, tmp_path / "a.onnx", options)
+    broken = copy.deepcopy(model)
+    next(broken.parameters()).data[0] = float("nan")
+    if whose == "torch":
+        module = ExportModule(broken, describe(model, options))
+    else:
+        export(broken, tmp_path / "a.onnx", options)
+    with pytest.raises(CheckpointError, match=f"values of {whose}'s output score_8 are not finite"):
+        verify(tmp_path / "a.onnx", module, options)

@@ -309,7 +309,7 @@ from mmdet.deploy.runtime.description import Description
 assert len(SCRFD({str(spots)!r}, provider="cpu").detect({str(tmp_path / "a.png")!r})[0])
 for file_format in ("json", "txt", "widerface"):
     sys.argv = ["scrfd.py", {str(spots)!r}, {str(tmp_path / "a.png")!r}, "--out", {str(tmp_path / "o")!r},
-                "--format", file_format, "--draw"]
+                "--format", file_format, "--draw", "--overwrite"]
     try:
         runpy.run_path("tools/scrfd.py", run_name="__main__")
     except SystemExit as end:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from wider_fixture import image, rows
 
-from mmdet.errors import DataError
+from mmdet.errors import WriteError
 from mmdet.evaluation import evaluate_widerface
 from mmdet.evaluation.widerface.curves import draw_curves, write_curves
 
@@ -31,5 +31,5 @@ def test_nothing_detected_still_draws():
 def test_writes_a_png(tmp_path):
     write_curves(result(), tmp_path / "pr.png")
     assert cv2.imread(str(tmp_path / "pr.png")).shape == (680, 900, 3)
-    with pytest.raises(DataError, match="cannot write the curves"):
+    with pytest.raises(WriteError, match="pr.png cannot be written"):
         write_curves(result(), tmp_path / "none" / "pr.png")

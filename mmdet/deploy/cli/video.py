@@ -1,0 +1,156 @@
+"""Films and cameras: their frames in, and films with drawn frames out."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+
+from mmdet.errors import DataError, WriteError
+from mmdet.files import atomic_write
+from mmdet.images import UnreadableImageError
+
+DEFAULT_RATE = 25.0  # frames per second, where a film does not state it
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """One decoded image.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR.
+        path: as the user would write it; of the video for its frames.
+        name: path below the folder the user gave, unique in a run.
+        frame: number in the video, from 0; None for an image file.
+        time_s: position in the video.
+    """
+
+    image: np.ndarray
+    path: str
+    name: str
+    frame: int | None = None
+    time_s: float | None = None
+
+
+Task: TypeAlias = tuple[str, Callable[[], LoadedImage]]  # a path, and what reads it; in any thread
+
+
+def video_label(source: str | int) -> str:
+    """Return the path of a video, or "camera N"."""
+    return f"camera {source}" if isinstance(source, int) else source
+
+
+def video_tasks(source: str | int, max_frames: int = 0, name: str | None = None) -> Iterator[Task]:
+    """Yield what hands out each frame; the frames are read here, one after the other. See `read_video`."""
+    for loaded in read_video(source, max_frames, name):
+        yield loaded.path, partial(_same, loaded)
+
+
+def _same(loaded: LoadedImage) -> LoadedImage:
+    return loaded
+
+
+def read_video(source: str | int, max_frames: int = 0, name: str | None = None) -> Iterator[LoadedImage]:
+    """Yield the frames of a video file or a camera.
+
+    Args:
+        source: path, or number of a camera.
+        max_frames: stop after so many; 0 for all.
+        name: of the frames; None: that of the file.
+
+    Raises:
+        UnreadableImageError: it cannot be opened, or gives no frame.
+    """
+    what = video_label(source)
+    if not is_utf8(what):
+        raise UnreadableImageError(f"{what!r}: OpenCV opens only videos whose name is valid UTF-8; rename it")
+    capture = cv2.VideoCapture(source)
+    try:
+        frame = 0
+        while not max_frames or frame < max_frames:
+            is_read, image = capture.read()
+            if not is_read:
+                break
+            time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            yield LoadedImage(image, what, name or Path(what).name, frame, time_s)
+            frame += 1
+        if not frame:
+            raise UnreadableImageError(
+                f"{what}: cannot be opened, or holds no frame that this OpenCV can decode"
+            )
+    finally:
+        capture.release()
+
+
+def video_rate(source: str | int) -> float:
+    """Return frames per second as the video or camera states; 25 if it does not."""
+    if not is_utf8(str(source)):
+        return DEFAULT_RATE
+    capture = cv2.VideoCapture(source)
+    try:
+        rate = capture.get(cv2.CAP_PROP_FPS)
+    finally:
+        capture.release()
+    return rate if 0 < rate < 1000 else DEFAULT_RATE
+
+
+def is_utf8(name: str) -> bool:
+    """Return whether a file name can be encoded; OpenCV 5 ends the process on a video's that cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@contextmanager
+def write_video(
+    path: Path, rate: float, size_wh: tuple[int, int], **options: bool
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield a function that adds a frame, (H, W, 3) uint8 BGR, to an .mp4; it gets its name at the end.
+
+    Args:
+        path: the file.
+        rate: frames per second.
+        size_wh: of every frame.
+        options: of `atomic_write`.
+
+    Raises:
+        DataError: this OpenCV cannot write such a file.
+        WriteError: the folder is missing, or the disk was full: OpenCV does not say so, so the file is
+            opened again and its frames are counted.
+    """
+    if not is_utf8(str(path)):
+        raise DataError(f"{str(path)!r}: a video's name must be valid UTF-8; rename the folder")
+    num_frames = 0
+
+    def add(frame: np.ndarray) -> None:
+        nonlocal num_frames
+        writer.write(frame)
+        num_frames += 1
+
+    with atomic_write(path, **options) as part:
+        os.stat(part.parent)  # OpenCV does not say that there is no such folder
+        writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate, size_wh)
+        if not writer.isOpened():
+            raise DataError(f"{path}: this OpenCV cannot write it; give a name that ends in .mp4")
+        try:
+            yield add
+        finally:
+            writer.release()
+        if count_frames(str(part)) < num_frames:
+            raise WriteError(f"{path} cannot be written: not all of {num_frames} frames; is the disk full?")
+
+
+def count_frames(source: str) -> int:
+    """Return the number of frames that a video states; 0 if it cannot be opened or does not state it."""
+    capture = cv2.VideoCapture(source)
+    try:
+        return max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if capture.isOpened() else 0
+    finally:
+        capture.release()
