@@ -47,6 +47,28 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+_CHANNELS = Limits(least=1, most=1 << 16)
+_POSITIVE = Limits(above=0)
+
+# Constructor arguments by name: one word means the same in every part of a model.
+ARGUMENT_LIMITS = {
+    "num_classes": Limits(least=1, most=10_000),
+    "in_channels": _CHANNELS,
+    "out_channels": _CHANNELS,
+    "feat_channels": _CHANNELS,
+    "base_channels": _CHANNELS,
+    "stem_channels": _CHANNELS,
+    "num_outs": Limits(least=1, most=100),
+    "num_stages": Limits(least=1, most=100),
+    "stacked_convs": Limits(least=0, most=100),
+    "reg_max": Limits(least=1, most=1000),
+    "topk": Limits(least=1),
+    "strides": _POSITIVE,
+    "ratios": _POSITIVE,
+    "scales": _POSITIVE,
+    "base_sizes": _POSITIVE,
+    "loss_weight": Limits(least=0),
+}
 
 
 def check_value(value: Any, hint: Any, path: str, limits: Limits = NO_LIMITS) -> Any:
@@ -77,11 +99,12 @@ def check_arguments(target: Callable, arguments: Mapping[str, Any], path: str) -
     """Check keyword arguments against the type hints of the function or class that will get them.
 
     Raises:
-        ConfigError: an argument does not fit its hint.
+        ConfigError: an argument does not fit its hint, or lies outside ARGUMENT_LIMITS.
     """
     for name, hint in _hints(target).items():
         if name in arguments:
-            check_value(arguments[name], hint, f"{path}.{name}")
+            limits = ARGUMENT_LIMITS.get(name, NO_LIMITS)
+            check_value(arguments[name], hint, f"{path}.{name}", limits)
 
 
 def type_words(hint: Any) -> str:

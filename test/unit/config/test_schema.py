@@ -242,7 +242,12 @@ def test_type_words():
 def test_arguments_are_checked_by_the_signature():
     class Neck:
         def __init__(
-            self, *, channels: Annotated[int, Limits(least=1)], act: "str | None" = None, other=None
+            self,
+            *,
+            channels: Annotated[int, Limits(least=1)],
+            act: "str | None" = None,
+            strides: list[int] = (),
+            other=None,
         ):
             pass
 
@@ -251,6 +256,7 @@ def test_arguments_are_checked_by_the_signature():
         ({"channels": 0}, "model.neck.channels = 0 must be at least 1"),
         ({"channels": None}, "model.neck.channels = None must be of type int"),
         ({"act": 3}, "model.neck.act = 3 must be of type str"),
+        ({"strides": [8, 0]}, "model.neck.strides.1 = 0 must be above 0"),
     ]:
         with pytest.raises(ConfigError) as caught:
             check_arguments(Neck, arguments, "model.neck")
