@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("source", metavar="SRC", help=".pth or .onnx")
     parser.add_argument("target", metavar="DST", help=".pth or .onnx")
     parser.add_argument("--config", help="of the model; needed where one side is ONNX")
-    parser.add_argument("--calibrate", metavar="DIR", help="pictures, to fine-tune weights of an ONNX file")
+    parser.add_argument("--calibrate", metavar="DIR", help="images, to fine-tune weights of an ONNX file")
     add_shared(parser, "--overwrite")
     return parser.parse_args()
 

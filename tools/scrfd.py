@@ -1,9 +1,9 @@
-"""Find faces in pictures, folders, patterns, videos and cameras with an ONNX model. Needs no torch.
+"""Find faces in images, folders, patterns, videos and cameras with an ONNX model. Needs no torch.
 
     python tools/scrfd.py model.onnx photos/ --out results --draw
     python tools/scrfd.py model.onnx a.jpg 'b/*.png' film.mp4 > faces.jsonl
 
-Exit code 0: at least one picture was read; those that could not be are listed on standard error.
+Exit code 0: at least one image was read; those that could not be are listed on standard error.
 130: Ctrl-C ended it early; a camera is ended so, with 0. An unfinished file is called NAME.part.SUFFIX.
 """
 
@@ -20,10 +20,10 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add("model", metavar="MODEL.onnx")
-    add("inputs", nargs="+", metavar="INPUT", help="picture, folder, pattern, video or number of a camera")
+    add("inputs", nargs="+", metavar="INPUT", help="image, folder, pattern, video or number of a camera")
     add("--out", type=Path, metavar="DIR", help="folder for the results (default: JSON lines to stdout)")
     add("--format", default="json", metavar="F", help="json, txt or widerface (default: json)")
-    add("--draw", action="store_true", help="also write pictures and videos with the faces drawn in")
+    add("--draw", action="store_true", help="also write images and videos with the faces drawn in")
     add_shared(parser, "--thr", default=None, help="lowest score (default: 0.5)")
     add_shared(parser, "--overwrite")
     add("--nms", type=float, metavar="T", help="largest overlap of two faces (default: 0.4)")

@@ -1,4 +1,4 @@
-"""Serve a page that shows the faces in a picture dropped on it.
+"""Serve a page that shows the faces in a image dropped on it.
 
 python tools/web_demo.py model.onnx --examples photos/
 """
@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     add("model", metavar="MODEL.onnx")
     add("--host", default="127.0.0.1", help="0.0.0.0 lets other computers in (default: 127.0.0.1)")
     add("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
-    add("--examples", type=Path, metavar="DIR", help="pictures to offer on the page")
+    add("--examples", type=Path, metavar="DIR", help="images to offer on the page")
     add_shared(parser, "--provider")
     add_shared(parser, "--input-size")
     add_shared(parser, "--thr", help="initial value of the page's slider (default: %(default)s)")

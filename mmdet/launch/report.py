@@ -82,7 +82,7 @@ def case_log(case: Case, fps: float, loss: float, accuracy: str | None, e2e_time
     return "".join(f"{key} = {value}\n" for key, value in values.items())
 
 
-def write_report(
+def write_figures(
     case: Case,
     output_dir: Path,
     work_dir: Path,

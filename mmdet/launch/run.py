@@ -14,7 +14,7 @@ from pathlib import Path
 from mmdet.errors import ConfigError
 from mmdet.launch import jobs
 from mmdet.launch.args import Job
-from mmdet.launch.report import NETWORK, Case, read_metrics, write_report
+from mmdet.launch.report import NETWORK, Case, read_metrics, write_figures
 
 
 def launch(job: Job) -> int:
@@ -31,9 +31,9 @@ def launch(job: Job) -> int:
         _make_folder(folder)
     print(f"{NETWORK}: {case.name}, device id {job.device_id}, output in {job.output_dir}", flush=True)
     env = jobs.child_env(os.environ, job.device_id if job.num_ranks == 1 else None)
-    steps = [("train", train_command(job, work_dir))]
+    steps = [("train", command_to_train(job, work_dir))]
     if job.is_full:
-        steps.append(("eval", eval_command(job, work_dir, eval_dir)))
+        steps.append(("eval", command_to_evaluate(job, work_dir, eval_dir)))
     for name, command in steps:
         log_file = job.output_dir / f"{name}_{job.device_id}.log"
         code = jobs.run_logged(command, log_file, env)
@@ -41,11 +41,11 @@ def launch(job: Job) -> int:
             print(f"{name} ended with exit code {code}; log: {log_file}", file=sys.stderr, flush=True)
             return code
     eval_metrics = read_metrics(eval_dir) if job.is_full else {}
-    write_report(case, job.output_dir, work_dir, read_metrics(work_dir), eval_metrics, time.time() - started)
+    write_figures(case, job.output_dir, work_dir, read_metrics(work_dir), eval_metrics, time.time() - started)
     return 0
 
 
-def train_command(job: Job, work_dir: Path) -> list[str]:
+def command_to_train(job: Job, work_dir: Path) -> list[str]:
     """Return the command that trains."""
     return jobs.train_command(
         job.config,
@@ -57,7 +57,7 @@ def train_command(job: Job, work_dir: Path) -> list[str]:
     )
 
 
-def eval_command(job: Job, work_dir: Path, eval_dir: Path) -> list[str]:
+def command_to_evaluate(job: Job, work_dir: Path, eval_dir: Path) -> list[str]:
     """Return the command that evaluates the last checkpoint."""
     checkpoint = work_dir / "latest.pth"
     return jobs.eval_command(job.config, checkpoint, eval_dir, device=job.device, options=job.options)

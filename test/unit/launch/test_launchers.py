@@ -76,7 +76,7 @@ def test_unknown_argument_is_refused_with_its_name(repo, tmp_path):
 )  # fmt: skip
 def test_profiling_reaches_the_training_command(tmp_path, given, is_on):
     job = parse(make_data(tmp_path), "--config=setup.py", given)
-    assert ("--profiling" in launch.train_command(job, tmp_path)) == is_on
+    assert ("--profiling" in launch.command_to_train(job, tmp_path)) == is_on
 
 
 def test_profiling_refuses_what_it_does_not_know(tmp_path, capsys):
@@ -113,7 +113,7 @@ def test_every_argument_reaches_the_training_command(tmp_path):
         f"--load_from={weights}", "--resume_from=auto", "--max_iters=9", "--mode=performance",
         "--config=setup.py", "--cfg_options=a=1 b='x y'",
     )  # fmt: skip
-    text = " ".join(launch.train_command(job, job.work_dir))
+    text = " ".join(launch.command_to_train(job, job.work_dir))
     for part in (
         f"data_root={tmp_path}/data", "data.samples_per_gpu=4", "total_epochs=3", "optimizer.lr=0.02",
         "amp.level=O2", "--seed 7", f"--load-from {weights}", "--resume-from auto", "--max-iters 9", "--perf",
@@ -126,7 +126,7 @@ def test_every_argument_reaches_the_training_command(tmp_path):
 def test_eight_ranks_go_through_torchrun(tmp_path, monkeypatch):
     monkeypatch.setenv("MASTER_PORT", "29511")
     job = parse(make_data(tmp_path), "--ranks=8", "--config=setup.py")
-    text = " ".join(launch.train_command(job, tmp_path))
+    text = " ".join(launch.command_to_train(job, tmp_path))
     assert "torch.distributed.run --nproc_per_node 8 --master_addr 127.0.0.1 --master_port 29511" in text
     assert "--launcher pytorch" in text and "--perf" not in text
 
@@ -200,8 +200,10 @@ def fake_steps(monkeypatch, tmp_path: Path, train: str, evaluate: str = "") -> l
     monkeypatch.setenv("LAUNCHER_OUTPUT", str(tmp_path / "out"))
     head = "import json, pathlib, sys; w = pathlib.Path(sys.argv[1]); "
     command = [sys.executable, "-c"]
-    monkeypatch.setattr(launch, "train_command", lambda _, work: [*command, head + train, str(work)])
-    monkeypatch.setattr(launch, "eval_command", lambda _, __, out: [*command, head + evaluate, str(out)])
+    monkeypatch.setattr(launch, "command_to_train", lambda _, work: [*command, head + train, str(work)])
+    monkeypatch.setattr(
+        launch, "command_to_evaluate", lambda _, __, out: [*command, head + evaluate, str(out)]
+    )
     return parse(make_data(tmp_path / "data"), "--config=setup.py")
 
 
