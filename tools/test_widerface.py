@@ -24,7 +24,12 @@ def parse_args() -> argparse.Namespace:
     add("--out", default="wouts", help="folder for the results (default: wouts)")
     add_shared(parser, "--thr", default=0.02)
     add("--save-preds", action="store_true", help="also write one .txt of detections per image")
-    add("--gt-dir", help="folder of the four .mat files (default: the config's, or gt/ beside images/)")
+    gt_dir = (
+        "folder of the four .mat files (default: the config's, gt/ beside images/, or made of the labels)"
+    )
+    add("--gt-dir", help=gt_dir)
+    metrics = "names of METRICS, for example widerface mAP (default: widerface)"
+    add("--metric", nargs="+", default=["widerface"], metavar="NAME", help=metrics)
     add_shared(parser, "--device")
     add_shared(parser, "--batch-size", default=1, help="images per forward pass (default: %(default)s)")
     add_shared(parser, "--workers", help="processes that read images (default: %(default)s)")
@@ -49,6 +54,7 @@ def main() -> None:
         workers=args.workers,
         half=args.half,
         save_preds=args.save_preds,
+        metrics=args.metric,
         cfg_options=args.cfg_options,
     )
 

@@ -13,6 +13,7 @@ from mmdet.config.pyfile import check_plain, format_python, read_file
 from mmdet.config.schema import list_keys, read, read_dict
 from mmdet.config.types import AdamKeys, EvalConfig, ImportKeys, LrConfig, RunConfig, SgdKeys
 from mmdet.errors import ConfigError
+from mmdet.evaluation.metrics import figure_names
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,8 @@ def _resolve_best(evaluation: EvalConfig | None) -> EvalConfig | None:
     """Replace save_best = "auto" by the name of a metric."""
     if evaluation is None or evaluation.save_best != "auto":
         return evaluation
-    return replace(evaluation, save_best="AP_hard" if "widerface" in evaluation.metric else "mAP")
+    best = "AP_hard" if "widerface" in evaluation.metric else figure_names(evaluation.metric)[0]
+    return replace(evaluation, save_best=best)
 
 
 def _import_modules(custom_imports: object) -> None:

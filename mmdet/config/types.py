@@ -9,8 +9,8 @@ named class is their schema. Nobody changes a dict of a RunConfig; take a copy t
 from dataclasses import dataclass
 
 from mmdet.config.schema import REQUIRED, key
+from mmdet.evaluation.metrics import METRICS
 
-METRICS = ("widerface", "mAP")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 PRECISION_LEVELS = ("O0", "O1", "O2")
 
@@ -129,7 +129,10 @@ class EvalConfig:
         choices=METRICS,
         min_items=1,
     )
-    save_best: str = key("auto", "metric whose best checkpoint is kept; auto: AP_hard of widerface, or mAP")
+    save_best: str = key(
+        "auto",
+        "figure whose best checkpoint is kept; auto: AP_hard of widerface, else the first of the metric",
+    )
     rule: str = key("greater", "which value of save_best is better", choices=("greater", "less"))
     gt_dir: str | None = key(
         None, "folder of the WIDER .mat files; default: gt/ beside the images of data.val"

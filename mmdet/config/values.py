@@ -6,7 +6,7 @@ NUL are refused here, so that nothing behind this check meets them.
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -36,7 +36,7 @@ class Limits:
     least: float | None = None
     above: float | None = None
     most: float | None = None
-    choices: tuple[str, ...] | None = None
+    choices: Collection[str] | None = None
     ascending: bool = False
     min_items: int = 0
 

@@ -1,7 +1,6 @@
 """EvalHook: the evaluation of data.val while training, every rank its share, and the best checkpoint."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,34 +9,23 @@ from mmdet.checkpoint import files as checkpoint
 from mmdet.config.types import RunConfig
 from mmdet.core.postprocess import Postprocess
 from mmdet.datasets.build import build_dataset
-from mmdet.datasets.faces import FacesDataset
 from mmdet.distributed import broadcast_from_main, broadcast_object, gather_objects, rank, world_size
 from mmdet.engine.logger import logger
 from mmdet.engine.state import make_checkpoint
 from mmdet.engine.trainer import Hook, Trainer
-from mmdet.errors import ConfigError, DataError, unknown_name
+from mmdet.errors import ConfigError
+from mmdet.evaluation.metrics import PredictionDict, prepare_metrics
 from mmdet.evaluation.predict import merge_predictions, predict_dataset
-from mmdet.evaluation.report import default_gt_dir, wider_figures
-from mmdet.evaluation.voc_map import evaluate_map
-from mmdet.evaluation.widerface.ap import evaluate_widerface
-from mmdet.evaluation.widerface.files import WiderImage, read_wider_gt, split_name
-
-FIGURES = {
-    "widerface": ("AP_easy", "AP_medium", "AP_hard"),
-    "mAP": ("mAP", "AP50", "AP75", "AP50:95", "AR50:95"),
-}
 
 
 class EvalData:
-    """The validation set, checked before training starts.
+    """The validation set and its metrics, checked before training starts.
 
     Args:
         cfg: the config file; data.val and evaluation.
 
-    Attributes:
-        metrics: what to compute; "mAP" instead of "widerface" where there is no gt folder.
-
     Raises:
+        ConfigError: data.val is missing, or evaluation.save_best names no figure of the metrics.
         DataError: files are missing, or the ground truth names an image that data.val lacks.
     """
 
@@ -45,53 +33,12 @@ class EvalData:
         assert cfg.evaluation is not None
         if not cfg.data.val:
             raise ConfigError("data.val is missing: evaluation needs it; or pass --no-validate")
-        self.dataset: FacesDataset = build_dataset(cfg.data.val, test_mode=True, path="data.val")
-        self.metrics = cfg.evaluation.metric
-        self.gt: list[WiderImage] = []
-        if "widerface" not in self.metrics:
-            return
-        gt_dir = Path(cfg.evaluation.gt_dir or default_gt_dir(self.dataset))
-        if not cfg.evaluation.gt_dir and not gt_dir.is_dir():
-            logger.warning(
-                "no ground truth in %s: evaluating mAP on data.val's labels instead of the WIDER protocol. "
-                "tools/make_wider_gt.py writes it from labelv2.txt",
-                gt_dir,
-            )
-            self.metrics = ("mAP",)
-            return
-        self.gt = read_wider_gt(gt_dir)
-        names = {split_name(name) for name in self.dataset.labels.names}
-        missing = [
-            f"{image.event}/{image.name}" for image in self.gt if (image.event, image.name) not in names
-        ]
-        if missing:
-            raise DataError(
-                f"{self.dataset.ann_file} lacks {len(missing)} of {len(self.gt)} images of {gt_dir}, "
-                f"the first: {missing[0]}"
-            )
+        self.dataset = build_dataset(cfg.data.val, test_mode=True, path="data.val")
+        self.metrics = prepare_metrics(self.dataset, cfg.evaluation)
 
-    def check_save_best(self, key: str | None) -> str | None:
-        """Return the figure that decides which checkpoint is the best; mAP after falling back to it.
-
-        Raises:
-            ConfigError: no metric gives a figure of this name.
-        """
-        known = [name for metric in self.metrics for name in FIGURES[metric]]
-        if key is None or key in known:
-            return key
-        if key in FIGURES["widerface"]:
-            return "mAP"
-        raise ConfigError(unknown_name("evaluation.save_best", key, known))
-
-    def figures(self, predictions: dict) -> dict[str, float]:
+    def figures(self, predictions: PredictionDict) -> dict[str, float]:
         """Return the figures of all metrics, as one flat dict."""
-        figures: dict[str, float] = {}
-        if "widerface" in self.metrics:
-            figures |= wider_figures(evaluate_widerface(predictions, self.gt))
-        if "mAP" in self.metrics:
-            found = evaluate_map(predictions, self.dataset.labels)
-            figures |= {"mAP": found["AP50"], **found}  # mmdet's mAP is the VOC number at IoU 0.5
-        return figures
+        return {name: value for metric in self.metrics for name, value in metric.compute(predictions).items()}
 
 
 class EvalHook(Hook):
@@ -113,7 +60,7 @@ class EvalHook(Hook):
         self.cfg, self.data, self.model = cfg.evaluation, data, model
         self.postprocess = Postprocess.from_test_cfg(cfg.test_cfg)
         self.batch_size, self.workers = cfg.data.val_samples_per_gpu, cfg.data.workers_per_gpu
-        self.save_best = data.check_save_best(self.cfg.save_best)
+        self.save_best = self.cfg.save_best
         self.best: dict[str, Any] = {}  # metric, value, file
         self._evaluated_iter = -1
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet import __version__
-from mmdet.config import AmpConfig
+from mmdet.config import AmpConfig, EvalConfig
 from mmdet.device import device_summary
 from mmdet.distributed import DistInfo, barrier, is_main
 from mmdet.engine.assemble import build_trainer
@@ -19,6 +19,7 @@ from mmdet.engine.logger import RunLog
 from mmdet.engine.options import TrainOptions
 from mmdet.engine.trainer import Trainer
 from mmdet.errors import ConfigError, WriteError
+from mmdet.evaluation.metrics import figure_names
 from mmdet.files import write_json, write_text
 
 logger = logging.getLogger("mmdet")
@@ -105,7 +106,8 @@ def describe_amp(amp: AmpConfig) -> str:
 def _figures(trainer: Trainer, train_time_s: float, e2e_time_s: float) -> dict:
     """Return the content of metrics.json; figures that this run does not have are null."""
     facts, device = trainer.facts, trainer.step.device
-    blank = dict.fromkeys(("fps", "fps_per_rank", "AP_easy", "AP_medium", "AP_hard", "loss"))
+    evaluation = facts.cfg.evaluation or EvalConfig()
+    blank = dict.fromkeys(("fps", "fps_per_rank", *figure_names(evaluation.metric), "loss"))
     return {
         **blank,
         **trainer.metrics,

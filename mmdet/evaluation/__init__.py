@@ -1,9 +1,9 @@
-"""How good a detector is: the WIDER FACE protocol, mAP on one's own labels, and the files they leave.
+"""How good a detector is: the WIDER FACE protocol, mAP on labelled images, and the files they leave.
 
-Read `wider_files` (ground truth and prediction files), then `widerface` (easy / medium / hard AP), `voc_map`
-(mAP through pycocotools), `predict` (a model over a data set, every rank its share), `report` (figures and
-their files), `curves` (the PNG), `run` (all of it, for tools/test_widerface.py). `wider_mat` makes ground
-truth from a label file.
+Read `widerface/files` (ground truth and prediction files), `widerface/ap` (easy, medium, hard AP),
+`widerface/from_labels` and `widerface/mat` (ground truth of any label file), `voc_map` (mAP through
+pycocotools), `metrics` (the table METRICS that configs name), `predict` (a model over a data set, each rank
+its share), `run` (all of it, for tools/test_widerface.py), `widerface/curves` (the PNG).
 """
 
 from mmdet.evaluation.widerface.ap import WiderResult, evaluate_widerface, wider_evaluation

@@ -15,11 +15,10 @@ from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.loader import build_test_loader
 from mmdet.datasets.transforms.base import make_sample
 from mmdet.errors import ConfigError
-from mmdet.evaluation.widerface.files import split_name
+from mmdet.evaluation.metrics import PredictionDict
 
 # (outputs, grid, img_hw, scale_xy) -> one Detections per image, in pixels of the image files
 Postprocess = Callable[..., list[Detections]]
-PredictionDict = dict[str, dict[str, np.ndarray]]
 
 
 def predict_dataset(
@@ -50,10 +49,9 @@ def predict_dataset(
         show_progress: a progress line on stderr (rank 0 only).
 
     Returns:
-        event -> image name without suffix -> (n, 5) float32 x, y, w, h, score of class 0, best first, in
-        pixels of the file; (0, 5) for an image without detections.
+        The detections of these images.
     """
-    predictions: PredictionDict = {}
+    predictions: dict[str, np.ndarray] = {}
     if half:
         model = copy.deepcopy(model).half()
     mine = range(rank, len(dataset), world_size)
@@ -65,9 +63,7 @@ def predict_dataset(
         with _progress(len(mine), is_shown=show_progress and rank == 0) as progress:
             for batch in loader:
                 detections = detect_batch(model, batch, postprocess, device)
-                for name, found in zip(batch.names, detections, strict=True):
-                    event, stem = split_name(name)
-                    predictions.setdefault(event, {})[stem] = to_xywh_rows(found)
+                predictions |= zip(batch.names, map(to_rows, detections), strict=True)
                 progress.update(len(batch.names))
     finally:
         model.train(was_training)
@@ -110,20 +106,17 @@ def detect_batch(
     return postprocess(outputs.float(), grid, batch.img_hw, batch.scale_xy)
 
 
-def to_xywh_rows(found: Detections) -> np.ndarray:
-    """Return (n, 5) float32 x, y, w, h, score of class 0."""
-    rows = torch.cat([found.bboxes, found.scores[:, None]], dim=1)[found.labels == 0].float().cpu().numpy()
+def to_rows(found: Detections) -> np.ndarray:
+    """Return (n, 6) float32 x, y, w, h, score, class."""
+    columns = (found.bboxes, found.scores[:, None], found.labels[:, None])
+    rows = torch.cat([column.float() for column in columns], dim=1).cpu().numpy()
     rows[:, 2:4] -= rows[:, :2]
     return rows
 
 
-def merge_predictions(shards: Sequence[PredictionDict]) -> PredictionDict:
+def merge_predictions(shares: Sequence[PredictionDict]) -> PredictionDict:
     """Join the shares of all ranks (as `distributed.gather_objects` returns them)."""
-    merged: PredictionDict = {}
-    for shard in shards:
-        for event, images in shard.items():
-            merged.setdefault(event, {}).update(images)
-    return merged
+    return {name: rows for share in shares for name, rows in share.items()}
 
 
 def at_mode(dataset_cfg: dict, mode: int) -> dict:

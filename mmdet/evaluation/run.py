@@ -6,13 +6,14 @@ from pathlib import Path
 
 from mmdet.apis import init_detector
 from mmdet.config import load_config
+from mmdet.config.types import EvalConfig
 from mmdet.core.postprocess import Postprocess
 from mmdet.datasets.build import build_dataset
 from mmdet.errors import ConfigError, DataError
+from mmdet.evaluation.metrics import prepare_metrics, to_wider
 from mmdet.evaluation.predict import at_mode, predict_dataset
-from mmdet.evaluation.report import default_gt_dir, describe, write_report
-from mmdet.evaluation.widerface.ap import WiderResult, evaluate_widerface
-from mmdet.evaluation.widerface.files import read_wider_gt, require_images, write_predictions
+from mmdet.evaluation.widerface.files import write_predictions
+from mmdet.files import write_json
 
 
 def evaluate_checkpoint(
@@ -28,9 +29,10 @@ def evaluate_checkpoint(
     workers: int = 2,
     half: bool = False,
     save_preds: bool = False,
+    metrics: Sequence[str] = ("widerface",),
     cfg_options: Sequence[str] = (),
-) -> WiderResult:
-    """Evaluate a checkpoint on data.test of a config; print the figures and write them to `out`.
+) -> dict[str, float]:
+    """Evaluate a checkpoint on data.test of a config; print and return the figures, write them to `out`.
 
     Args:
         config: config file.
@@ -38,12 +40,14 @@ def evaluate_checkpoint(
         out: folder for aps, metrics.json, pr_curves.png and predictions.
         mode: input size, see `at_mode`.
         score_thr: lowest score of a detection, instead of the config's.
-        gt_dir: folder of the four .mat; None: evaluation.gt_dir of the config, else gt/ beside images/.
+        gt_dir: folder of the four .mat; None: evaluation.gt_dir of the config, else gt/ beside images/, else
+            the same is made of the labels.
         device: "auto", "npu", "cuda" or "cpu".
         batch_size: images per forward pass.
         workers: processes that read images.
         half: half precision.
-        save_preds: write EVENT/NAME.txt.
+        save_preds: write EVENT/NAME.txt, detections of class 0.
+        metrics: names of METRICS.
         cfg_options: changes to the config, "key=value".
 
     Raises:
@@ -55,9 +59,10 @@ def evaluate_checkpoint(
     if not cfg.data.test:
         raise ConfigError(f"config {config}: data.test is missing; it says where the test images are.")
     dataset = build_dataset(at_mode(cfg.data.test, mode), test_mode=True, path="data.test")
-    gt_dir = gt_dir or (cfg.evaluation and cfg.evaluation.gt_dir) or default_gt_dir(dataset)
-    gt = read_wider_gt(gt_dir)
-    require_images(gt, dataset.labels.names, dataset.ann_file)
+    gt_dir = gt_dir or (cfg.evaluation.gt_dir if cfg.evaluation else None)
+    judges = prepare_metrics(
+        dataset, EvalConfig(metric=tuple(metrics), gt_dir=str(gt_dir) if gt_dir else None)
+    )
     model = init_detector(cfg, checkpoint, device)
     torch_device = next(model.parameters()).device
     postprocess = Postprocess.from_test_cfg({**cfg.test_cfg, "score_thr": score_thr})
@@ -67,9 +72,10 @@ def evaluate_checkpoint(
     predictions = predict_dataset(model, dataset, postprocess, torch_device, batch_size, workers, half)
     time_s = time.perf_counter() - start
     if save_preds:
-        write_predictions(predictions, out)
-    result = evaluate_widerface(predictions, gt)
-    print(describe(result), flush=True)
+        write_predictions(to_wider(predictions), out)
+    figures = {name: value for judge in judges for name, value in judge.compute(predictions).items()}
+    for judge in judges:
+        print(judge.report(Path(out), f"{Path(config).stem}, mode {mode}"), flush=True)
     extra = {
         "config": str(config),
         "checkpoint": str(checkpoint),
@@ -80,8 +86,8 @@ def evaluate_checkpoint(
         "device": str(torch_device),
         "images_per_s": len(dataset) / max(time_s, 1e-9),
     }
-    write_report(out, result, f"{Path(config).stem}, mode {mode}", extra)
-    return result
+    write_json(Path(out) / "metrics.json", {**extra, **figures})  # nan, a setting without faces, is null
+    return figures
 
 
 def _make_folder(folder: Path) -> None:

@@ -5,82 +5,97 @@ The names of the published configs' `evaluation.metric='mAP'`: AP50 is the VOC n
 
 import contextlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmdet.datasets.labels import Record
+from mmdet.datasets.labels.base import Record
 from mmdet.errors import DataError
-from mmdet.evaluation.widerface.files import Predictions, split_name
 
 _MAX_DETECTIONS = 1_000_000  # COCO's 100 per image would cut crowds
+_NAMES = ("AP50", "AP75", "AP50:95", "AR50:95")
 
 
-def evaluate_map(predictions: Predictions, labels: Iterable[Record]) -> dict[str, float]:
+def evaluate_map(
+    predictions: Mapping[str, np.ndarray], labels: Iterable[Record], classes: Sequence[str] = ("face",)
+) -> dict[str, float]:
     """Return {"AP50": ..., "AP75": ..., "AP50:95": ..., "AR50:95": ...}; -1 where the labels hold no face.
 
+    Several classes: the means over those that have faces, and AP50_NAME of each class.
+
     Args:
-        predictions: event -> image name without suffix -> (n, 5) x, y, w, h, score.
+        predictions: image name -> (n, 6) x, y, w, h, score, class.
         labels: the images to judge; a detection inside one of their ignore boxes counts neither way.
+        classes: names of the classes.
 
     Raises:
         DataError: a labelled image has no predictions.
     """
     records = list(labels)
-    gt, detections = _coco_gt(records), []
+    gt, rows = _coco_gt(records, len(classes)), []
     for number, record in enumerate(records, start=1):
-        event, name = split_name(record.name)
-        rows = predictions.get(event, {}).get(name)
-        if rows is None:
+        found = predictions.get(record.name)
+        if found is None:
             raise DataError(
-                f"predictions lack {record.name}; an image without detections gets a (0, 5) array."
+                f"predictions lack {record.name}; an image without detections gets a (0, 6) array."
             )
-        rows = np.asarray(rows, dtype=np.float64).reshape(-1, 5)
-        number_of, category = np.full((len(rows), 1), number), np.ones((len(rows), 1))
-        detections.append(np.concatenate([number_of, rows, category], axis=1))
-    table = np.concatenate(detections) if detections else np.zeros((0, 7))
-    if not len(table):
-        has_faces = any(len(record.bboxes) for record in records)
-        return dict.fromkeys(("AP50", "AP75", "AP50:95", "AR50:95"), 0.0 if has_faces else -1.0)
+        found = np.asarray(found, dtype=np.float64).reshape(-1, 6)
+        rows.append(np.insert(found, 0, number, axis=1))
+    table = np.concatenate(rows) if rows else np.zeros((0, 7))
+    table[:, 6] += 1  # COCO counts categories from 1
+    precision, recall = _judge(gt, table, [label for record in records for label in record.labels])
+    per_class = {f"AP50_{name}": _mean(precision[0, :, k]) for k, name in enumerate(classes)}
+    values = (_mean(precision[0]), _mean(precision[5]), _mean(precision), _mean(recall))
+    return {**dict(zip(_NAMES, values, strict=True)), **(per_class if len(classes) > 1 else {})}
+
+
+def _judge(gt: COCO, table: np.ndarray, labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return precision (10 IoU, 101 recalls, C) and recall (10 IoU, C), -1 for classes without a face."""
+    num_classes = len(gt.dataset["categories"])
+    if not len(table):  # pycocotools refuses an empty table
+        nothing = np.where(np.isin(np.arange(num_classes), labels), 0.0, -1.0)
+        return np.broadcast_to(nothing, (10, 101, num_classes)), np.broadcast_to(nothing, (10, num_classes))
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         judge = COCOeval(gt, gt.loadRes(table), "bbox")
         judge.params.maxDets = [_MAX_DETECTIONS]
         judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
         judge.evaluate()
         judge.accumulate()
-    precision, recall = judge.eval["precision"][..., 0, 0, 0], judge.eval["recall"][..., 0, 0, 0]
-    return {
-        "AP50": float(precision[0].mean()),
-        "AP75": float(precision[5].mean()),
-        "AP50:95": float(precision.mean()),
-        "AR50:95": float(recall.mean()),
-    }
+    return judge.eval["precision"][..., 0, 0], judge.eval["recall"][..., 0, 0]
 
 
-def _coco_gt(records: list[Record]) -> COCO:
-    """Return the labels as pycocotools wants them."""
+def _mean(values: np.ndarray) -> float:
+    """Return the mean over all but the classes without a face, -1 if no class has one."""
+    known = values[values > -1]
+    return float(known.mean()) if len(known) else -1.0
+
+
+def _coco_gt(records: list[Record], num_classes: int) -> COCO:
+    """Return the labels in pycocotools' form."""
     annotations: list[dict] = []
     for number, record in enumerate(records, start=1):
-        for bboxes, is_crowd in ((record.bboxes, 0), (record.bboxes_ignore, 1)):
-            for x1, y1, x2, y2 in bboxes.astype(np.float64).tolist():
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": number,
-                        "category_id": 1,
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "area": (x2 - x1) * (y2 - y1),
-                        "iscrowd": is_crowd,
-                    }
-                )
+        ignored = np.concatenate([record.bboxes_ignore] * num_classes)  # by every class
+        labels = [*record.labels.tolist(), *np.repeat(np.arange(num_classes), len(record.bboxes_ignore))]
+        bboxes = np.concatenate([record.bboxes, ignored]).astype(np.float64)
+        for index, ((x1, y1, x2, y2), label) in enumerate(zip(bboxes.tolist(), labels, strict=True)):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": int(label) + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": int(index >= len(record.bboxes)),
+                }
+            )
     gt = COCO()
     gt.dataset = {
         "info": {},
         "images": [{"id": number} for number in range(1, len(records) + 1)],
         "annotations": annotations,
-        "categories": [{"id": 1, "name": "face"}],
+        "categories": [{"id": k + 1, "name": f"class {k}"} for k in range(num_classes)],
     }
     with contextlib.redirect_stdout(io.StringIO()):
         gt.createIndex()

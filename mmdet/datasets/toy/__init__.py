@@ -1,1 +1,4 @@
-"""The drawn data set: faces.py makes it, draw.py paints one head."""
+"""A drawn data set in the shape of WIDER FACE, for tests, benchmarks and first tries without a download.
+
+Read faces (what is in an image, and the files), then draw (how it is painted).
+"""

@@ -1,1 +1,4 @@
-"""The WIDER FACE protocol: files.py, ap.py, curves.py, and mat.py, which writes ground truth."""
+"""The WIDER FACE protocol: its files, its average precision, its ground truth for any label file.
+
+Read files, ap, from_labels, mat, curves. Nothing here imports torch.
+"""

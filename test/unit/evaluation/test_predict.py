@@ -14,7 +14,7 @@ from mmdet.evaluation.predict import (
     group_by_input_size,
     merge_predictions,
     predict_dataset,
-    to_xywh_rows,
+    to_rows,
 )
 
 SIZES_WH = [(64, 32), (32, 64), (64, 32), (32, 60), (64, 32)]
@@ -92,25 +92,22 @@ def predict(dataset, model=None, **kwargs):
     )
 
 
-def test_result_is_keyed_by_event_and_name_in_file_pixels(dataset_cfg):
+def test_result_is_keyed_by_name_in_file_pixels(dataset_cfg):
     predictions = predict(build(dataset_cfg))
-    assert {event: sorted(images) for event, images in predictions.items()} == {
-        "0--E": ["0", "2", "4"],
-        "1--E": ["1", "3"],
-    }
+    assert sorted(predictions) == ["0--E/0.png", "0--E/2.png", "0--E/4.png", "1--E/1.png", "1--E/3.png"]
     for i, (width, height) in enumerate(SIZES_WH):
-        rows = predictions[f"{i % 2}--E"][str(i)]
+        rows = predictions[f"{i % 2}--E/{i}.png"]
         assert rows.dtype == np.float32
-        np.testing.assert_allclose(rows, [[0, 0, width, height, 0.75]], atol=1e-4)
+        want = [[0, 0, width, height, 0.75, 0], [0, 0, width, height, 0.5, 1]]
+        np.testing.assert_allclose(rows, want, atol=1e-4)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 7])
 def test_ranks_share_the_images(dataset_cfg, world_size):
     dataset = build(dataset_cfg)
     shares = [predict(dataset, rank=rank, world_size=world_size) for rank in range(world_size)]
-    assert sum(len(images) for share in shares for images in share.values()) == len(SIZES_WH)
-    merged, alone = merge_predictions(shares), predict(dataset)
-    assert {e: sorted(i) for e, i in merged.items()} == {e: sorted(i) for e, i in alone.items()}
+    assert sum(len(share) for share in shares) == len(SIZES_WH)
+    assert sorted(merge_predictions(shares)) == sorted(predict(dataset))
 
 
 def test_batches_hold_one_input_size_only(dataset_cfg):
@@ -128,13 +125,13 @@ def test_model_sees_eval_mode_and_gets_its_own_mode_back(dataset_cfg):
 
 def test_half_leaves_the_model_alone(dataset_cfg):
     model = FakeModel()
-    assert predict(build(dataset_cfg), model, half=True).keys() == {"0--E", "1--E"}
+    assert predict(build(dataset_cfg), model, half=True).keys() == {f"{i % 2}--E/{i}.png" for i in range(5)}
     assert model.weight.dtype == torch.float32 and model.shapes == []
 
 
 def test_no_detections_give_an_empty_array():
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), None)
-    assert to_xywh_rows(nothing).shape == (0, 5)
+    assert to_rows(nothing).shape == (0, 6)
 
 
 @pytest.mark.parametrize(

@@ -47,18 +47,33 @@ def test_prints_and_writes(run, toy, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("APS: [")
     out = tmp_path / "out"
     metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics["AP_hard"] == result.ap["hard"] and metrics["num_images"] == 5 and metrics["mode"] == 128
+    assert metrics["AP_hard"] == result["AP_hard"] and metrics["num_images"] == 5 and metrics["mode"] == 128
     assert metrics["num_detections"] > 0 and (out / "pr_curves.png").stat().st_size > 5000
     written = read_predictions(out)
     assert sum(len(images) for images in written.values()) == 5
     assert wider_evaluation(written, toy / "val" / "gt") == pytest.approx(
-        tuple(result.ap.values()), abs=0.02, nan_ok=True
+        [result[f"AP_{name}"] for name in ("easy", "medium", "hard")], abs=0.02, nan_ok=True
     )
 
 
 def test_figures_do_not_depend_on_the_batch_size(run):
     one, many = run(mode=2), run(mode=2, batch_size=3)
-    assert one.num_detections == many.num_detections
+    assert one["num_detections"] == many["num_detections"]
+
+
+def test_metrics_are_those_asked_for(run, tmp_path, capsys):
+    figures = run(metrics=("mAP",))
+    assert set(figures) == {"mAP", "AP50", "AP75", "AP50:95", "AR50:95"}
+    assert capsys.readouterr().out.startswith("mAP ")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.json"]
+    with pytest.raises(ConfigError, match="metric = 'map' is unknown. Known: mAP, widerface"):
+        run(metrics=("map",))
+
+
+def test_without_gt_the_labels_give_the_same_figures(run, toy, tmp_path, caplog):
+    want = run()
+    assert run(broken_copy(toy, tmp_path, "gt")) == pytest.approx(want, nan_ok=True)
+    assert "no ground truth in" in caplog.text
 
 
 def broken_copy(toy, tmp_path, name):
@@ -71,7 +86,11 @@ def broken_copy(toy, tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("gt", "wider_face_val.mat: no such file"), ("images", "img_prefix"), ("labelv2.txt", "ann_file")],
+    [
+        ("gt/wider_face_val.mat", "wider_face_val.mat: no such file"),
+        ("images", "img_prefix"),
+        ("labelv2.txt", "ann_file"),
+    ],
 )
 def test_what_the_data_folder_lacks_is_named(run, toy, tmp_path, name, message):
     with pytest.raises(DataError, match=message):

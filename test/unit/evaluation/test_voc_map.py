@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from wider_fixture import rows
 
 from mmdet.datasets.labels import Record
 from mmdet.errors import DataError
@@ -11,14 +10,15 @@ from mmdet.evaluation.voc_map import evaluate_map
 FACE, FAR = [10, 10, 30, 30], [100, 100, 120, 120]  # xyxy
 
 
-def record(faces=(), ignore=(), name="e/a.jpg"):
+def record(faces=(), ignore=(), name="e/a.jpg", labels=None):
     faces, ignore = (np.array(b, np.float32).reshape(-1, 4) for b in (faces, ignore))
-    labels, kps = np.zeros(len(faces), np.int64), np.zeros((len(faces), 5, 3), np.float32)
-    return Record(name, faces, labels, kps, ignore)
+    labels = np.array(labels or [0] * len(faces), np.int64)
+    return Record(name, faces, labels, np.zeros((len(faces), 5, 3), np.float32), ignore)
 
 
 def detections(*xyxy_score):
-    return {"e": {"a": rows(*[(x1, y1, x2 - x1, y2 - y1, s) for x1, y1, x2, y2, s in xyxy_score])}}
+    rows = [(x1, y1, x2 - x1, y2 - y1, score, *label) for x1, y1, x2, y2, score, *label in xyxy_score]
+    return {"e/a.jpg": np.array([(*row, 0)[:6] for row in rows], np.float64).reshape(-1, 6)}
 
 
 def test_perfect():
@@ -52,7 +52,7 @@ def test_more_than_a_hundred_faces():
 
 
 def test_image_without_folder_and_without_detections():
-    predictions = {"images": {"b": np.zeros((0, 5), np.float32)}}
+    predictions = {"b.jpg": np.zeros((0, 6), np.float32)}
     assert evaluate_map(predictions, [record([FACE], name="b.jpg")])["AP50"] == 0.0
     assert evaluate_map(predictions, [record(name="b.jpg")])["AP50"] == -1.0
 
@@ -60,3 +60,22 @@ def test_image_without_folder_and_without_detections():
 def test_missing_image_is_named():
     with pytest.raises(DataError, match=r"predictions lack e/other.jpg"):
         evaluate_map(detections(), [record(name="e/other.jpg")])
+
+
+def test_classes_are_judged_apart():
+    """Class 0: its face is found. Class 1: a detection of class 0 does not find it. Class 2 has no face."""
+    detected = detections((*FACE, 0.9, 0), (*FAR, 0.8, 0))
+    labels = [record([FACE, FAR], labels=[0, 1])]
+    figures = evaluate_map(detected, labels, ("mask", "none", "other"))
+    assert [figures[f"AP50_{name}"] for name in ("mask", "none", "other")] == pytest.approx([1, 0, -1])
+    assert [figures["AP50"], figures["AP50:95"]] == pytest.approx([0.5, 0.5])
+    right = detections((*FACE, 0.9, 0), (*FAR, 0.8, 1))
+    assert evaluate_map(right, labels, ("mask", "none"))["AP50"] == pytest.approx(1.0)
+    nothing = evaluate_map({"e/a.jpg": np.zeros((0, 6))}, labels, ("mask", "none", "other"))
+    assert (nothing["AP50_none"], nothing["AP50_other"], nothing["AP50"]) == (0.0, -1.0, 0.0)
+
+
+def test_an_ignore_box_is_ignored_by_every_class():
+    detected = detections((100, 100, 110, 110, 0.95, 1), (*FACE, 0.9, 1))
+    figures = evaluate_map(detected, [record([FACE], ignore=[FAR], labels=[1])], ("mask", "none"))
+    assert figures["AP50_none"] == pytest.approx(1.0)

@@ -63,7 +63,7 @@ def test_real_labels_as_predictions_are_perfect(shared, tmp_path):
 
 
 def test_the_official_sets_obey_the_height_rule_closely(shared):
-    from mmdet.evaluation.widerface.mat import MIN_HEIGHTS
+    from mmdet.evaluation.widerface.from_labels import MIN_HEIGHTS
 
     images = read_wider_gt(shared / "data/wider_gt")
     for setting, min_height in MIN_HEIGHTS.items():
