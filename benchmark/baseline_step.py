@@ -59,12 +59,12 @@ class BaselineStep:
     def _maps(self) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
         with self.precision.autocast():
             cls, bbox, kps = self.model.raw(self.precision.cast_input(self.images))
-        has_kps = self.model.bbox_head.use_kps
+        has_kps = self.model.bbox_head.num_kps > 0
         floats = [[level.float() for level in maps if level is not None] for maps in (cls, bbox, kps)]
         return floats[0], floats[1], floats[2] if has_kps else None
 
     def _losses(self, maps: tuple[list[Tensor], list[Tensor], list[Tensor] | None]) -> dict[str, Tensor]:
-        grid = self.model.bbox_head.anchor_generator.grid([m.shape[2:] for m in maps[0]], self.device)
+        grid = self.model.anchor_generator.grid([m.shape[2:] for m in maps[0]], self.device)
         return baseline_targets.targets_and_losses(grid, *maps, self.faces, self.nearest)
 
     def __call__(self) -> dict[str, float]:

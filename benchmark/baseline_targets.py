@@ -3,7 +3,7 @@
 Only what the reference does in every training step is here: the dense matrices of ATSS, index lists of
 positives, target tensors over all anchors per image, and losses level by level. It follows the description
 of the reference in words; no line is taken from it. It serves two ends: a baseline to measure against, and
-an oracle for the batched code.
+an oracle for the batched code. That is why it decodes boxes by itself and asks no coder of the product.
 """
 
 from collections.abc import Callable, Sequence

@@ -15,6 +15,7 @@ from mmdet.config.types import DataConfig
 from mmdet.core.anchors import AnchorGenerator
 from mmdet.core.assigners import ATSSAssigner
 from mmdet.core.bbox import pairwise_overlaps
+from mmdet.core.coders import DistanceCoder
 from mmdet.core.structures import Assignment, Batch, Outputs
 from mmdet.device import pick_device
 from mmdet.models.criteria.scrfd import SCRFDCriterion
@@ -84,6 +85,7 @@ def make_criterion() -> SCRFDCriterion:
     """Return the criterion of the published configs with keypoints."""
     return SCRFDCriterion(
         anchor_generator=ANCHORS,
+        coder=DistanceCoder(),
         assigner=ATSSAssigner(topk=9),
         loss_cls=QualityFocalLoss(),
         loss_bbox=DIoULoss(loss_weight=2.0),

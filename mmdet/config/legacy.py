@@ -7,8 +7,8 @@ dict is left for the reader, which refuses it by name.
 from dataclasses import dataclass
 from typing import Any
 
-from mmdet.config.options import copy_plain
 from mmdet.config.schema import as_dict, check_key, key, read
+from mmdet.config.table import copy_plain
 from mmdet.config.types import (
     OPTIMIZER_KEYS,
     AmpConfig,

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmdet.config.table import copy_plain
 from mmdet.config.values import shorten
 from mmdet.errors import ConfigError
 
@@ -98,15 +99,6 @@ def apply_options(values: dict, options: Mapping[str, object]) -> dict:
     for key in sorted(options, key=lambda key: not key.endswith("." + DELETE)):  # deletions first
         _set(values, key.split("."), copy_plain(options[key]), key)
     return values
-
-
-def copy_plain(value: Any) -> Any:
-    """Return a deep copy made of builtin dict, list and tuple."""
-    if isinstance(value, dict):
-        return {key: copy_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(copy_plain(item) for item in value)
-    return value
 
 
 def _set(tree: dict | list, path: list[str], value: Any, option: str) -> None:

@@ -8,6 +8,7 @@ half-cell offset. Order everywhere: levels by stride, cells row by row, then the
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +34,28 @@ class Level:
     anchor_whs: tuple[tuple[float, float], ...]
 
 
+class Anchors(NamedTuple):
+    """Some anchors, whose boxes and points are coded; all lengths in one unit, usually pixels.
+
+    Attributes:
+        center: (..., 2) x, y.
+        stride: (..., 1) or a number; None if strides are the unit.
+        wh: (..., 2) width and height; may be None for a coder that reads the stride only.
+    """
+
+    center: Tensor
+    stride: Tensor | float | None
+    wh: Tensor | None
+
+    def take(self, index: Tensor) -> "Anchors":
+        """Return the anchors that index (n,) chooses from all (A, ...)."""
+        return Anchors(*(v[index] if isinstance(v, Tensor) else v for v in self))
+
+    def to(self, device: torch.device | str) -> "Anchors":
+        """Return the anchors with all tensors on `device`."""
+        return Anchors(*(v.to(device) if isinstance(v, Tensor) else v for v in self))
+
+
 @dataclass(frozen=True)
 class AnchorGrid:
     """The A anchors of L levels for one input size, on one device. Shared through a cache: do not change.
@@ -41,6 +64,7 @@ class AnchorGrid:
         bboxes: (A, 4) float32 xyxy.
         centers: (A, 2) float32 x, y.
         strides: (A,) float32.
+        whs: (A, 2) float32 width and height.
         cells: (3, A) float32: x and y of the centre in strides, and strides per pixel.
         levels: what each level looks like, as plain numbers.
         level_strides: (L,) int64; level_hw: (L, 2) int64; level_offsets: (L,) int64. The same as tensors.
@@ -50,12 +74,18 @@ class AnchorGrid:
     bboxes: Tensor
     centers: Tensor
     strides: Tensor
+    whs: Tensor
     cells: Tensor
     levels: tuple[Level, ...]
     level_strides: Tensor
     level_hw: Tensor
     level_offsets: Tensor
     level_half_whs: Tensor
+
+    @property
+    def anchors(self) -> Anchors:
+        """Return all anchors in pixels, as coders take them."""
+        return Anchors(self.centers, self.strides[:, None], self.whs)
 
     @property
     def num_anchors(self) -> int:
@@ -129,7 +159,7 @@ class AnchorGenerator:
 def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  # noqa: ANN001
     # A grid first made while evaluating may serve training next, so it must not be an inference tensor.
     with torch.inference_mode(False):
-        levels, centers, bboxes, anchor_strides, offset = [], [], [], [], 0
+        levels, centers, bboxes, anchor_whs, anchor_strides, offset = [], [], [], [], [], 0
         for stride, (height, width), whs in zip(strides, level_sizes_hw, level_whs, strict=True):
             levels.append(Level(stride, height, width, offset, whs))
             offset += height * width * len(whs)
@@ -139,6 +169,7 @@ def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  
             center = torch.stack((x, y), dim=-1).reshape(-1, 1, 2).float()  # (cells, 1, 2)
             half = torch.tensor(whs) * 0.5
             bboxes.append((center.repeat(1, 1, 2) + torch.cat((-half, half), dim=-1)).reshape(-1, 4))
+            anchor_whs.append(torch.tensor(whs).repeat(height * width, 1))
             centers.append(center.expand(-1, len(whs), -1).reshape(-1, 2))
         center, anchor_stride = torch.cat(centers), torch.cat(anchor_strides)
         cells = torch.cat((center.t() / anchor_stride, 1 / anchor_stride[None]))
@@ -146,6 +177,7 @@ def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  
             bboxes=torch.cat(bboxes).to(device),
             centers=center.to(device),
             strides=anchor_stride.to(device),
+            whs=torch.cat(anchor_whs).to(device),
             cells=cells.to(device),
             levels=tuple(levels),
             level_strides=torch.tensor(strides).to(device),
@@ -153,3 +185,6 @@ def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  
             level_offsets=torch.tensor([level.offset for level in levels]).to(device),
             level_half_whs=(torch.tensor(level_whs) * 0.5).to(device),
         )
+
+
+ANCHOR_GENERATORS: dict[str, Any] = {"AnchorGenerator": AnchorGenerator}

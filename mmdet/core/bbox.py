@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 
-def distance2bbox(centers: Tensor, ltrb: Tensor, max_hw: Sequence[float] | None = None) -> Tensor:
+def distance2bbox(
+    centers: Tensor, ltrb: Tensor, max_hw: Sequence[float] | None = None, dim: int = -1
+) -> Tensor:
     """Return the xyxy boxes that lie `ltrb` around the centres.
 
     Args:
@@ -18,9 +20,10 @@ def distance2bbox(centers: Tensor, ltrb: Tensor, max_hw: Sequence[float] | None 
         ltrb: (..., 4) distances to left, top, right, bottom. Negative ones are taken as they are, so a
             box may come out inverted.
         max_hw: clamp x to [0, w] and y to [0, h].
+        dim: where the coordinates lie in all of them; 0 for planes, (2, ...) and (4, ...).
     """
-    lt, rb = ltrb[..., :2], ltrb[..., 2:]
-    return _clamp_xy(torch.cat((centers - lt, centers + rb), dim=-1), max_hw)
+    lt, rb = ltrb.split(2, dim)
+    return clamp_xy(torch.cat((centers - lt, centers + rb), dim=dim), max_hw)
 
 
 def bbox2distance(centers: Tensor, bboxes: Tensor, max_dis: float | None = None, eps: float = 0.1) -> Tensor:
@@ -38,16 +41,20 @@ def bbox2distance(centers: Tensor, bboxes: Tensor, max_dis: float | None = None,
 
 def distance2kps(centers: Tensor, offsets: Tensor, max_hw: Sequence[float] | None = None) -> Tensor:
     """Return the (..., 2K) points x0, y0, x1, ... that lie `offsets` (..., 2K) from the centres (..., 2)."""
-    points = offsets.unflatten(-1, (-1, 2)) + centers[..., None, :]
-    return _clamp_xy(points.flatten(-2), max_hw)
+    # Not unflatten: the exporter cannot write that before opset 13.
+    points = offsets.reshape(*offsets.shape[:-1], offsets.shape[-1] // 2, 2) + centers[..., None, :]
+    return clamp_xy(points.flatten(-2), max_hw)
 
 
-def kps2distance(centers: Tensor, kps: Tensor, max_dis: float | None = None, eps: float = 0.1) -> Tensor:
+def kps2distance(
+    centers: Tensor, kps: Tensor, max_dis: float | None = None, eps: float = 0.1, dim: int = -1
+) -> Tensor:
     """Return (..., 2K) offsets of points x0, y0, x1, ... (..., 2K) from the centres (..., 2).
 
-    `max_dis` clamps to [0, max_dis - eps], as in `bbox2distance`.
+    `max_dis` clamps to [0, max_dis - eps], as in `bbox2distance`; `dim` as in `distance2bbox`.
     """
-    offsets = (kps.unflatten(-1, (-1, 2)) - centers[..., None, :]).flatten(-2)
+    pair = dim - 1 if dim < 0 else dim
+    offsets = (kps.unflatten(dim, (-1, 2)) - centers.unsqueeze(pair)).flatten(pair, pair + 1)
     return offsets if max_dis is None else offsets.clamp(min=0, max=max_dis - eps)
 
 
@@ -93,8 +100,8 @@ def pairwise_overlaps(a: Tensor, b: Tensor, mode: str = "iou", eps: float = 1e-6
     return bbox_overlaps(a[..., :, None, :], b[..., None, :, :], mode, eps)
 
 
-def _clamp_xy(xy: Tensor, max_hw: Sequence[float] | None) -> Tensor:
-    """Clamp (..., 2n) interleaved x, y to the image."""
+def clamp_xy(xy: Tensor, max_hw: Sequence[float] | None) -> Tensor:
+    """Return (..., 2n) interleaved x, y clamped to [0, w] and [0, h]; max_hw None: as they are."""
     if max_hw is None:
         return xy
     height, width = max_hw

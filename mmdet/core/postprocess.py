@@ -1,19 +1,35 @@
 """From raw head outputs to faces in the pixels of the original pictures. Runs on the host."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from mmdet.core.anchors import AnchorGrid
-from mmdet.core.bbox import distance2bbox, distance2kps
+from mmdet.core.anchors import AnchorGenerator
+from mmdet.core.bbox import clamp_xy
+from mmdet.core.coders import Coder
 from mmdet.core.nms import batched_nms, nms
 from mmdet.core.structures import Detections, Outputs
 from mmdet.errors import ConfigError, unknown_name
 
 # Keys of a published test_cfg; the head of SCRFD reads no min_bbox_size.
 _KNOWN_KEYS = ("nms_pre", "min_bbox_size", "score_thr", "nms", "max_per_img")
+
+
+class Detector(Protocol):
+    """What post-processing, evaluation and export use of a model.
+
+    Attributes:
+        anchor_generator: the anchors that outputs belong to.
+        coder: what the numbers of `Outputs.bbox_pred` and `kps_pred` mean.
+    """
+
+    anchor_generator: AnchorGenerator
+    coder: Coder
+
+    def scores(self, outputs: Outputs) -> Tensor:
+        """Return the (B, A, C) probabilities of the classes."""
 
 
 class Postprocess:
@@ -25,7 +41,7 @@ class Postprocess:
 
     Args:
         score_thr: keep scores above it (strict).
-        iou_threshold: a box whose IoU with a better one is above it (strict) is dropped, all levels
+        iou_thr: a box whose IoU with a better one is above it (strict) is dropped, all levels
             together, each class for itself.
         nms_pre: at most so many anchors per level and image, best first; -1 for all.
         max_per_img: at most so many detections; -1 for all.
@@ -35,12 +51,12 @@ class Postprocess:
         self,
         *,
         score_thr: float = 0.02,
-        iou_threshold: float = 0.45,
+        iou_thr: float = 0.45,
         nms_pre: int = -1,
         max_per_img: int = -1,
     ):
         self.score_thr = score_thr
-        self.iou_threshold = iou_threshold
+        self.iou_thr = iou_thr
         self.nms_pre = nms_pre
         self.max_per_img = max_per_img
 
@@ -57,38 +73,40 @@ class Postprocess:
         known = ("score_thr", "nms_pre", "max_per_img")
         options: dict[str, Any] = {key: cfg[key] for key in known if key in cfg}
         if "iou_threshold" in nms_cfg:
-            options["iou_threshold"] = nms_cfg["iou_threshold"]
+            options["iou_thr"] = nms_cfg["iou_threshold"]
         return cls(**options)
 
     @torch.no_grad()
     def __call__(
         self,
+        model: Detector,
         outputs: Outputs,
-        grid: AnchorGrid,
         img_hw: Sequence[tuple[int, int]],
         scale_xy: Sequence[tuple[float, float]],
     ) -> list[Detections]:
         """Return the detections of each image, best score first, on the CPU.
 
         Args:
+            model: says what the outputs mean.
             outputs: of a batch of B images, on any device.
-            grid: the anchors for `outputs.level_sizes_hw`.
             img_hw: height and width of each image inside the padding.
             scale_xy: factors from original pixels to network pixels.
         """
-        scores = outputs.cls_logits.float().sigmoid().cpu()  # (B, A, C)
-        ltrb = outputs.bbox_ltrb.float().cpu()
-        kps = None if outputs.kps is None else outputs.kps.float().cpu()
-        centers, strides = grid.centers.cpu(), grid.strides.cpu()[:, None]
+        outputs = outputs.float()
+        scores = model.scores(outputs).cpu()  # (B, A, C)
+        bbox_pred = outputs.bbox_pred.cpu()
+        kps_pred = None if outputs.kps_pred is None else outputs.kps_pred.cpu()
+        grid, coder = model.anchor_generator.grid(outputs.level_sizes_hw), model.coder
         found = []
         for image, (size_hw, scale) in enumerate(zip(img_hw, scale_xy, strict=True)):
             row = self._select(scores[image], grid.level_sizes)
-            center, stride = centers[row], strides[row]
+            anchors = grid.anchors.take(row)
             unscale = torch.tensor(scale, dtype=torch.float32)
-            bboxes = distance2bbox(center, ltrb[image, row] * stride, size_hw) / unscale.repeat(2)
+            bboxes = coder.decode_bboxes(bbox_pred[image, row], anchors)
+            bboxes = clamp_xy(bboxes, size_hw) / unscale.repeat(2)
             points = None
-            if kps is not None:
-                points = distance2kps(center, kps[image, row] * stride, size_hw)
+            if kps_pred is not None:
+                points = clamp_xy(coder.decode_kps(kps_pred[image, row], anchors), size_hw)
                 points = points.unflatten(-1, (-1, 2)) / unscale
             found.append(self._suppress(bboxes, scores[image, row], points))
         return found
@@ -110,9 +128,9 @@ class Postprocess:
         row, label = (scores > self.score_thr).nonzero().unbind(-1)
         bboxes, score = bboxes[row], scores[row, label]
         if scores.shape[-1] == 1:
-            keep = nms(bboxes, score, self.iou_threshold)
+            keep = nms(bboxes, score, self.iou_thr)
         else:
-            keep = batched_nms(bboxes, score, label, self.iou_threshold)
+            keep = batched_nms(bboxes, score, label, self.iou_thr)
         if self.max_per_img > 0:
             keep = keep[: self.max_per_img]
         points = None if kps is None else kps[row[keep]]

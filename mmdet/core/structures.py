@@ -1,8 +1,8 @@
 """What travels between the stages: Sample -> Batch -> Outputs -> Assignment / Detections.
 
 Letters used in shapes everywhere: B images, G ground-truth slots, A anchors of all levels, C classes,
-K = 5 keypoints. Boxes are xyxy in pixels unless the name says otherwise (`bbox_ltrb`: distances from
-the anchor centre to left, top, right, bottom).
+K keypoints. Boxes are xyxy in pixels unless the name says otherwise (`bbox_pred`: codes, whose meaning the
+detector's coder knows).
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -111,16 +111,16 @@ class Outputs:
     Inside a level the order is row-major over cells, then anchors of a cell.
 
     Attributes:
-        cls_logits: (B, A, C).
-        bbox_ltrb: (B, A, 4) distances in strides (with DFL: the expectation).
-        kps: (B, A, 2K) offsets from the anchor centre in strides, x0, y0, x1, ...; None without keypoints.
+        cls_logits: (B, A, C), or as many numbers per anchor as the detector's `scores` reads.
+        bbox_pred: (B, A, 4) box codes, see core/coders.py (with DFL: the expectations).
+        kps_pred: (B, A, 2K) keypoint codes x0, y0, x1, ...; None without keypoints.
         bbox_dfl_logits: (B, A, 4, reg_max + 1) with DFL, else None.
         level_sizes_hw: feature-map height and width per level.
     """
 
     cls_logits: Tensor
-    bbox_ltrb: Tensor
-    kps: Tensor | None
+    bbox_pred: Tensor
+    kps_pred: Tensor | None
     bbox_dfl_logits: Tensor | None
     level_sizes_hw: tuple[tuple[int, int], ...]
 
@@ -132,38 +132,18 @@ class Outputs:
 
 @dataclass
 class Assignment:
-    """Which face each anchor learns, as a fixed-size list of candidates.
-
-    Losses on positives read the list, which costs G x M instead of A; the same by anchor is computed when
-    asked for.
+    """Which face each anchor learns.
 
     Attributes:
+        gt_index: (B, A) int64 in [0, G), meaningful where is_positive.
+        is_positive: (B, A) bool.
         is_ignored: (B, A) bool, anchors that take no part in any loss (inside an ignore region, or
             beyond `Batch.valid_hw`).
-        candidate_anchor: (M, B, G) int64, up to M anchors that each face may win.
-        candidate_wins: (M, B, G) bool; true for exactly one (face, candidate) per positive anchor.
     """
 
+    gt_index: Tensor
+    is_positive: Tensor
     is_ignored: Tensor
-    candidate_anchor: Tensor
-    candidate_wins: Tensor
-
-    @property
-    def gt_index(self) -> Tensor:
-        """(B, A) int64 in [0, G), meaningful where is_positive."""
-        slot = torch.arange(self.candidate_wins.shape[-1], device=self.candidate_wins.device)
-        return self._by_anchor(slot * self.candidate_wins)
-
-    @property
-    def is_positive(self) -> Tensor:
-        """(B, A) bool."""
-        return self._by_anchor(self.candidate_wins.long()) > 0
-
-    def _by_anchor(self, values: Tensor) -> Tensor:
-        """Return (B, A) sums of (M, B, G) int64 values at their anchors."""
-        zeros = torch.zeros_like(self.is_ignored, dtype=torch.int64)
-        anchor, values = (v.movedim(1, 0).flatten(1) for v in (self.candidate_anchor, values))
-        return zeros.scatter_add_(1, anchor, values)
 
 
 @dataclass

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from mmdet.config.table import build_from
 from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.transforms import TRANSFORMS, Compose, Transform
 from mmdet.datasets.transforms.color import PhotoMetricDistortion
 from mmdet.datasets.transforms.crop import RandomSquareCrop
 from mmdet.datasets.transforms.formatting import LoadAnnotations, LoadImageFromFile
 from mmdet.errors import ConfigError
-from mmdet.models.build import build_from
 
 DATASETS = {"FacesDataset": FacesDataset, "RetinaFaceDataset": FacesDataset}
 

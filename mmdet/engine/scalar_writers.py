@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from mmdet.config.table import build_from
 from mmdet.errors import ConfigError
 from mmdet.files import without_nan
-from mmdet.models.build import build_from
 
 logger = logging.getLogger("mmdet")
 

@@ -17,7 +17,7 @@ from mmdet.datasets.transforms.base import make_sample
 from mmdet.errors import ConfigError
 from mmdet.evaluation.metrics import PredictionDict
 
-# (outputs, grid, img_hw, scale_xy) -> one Detections per image, in pixels of the image files
+# (model, outputs, img_hw, scale_xy) -> one Detections per image, in pixels of the image files
 Postprocess = Callable[..., list[Detections]]
 
 
@@ -102,8 +102,7 @@ def detect_batch(
     """Return the detections of B images, in pixels of the image files."""
     dtype = next(model.parameters()).dtype
     outputs: Outputs = model(batch.images.to(device=device, dtype=dtype))
-    grid = model.bbox_head.anchor_generator.grid(outputs.level_sizes_hw, device)
-    return postprocess(outputs.float(), grid, batch.img_hw, batch.scale_xy)
+    return postprocess(model, outputs.float(), batch.img_hw, batch.scale_xy)
 
 
 def to_rows(found: Detections) -> np.ndarray:

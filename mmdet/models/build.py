@@ -1,82 +1,33 @@
-"""From config dicts to objects: one visible table per kind of part.
+"""From `model` of a config file to a detector and its criterion.
 
-A dict `dict(type="PAFPN", in_channels=..., ...)` names a class of its table; the class's keyword-only
-constructor is the schema of the dict. A module named in `custom_imports` adds a class of its own by
-assignment: `BACKBONES["Mine"] = Mine`.
+A config file describes the head, the anchors, the coder and the losses in one dict, `model.bbox_head`, as
+mmdet does. Here it is taken apart: layers go to the head, losses to the criterion, anchors and coder to both
+the detector and the criterion.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmdet.checkpoint.keys import load_weights
-from mmdet.core.anchors import AnchorGenerator
-from mmdet.core.assigners import ATSSAssigner
-from mmdet.errors import ConfigError, unknown_name
-from mmdet.models.backbones.masternet import MasterNet
-from mmdet.models.backbones.mobilenet import MobileNetV1
-from mmdet.models.backbones.resnet import ResNetV1e
-from mmdet.models.criteria.scrfd import SCRFDCriterion, identity
-from mmdet.models.dense_heads.scrfd_head import SCRFDHead
-from mmdet.models.detectors.dense import SCRFD
-from mmdet.models.losses import (
-    CIoULoss,
-    DIoULoss,
-    DistributionFocalLoss,
-    GIoULoss,
-    IoULoss,
-    QualityFocalLoss,
-    SmoothL1Loss,
-)
-from mmdet.models.necks.pafpn import PAFPN
+from mmdet.config.table import build_from, check_keys, copy_plain, find, parameters_of, required
+from mmdet.core.anchors import ANCHOR_GENERATORS, AnchorGenerator
+from mmdet.core.assigners import ASSIGNERS, Assigner
+from mmdet.core.coders import CODERS, Coder
+from mmdet.errors import ConfigError
+from mmdet.models.backbones import BACKBONES
+from mmdet.models.criteria import CRITERIA
+from mmdet.models.dense_heads import HEADS
+from mmdet.models.detectors import DETECTORS
+from mmdet.models.losses import LOSSES
+from mmdet.models.necks import NECKS
 
-BACKBONES: dict[str, Callable] = {"ResNetV1e": ResNetV1e, "MobileNetV1": MobileNetV1, "MasterNet": MasterNet}
-NECKS: dict[str, Callable] = {"PAFPN": PAFPN}
-HEADS: dict[str, Callable] = {"SCRFDHead": SCRFDHead}
-DETECTORS: dict[str, Callable] = {"SCRFD": SCRFD}
-ANCHOR_GENERATORS: dict[str, Callable] = {"AnchorGenerator": AnchorGenerator}
-ASSIGNERS: dict[str, Callable] = {"ATSSAssigner": ATSSAssigner}
-LOSSES: dict[str, Callable] = {
-    "QualityFocalLoss": QualityFocalLoss,
-    "DIoULoss": DIoULoss,
-    "GIoULoss": GIoULoss,
-    "CIoULoss": CIoULoss,
-    "IoULoss": IoULoss,
-    "DistributionFocalLoss": DistributionFocalLoss,
-    "SmoothL1Loss": SmoothL1Loss,
-}
-
-MODEL_KEYS = ("type", "pretrained", "backbone", "neck", "bbox_head", "train_cfg", "test_cfg")
+MODEL_KEYS = ("type", "pretrained", "backbone", "neck", "bbox_head", "criterion", "train_cfg", "test_cfg")
 DEFAULT_LOSS_KPS = dict(type="SmoothL1Loss", beta=1.0 / 9.0, loss_weight=0.1)
-
-
-def build_from(table: Mapping[str, Callable], cfg: Mapping, path: str) -> Any:
-    """Return table[cfg["type"]](**the rest of cfg); cfg is not changed, its dicts and lists are copied.
-
-    Args:
-        table: class (or function) by name.
-        cfg: a dict with the key "type".
-        path: where the dict stands in the config file, for messages.
-
-    Raises:
-        ConfigError: unknown type, unknown or missing argument, or arguments the class refuses.
-    """
-    if not isinstance(cfg, Mapping) or "type" not in cfg:
-        known = ", ".join(sorted(table))
-        raise ConfigError(f"{path} = {cfg!r} must be a dict with a key 'type', one of: {known}")
-    name = cfg["type"]
-    if name not in table:
-        raise ConfigError(unknown_name(f"{path}.type", name, table))
-    arguments = {key: _copy(value) for key, value in cfg.items() if key != "type"}
-    _check_arguments(table[name], name, arguments, path)
-    try:
-        return table[name](**arguments)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: {name} refuses its arguments: {error}") from error
+HEAD = "model.bbox_head"
+NO_LAYERS = ("bbox_coder", "train_cfg", "test_cfg")  # keys of bbox_head, beside loss_*, that others read
 
 
 def build_detector(
@@ -95,56 +46,59 @@ def build_detector(
         CheckpointError: model.pretrained cannot be loaded into the backbone.
     """
     check_keys(model_cfg, MODEL_KEYS, "model")
+    find(DETECTORS, model_cfg, "model")
     parts = {
-        "backbone": build_from(BACKBONES, _required(model_cfg, "backbone"), "model.backbone"),
-        "neck": build_from(NECKS, _required(model_cfg, "neck"), "model.neck"),
-        "bbox_head": _build_head(_required(model_cfg, "bbox_head")),
+        "backbone": build_from(BACKBONES, required(model_cfg, "backbone", "model"), "model.backbone"),
+        "neck": build_from(NECKS, required(model_cfg, "neck", "model"), "model.neck"),
+        "bbox_head": build_from(HEADS, _layers_of(model_cfg), HEAD),
     }
-    model = build_from(DETECTORS, {"type": model_cfg.get("type"), **parts}, "model")
+    geometry = {"anchor_generator": _build_anchors(model_cfg), "coder": _build_coder(model_cfg)}
+    model = build_from(DETECTORS, {"type": model_cfg["type"], **parts, **geometry}, "model")
     for part in parts.values():
         part.init_weights()
     if model_cfg.get("pretrained"):
         load_weights(model.backbone, model_cfg["pretrained"], strict=False)
-    model.train_cfg = _copy(choose_cfg("train_cfg", model_cfg, train_cfg))
-    model.test_cfg = _copy(choose_cfg("test_cfg", model_cfg, test_cfg))
+    model.train_cfg = copy_plain(choose_cfg("train_cfg", model_cfg, train_cfg))
+    model.test_cfg = copy_plain(choose_cfg("test_cfg", model_cfg, test_cfg))
     return model
 
 
 def build_criterion(
-    model_cfg: Mapping, train_cfg: Mapping | None = None, mean_across_ranks: Callable = identity
-) -> SCRFDCriterion:
-    """Build the training loss of a model.
+    model_cfg: Mapping,
+    train_cfg: Mapping | None = None,
+    mean_across_ranks: Callable[[Tensor], Tensor] | None = None,
+) -> Callable[..., dict[str, Tensor]]:
+    """Build the training loss of a model: model.criterion, else the default of the detector's type.
+
+    The criterion's constructor says what it takes. `anchor_generator`, `coder`, `num_classes`, `assigner`
+    and every `loss_*` come from model.bbox_head and train_cfg; anything else from model.criterion.
 
     Args:
         model_cfg: `model` of a config file; its bbox_head names losses and anchors.
         train_cfg: the top-level one; names the assigner.
-        mean_across_ranks: see SCRFDCriterion.
+        mean_across_ranks: averages a tensor over the ranks; None for one rank.
 
     Raises:
         ConfigError: an unknown or missing key, named with its path.
     """
-    head = _required(model_cfg, "bbox_head")
-    train_cfg = choose_cfg("train_cfg", model_cfg, train_cfg)
-    if not train_cfg or "assigner" not in train_cfg:
-        raise ConfigError("train_cfg.assigner is missing: which anchors learn which face?")
-    for key in ("allowed_border", "pos_weight"):
-        if train_cfg.get(key, -1) != -1:
-            raise ConfigError(f"train_cfg.{key} = {train_cfg[key]!r} is not supported; use -1 (no effect)")
-
-    def build_loss(key: str, default: dict | None = None) -> Callable:
-        return build_from(LOSSES, head.get(key, default), f"model.bbox_head.{key}")
-
-    return SCRFDCriterion(
-        anchor_generator=_build_anchors(head),
-        assigner=build_from(ASSIGNERS, train_cfg["assigner"], "train_cfg.assigner"),
-        loss_cls=build_loss("loss_cls"),
-        loss_bbox=build_loss("loss_bbox"),
-        loss_kps=build_loss("loss_kps", DEFAULT_LOSS_KPS) if head.get("use_kps") else None,
-        loss_dfl=build_loss("loss_dfl") if head.get("loss_dfl") else None,
-        reg_max=head.get("reg_max", 8),
-        num_classes=_required(head, "num_classes", "model.bbox_head"),
-        mean_across_ranks=mean_across_ranks,
+    cfg = _criterion_cfg(model_cfg)
+    takes = parameters_of(find(CRITERIA, cfg, "model.criterion"))
+    offers: dict[str, Callable[[], Any]] = {
+        "anchor_generator": lambda: _build_anchors(model_cfg),
+        "coder": lambda: _build_coder(model_cfg),
+        "num_classes": lambda: required(_head_cfg(model_cfg), "num_classes", HEAD),
+        "assigner": lambda: _build_assigner(choose_cfg("train_cfg", model_cfg, train_cfg)),
+    }
+    if mean_across_ranks is not None:
+        offers["mean_across_ranks"] = lambda: mean_across_ranks
+    check_keys(
+        cfg,
+        [name for name in ("type", *takes) if name not in offers and not _is_loss(name)],
+        "model.criterion",
     )
+    parts = {name: offer() for name, offer in offers.items() if name in takes}
+    losses = {name: _build_loss(_head_cfg(model_cfg), p) for name, p in takes.items() if _is_loss(name)}
+    return build_from(CRITERIA, {**cfg, **parts, **losses}, "model.criterion")
 
 
 def choose_cfg(name: str, model_cfg: Mapping, top_level: Mapping | None) -> Mapping | None:
@@ -155,48 +109,63 @@ def choose_cfg(name: str, model_cfg: Mapping, top_level: Mapping | None) -> Mapp
     return inside if inside is not None else (model_cfg.get("bbox_head") or {}).get(name)
 
 
-def check_keys(cfg: Mapping, known: tuple[str, ...], path: str) -> None:
-    """Refuse keys other than `known`."""
-    for key in cfg:
-        if key not in known:
-            raise ConfigError(unknown_name(f"{path}: key", key, known))
+def _head_cfg(model_cfg: Mapping) -> Mapping:
+    head = required(model_cfg, "bbox_head", "model")
+    find(HEADS, head, HEAD)
+    return head
 
 
-def _build_head(cfg: Any) -> nn.Module:
-    if isinstance(cfg, Mapping) and "anchor_generator" in cfg:
-        cfg = {**cfg, "anchor_generator": _build_anchors(cfg)}
-    return build_from(HEADS, cfg, "model.bbox_head")
+def _is_loss(key: str) -> bool:
+    return key.startswith("loss_")
 
 
-def _build_anchors(head_cfg: Mapping) -> AnchorGenerator:
-    cfg = _required(head_cfg, "anchor_generator", "model.bbox_head")
-    return build_from(ANCHOR_GENERATORS, cfg, "model.bbox_head.anchor_generator")
+def _layers_of(model_cfg: Mapping) -> dict[str, Any]:
+    """Return the part of the head's dict that describes layers; refuse losses the criterion does not take."""
+    head = _head_cfg(model_cfg)
+    criterion = _criterion_cfg(model_cfg)
+    losses = [name for name in parameters_of(find(CRITERIA, criterion, "model.criterion")) if _is_loss(name)]
+    check_keys([key for key in head if _is_loss(key)], losses, HEAD)
+    layers = {key: head[key] for key in head if not _is_loss(key) and key not in NO_LAYERS}
+    if head.get("loss_dfl"):
+        layers["use_dfl"] = True
+    return {**layers, "anchor_generator": _build_anchors(model_cfg)}
 
 
-def _required(cfg: Mapping, key: str, path: str = "model") -> Any:
-    if cfg.get(key) is None:
-        raise ConfigError(f"{path}.{key} is missing")
-    return cfg[key]
+def _criterion_cfg(model_cfg: Mapping) -> dict[str, Any]:
+    default = getattr(find(DETECTORS, model_cfg, "model"), "default_criterion", None)
+    cfg = {**({"type": default} if default else {}), **(model_cfg.get("criterion") or {})}
+    if "type" not in cfg:
+        raise ConfigError(f"model.criterion.type is missing: {model_cfg['type']} names no criterion itself")
+    return cfg
 
 
-def _check_arguments(target: Callable, name: str, arguments: dict, path: str) -> None:
-    """Compare arguments with the signature; a constructor with **kwargs takes anything."""
-    parameters = inspect.signature(target).parameters.values()
-    known = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-        for key in arguments:
-            if key not in known:
-                raise ConfigError(unknown_name(f"{path}: argument of {name}", key, known))
-    required = [p.name for p in parameters if p.default is p.empty and p.name in known]
-    for key in required:
-        if key not in arguments:
-            raise ConfigError(f"{path}.{key} is missing; {name} needs {', '.join(required)}")
+def _build_anchors(model_cfg: Mapping) -> AnchorGenerator:
+    cfg = required(_head_cfg(model_cfg), "anchor_generator", HEAD)
+    return build_from(ANCHOR_GENERATORS, cfg, f"{HEAD}.anchor_generator")
 
 
-def _copy(value: Any) -> Any:
-    """Copy dicts and lists, so that nobody changes the config; other objects are shared."""
-    if isinstance(value, Mapping):
-        return {key: _copy(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_copy(item) for item in value)
-    return value
+def _build_coder(model_cfg: Mapping) -> Coder:
+    default = getattr(find(DETECTORS, model_cfg, "model"), "default_coder", None)
+    return build_from(
+        CODERS, _head_cfg(model_cfg).get("bbox_coder") or {"type": default}, f"{HEAD}.bbox_coder"
+    )
+
+
+def _build_assigner(train_cfg: Mapping | None) -> Assigner:
+    if not train_cfg or "assigner" not in train_cfg:
+        raise ConfigError("train_cfg.assigner is missing: which anchors learn which face?")
+    for key in ("allowed_border", "pos_weight"):
+        if train_cfg.get(key, -1) != -1:
+            raise ConfigError(f"train_cfg.{key} = {train_cfg[key]!r} is not supported; use -1 (no effect)")
+    return build_from(ASSIGNERS, train_cfg["assigner"], "train_cfg.assigner")
+
+
+def _build_loss(head: Mapping, parameter: inspect.Parameter) -> Callable | None:
+    """Return the loss of this name; None where it is optional and the head does without."""
+    name = parameter.name
+    cfg = head.get(name)
+    if name == "loss_kps":
+        cfg = (cfg or DEFAULT_LOSS_KPS) if head.get("use_kps") else None
+    if not cfg and parameter.default is None:
+        return None
+    return build_from(LOSSES, cfg, f"{HEAD}.{name}")

@@ -12,8 +12,6 @@ from torch.utils.checkpoint import checkpoint
 
 from mmdet.errors import ConfigError, unknown_name
 
-NUM_KPS = 5  # eyes, nose, mouth corners: the labelv2 format and every published head have five
-
 NORMS = {
     "BN": ("bn", nn.BatchNorm2d),
     "BN2d": ("bn", nn.BatchNorm2d),

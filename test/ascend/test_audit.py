@@ -244,7 +244,7 @@ def test_the_tool_prints_a_table_and_writes_json(tmp_path):
 
 def test_the_tool_fails_on_a_planted_nonzero_and_item(tmp_path):
     (tmp_path / "planted.py").write_text(
-        "from mmdet.models.build import LOSSES\n"
+        "from mmdet.models.losses import LOSSES\n"
         "class Planted(LOSSES['QualityFocalLoss']):\n"
         "    def __call__(self, logits, quality):\n"
         "        (quality > 0).nonzero()\n"

@@ -6,13 +6,16 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mmdet.core import bbox as codec
 from mmdet.core.anchors import AnchorGenerator
 from mmdet.core.bbox import bbox_overlaps, pairwise_overlaps
+from mmdet.core.coders import DistanceCoder
 from mmdet.core.postprocess import Postprocess
 from mmdet.core.structures import Outputs
 from mmdet.models import losses
+from mmdet.models.detectors import SCRFD
 
 GENERATORS = {
     "scrfd": AnchorGenerator(strides=[8, 16, 32], base_sizes=[16, 64, 256], scales=[1, 2], ratios=[1.0]),
@@ -122,16 +125,22 @@ POST_CASES = [
 
 @pytest.mark.parametrize("config,add,options", POST_CASES)
 def test_postprocess(config, add, options, golden, arrays):
-    score_thr, iou_threshold, nms_pre, max_per_img = (
+    score_thr, iou_thr, nms_pre, max_per_img = (
         float(v) for v in re.fullmatch(r"thr(.*)_iou(.*)_pre(.*)_max(.*)", options).groups()
     )
     postprocess = Postprocess(
-        score_thr=score_thr, iou_threshold=iou_threshold, nms_pre=int(nms_pre), max_per_img=int(max_per_img)
+        score_thr=score_thr, iou_thr=iou_thr, nms_pre=int(nms_pre), max_per_img=int(max_per_img)
     )
     outputs = stored_outputs(golden / f"g2_{config}.npz", add)
-    grid = GENERATORS["scrfd"].grid(outputs.level_sizes_hw)
+    model = SCRFD(
+        backbone=nn.Identity(),
+        neck=nn.Identity(),
+        bbox_head=nn.Identity(),
+        anchor_generator=GENERATORS["scrfd"],
+        coder=DistanceCoder(),
+    )
     # Image 1 lies, as 200 x 300 pixels, at half scale in the top left of its input.
-    found = postprocess(outputs, grid, [(256, 320), (200, 300)], [(1.0, 1.0), (0.5, 0.5)])
+    found = postprocess(model, outputs, [(256, 320), (200, 300)], [(1.0, 1.0), (0.5, 0.5)])
     for image, detections in enumerate(found):
         expected = arrays[f"post_{config}_regadd{add}_{options}_img{image}"]
         got = torch.cat((detections.bboxes, detections.scores[:, None]), dim=1)

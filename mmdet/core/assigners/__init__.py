@@ -1,5 +1,13 @@
-"""Assigners decide which anchors learn which face. There is one: atss.py."""
+"""Assigners decide which anchors learn which face: `ASSIGNERS`, by the name in `train_cfg.assigner.type`.
+
+Read base.py (how an assigner is called), then atss.py.
+"""
+
+from collections.abc import Callable
 
 from mmdet.core.assigners.atss import ATSSAssigner
+from mmdet.core.assigners.base import Assigner
 
-__all__ = ["ATSSAssigner"]
+ASSIGNERS: dict[str, Callable[..., Assigner]] = {"ATSSAssigner": ATSSAssigner}
+
+__all__ = ["ASSIGNERS", "ATSSAssigner", "Assigner"]

@@ -5,6 +5,7 @@ those that cannot win are left out). Everything about candidates has the shape (
 each other in memory, so operators run over long rows even where an operand differs by face only.
 """
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,39 @@ from mmdet.errors import ConfigError
 _LOW_32_BITS = (1 << 32) - 1
 _NO_ANCHOR = 0x7F800000 << 32  # the key of anchor 0 at an infinite distance
 _FACE_CHUNK = 8  # boxes compared with all anchors at once, only with ignore_iof_thr > 0
+
+
+class ATSSAssignment(Assignment):
+    """Also holds a list of candidates of fixed size: reading it costs G x M instead of A.
+
+    The fields by anchor are computed when first asked for; the loss of SCRFD does not ask.
+
+    Attributes:
+        candidate_anchor: (M, B, G) int64, up to M anchors that each face may win.
+        candidate_wins: (M, B, G) bool; true for exactly one (face, candidate) per positive anchor.
+    """
+
+    def __init__(self, is_ignored: Tensor, candidate_anchor: Tensor, candidate_wins: Tensor):
+        self.is_ignored = is_ignored
+        self.candidate_anchor = candidate_anchor
+        self.candidate_wins = candidate_wins
+
+    @cached_property
+    def gt_index(self) -> Tensor:  # type: ignore[override]
+        """(B, A) int64 in [0, G), meaningful where is_positive."""
+        slot = torch.arange(self.candidate_wins.shape[-1], device=self.candidate_wins.device)
+        return self._by_anchor(slot * self.candidate_wins)
+
+    @cached_property
+    def is_positive(self) -> Tensor:  # type: ignore[override]
+        """(B, A) bool."""
+        return self._by_anchor(self.candidate_wins.long()) > 0
+
+    def _by_anchor(self, values: Tensor) -> Tensor:
+        """Return (B, A) sums of (M, B, G) int64 values at their anchors."""
+        zeros = torch.zeros_like(self.is_ignored, dtype=torch.int64)
+        anchor, values = (v.movedim(1, 0).flatten(1) for v in (self.candidate_anchor, values))
+        return zeros.scatter_add_(1, anchor, values)
 
 
 class ATSSAssigner:
@@ -42,6 +76,8 @@ class ATSSAssigner:
     Differs from the reference: batched; ignore boxes also count in an image without faces.
     """
 
+    needs_predictions = False  # called without the network's outputs
+
     def __init__(self, *, topk: int = 9, mode: int = 0, ignore_iof_thr: float = -1):
         if mode != 0:
             raise ConfigError(f"train_cfg.assigner.mode={mode} is not implemented; use mode=0.")
@@ -53,7 +89,7 @@ class ATSSAssigner:
     @torch.no_grad()
     def __call__(
         self, grid: AnchorGrid, gt_bboxes: Tensor, gt_valid: Tensor, gt_ignore: Tensor, valid_hw: Tensor
-    ) -> Assignment:
+    ) -> ATSSAssignment:
         """Assign the anchors of a batch.
 
         Args:
@@ -65,7 +101,7 @@ class ATSSAssigner:
                 it are neither candidates nor trained.
 
         Returns:
-            Assignment; it does not depend on G or on what padding slots hold.
+            ATSSAssignment; it does not depend on G or on what padding slots hold.
         """
         # The where() keeps padding out of all arithmetic; no mask further down has to remember it.
         faces = torch.where(gt_valid[..., None], gt_bboxes.float(), 0)
@@ -87,7 +123,7 @@ class ATSSAssigner:
         kept, is_positive = _keep_true(is_positive, num_kept)
         candidate = found.anchor.gather(0, kept)
         wins = _settle_contests(candidate, iou.gather(0, kept), is_positive, grid.num_anchors)
-        return Assignment(is_ignored, candidate, wins)
+        return ATSSAssignment(is_ignored, candidate, wins)
 
 
 class Candidates(NamedTuple):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdet.apis import init_detector
+from mmdet.core.coders import describe_coder
 from mmdet.core.postprocess import Postprocess
 from mmdet.deploy.export.graph_nms import nms_in_graph
 from mmdet.deploy.export.merge_heads import MergedPredictors
@@ -19,8 +20,7 @@ from mmdet.deploy.runtime.checks import check_fraction
 from mmdet.deploy.runtime.description import METADATA_KEY, Description
 from mmdet.errors import ConfigError, DeviceError
 from mmdet.files import atomic_write, check_outputs
-from mmdet.models.detectors.dense import SCRFD, flatten_maps
-from mmdet.models.layers import NUM_KPS
+from mmdet.models.detectors.dense import SCRFD
 
 logger = logging.getLogger("mmdet")
 
@@ -98,40 +98,36 @@ class ExportModule(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map (N, 3, H, W) fp32 to the outputs `Description.output_names` lists."""
-        head = self.model.bbox_head
         dtype = next(self.model.parameters()).dtype
-        cls, bbox, kps = self.model.raw(images.to(dtype))
-        scores = [flatten_maps([m], head.num_classes).float().sigmoid() for m in cls]
-        if head.use_dfl:
-            logits = [flatten_maps([m], 4 * (head.reg_max + 1)).float() for m in bbox]
-            ltrb = [head.integral(flat.reshape(*flat.shape[:2], 4, -1)) for flat in logits]
-        else:
-            ltrb = [flatten_maps([m], 4).float() for m in bbox]
-        points = [flatten_maps([m], 2 * NUM_KPS).float() for m in kps if m is not None]
+        levels = [level.float() for level in self.model.levels(images.to(dtype))]
+        scores = [self.model.scores(level) for level in levels]
+        bboxes = [level.bbox_pred for level in levels]
+        kps = [level.kps_pred for level in levels if level.kps_pred is not None]
         if self.description.nms is None:
-            return tuple(out if self.batch_axis else out[0] for out in (*scores, *ltrb, *points))
-        sizes_hw = [(m.shape[2], m.shape[3]) for m in cls]
-        return nms_in_graph(scores, ltrb, points, sizes_hw, self.description)
+            return tuple(out if self.batch_axis else out[0] for out in (*scores, *bboxes, *kps))
+        return nms_in_graph(scores, levels, self.model.coder, self.description)
 
 
 def describe(model: SCRFD, options: ExportOptions) -> Description:
     """Return the facts of a model made by `init_detector`, as they will stand in its ONNX file."""
     head = model.bbox_head
     cfg = model.cfg
-    grid = head.anchor_generator.grid([(1, 1)] * len(head.strides))
+    anchors = model.anchor_generator
+    grid = anchors.grid([(1, 1)] * len(anchors.strides))
     nms = None
     if options.with_nms:
         defaults = Postprocess.from_test_cfg(cfg.test_cfg)
         score_thr = defaults.score_thr if options.score_thr is None else options.score_thr
-        iou_thr = defaults.iou_threshold if options.iou_thr is None else options.iou_thr
+        iou_thr = defaults.iou_thr if options.iou_thr is None else options.iou_thr
         nms = {"score_threshold": score_thr, "iou_threshold": iou_thr}
     facts = Description(
-        strides=head.strides,
-        num_anchors=head.anchor_generator.num_anchors_per_cell,
-        num_kps=NUM_KPS if head.use_kps else 0,
+        strides=anchors.strides,
+        num_anchors=anchors.num_anchors_per_cell,
+        num_kps=head.num_kps,
         classes=_class_names(model),
         anchors=tuple(level.anchor_whs for level in grid.levels),
         nms=nms,
+        coder=describe_coder(model.coder),
         precision="fp16" if options.half else "fp32",
         config=Path(cfg.filename).stem,
     )

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdet.core.bbox import distance2bbox
+from mmdet.core.anchors import Anchors
+from mmdet.core.coders import Coder
 from mmdet.core.nms import nms
+from mmdet.core.structures import Outputs
 from mmdet.deploy.runtime.description import Description
 
 MAX_FACES = 3000  # per picture and class; more than any picture of WIDER FACE holds
@@ -48,28 +50,20 @@ class NonMaxSuppression(torch.autograd.Function):
 
 
 def nms_in_graph(
-    scores: Sequence[Tensor],
-    ltrb: Sequence[Tensor],
-    kps: Sequence[Tensor],
-    sizes_hw: Sequence[tuple[int, int]],
-    description: Description,
+    scores: Sequence[Tensor], levels: Sequence[Outputs], coder: Coder, description: Description
 ) -> tuple[Tensor, ...]:
     """Return bboxes (M, 4) in input pixels, scores (M,), labels (M,), image_index (M,) [, kps (M, K, 2)].
 
     Args:
-        scores: (N, A, C) per level, after the sigmoid.
-        ltrb: (N, A, 4) per level, in strides.
-        kps: (N, A, 2K) per level, in strides; empty without keypoints.
-        sizes_hw: cells per level; tensors while tracing, so that the graph works at any size.
-        description: strides, anchors per cell, thresholds.
+        scores: (N, A, C) per level, probabilities.
+        levels: per level; their sizes are tensors while tracing, so that the graph works at any size.
+        coder: decodes them.
+        description: strides, anchors, thresholds.
     """
     assert description.nms is not None
-    centers = [
-        _centers(height, width, stride, description.num_anchors)
-        for (height, width), stride in zip(sizes_hw, description.strides, strict=True)
-    ]
-    levels = list(zip(centers, description.strides, strict=True))
-    bboxes = torch.cat([distance2bbox(c, d * s) for (c, s), d in zip(levels, ltrb, strict=True)], dim=1)
+    anchors = [_anchors(level, description, number) for number, level in enumerate(levels)]
+    pairs = list(zip(levels, anchors, strict=True))
+    bboxes = torch.cat([coder.decode_bboxes(level.bbox_pred, a) for level, a in pairs], dim=1)
     all_scores = torch.cat(list(scores), dim=1)  # (N, A, C)
     selected = NonMaxSuppression.apply(
         bboxes,
@@ -79,14 +73,22 @@ def nms_in_graph(
     )
     image, label, anchor = selected.unbind(-1)
     found = [bboxes[image, anchor], all_scores[image, anchor, label], label, image]
-    if kps:
-        offsets = [d * s + c.repeat(1, description.num_kps) for (c, s), d in zip(levels, kps, strict=True)]
-        found.append(torch.cat(offsets, dim=1)[image, anchor].reshape(-1, description.num_kps, 2))
+    if description.num_kps:
+        kps = [coder.decode_kps(level.kps_pred, a) for level, a in pairs if level.kps_pred is not None]
+        found.append(torch.cat(kps, dim=1)[image, anchor].reshape(-1, description.num_kps, 2))
     return tuple(found)
 
 
+def _anchors(level: Outputs, description: Description, number: int) -> Anchors:
+    """Return the anchors of one level, as `core.anchors` has them, built from traced sizes."""
+    ((height, width),) = level.level_sizes_hw
+    stride = description.strides[number]
+    whs = torch.tensor(description.anchors[number]).repeat(height * width, 1)
+    return Anchors(_centers(height, width, stride, description.num_anchors), stride, whs)
+
+
 def _centers(height: int, width: int, stride: int, num_anchors: int) -> Tensor:
-    """Return (height * width * num_anchors, 2) x, y, as `core.anchors` has them, built from traced sizes."""
+    """Return (height * width * num_anchors, 2) x, y."""
     y, x = torch.arange(height) * stride, torch.arange(width) * stride
     grid = torch.stack((x[None, :].expand(height, width), y[:, None].expand(height, width)), dim=-1)
     return grid.reshape(-1, 1, 2).expand(-1, num_anchors, -1).reshape(-1, 2).float()

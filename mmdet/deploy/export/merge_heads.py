@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmdet.models.detectors.dense import SCRFD, RawMaps
+from mmdet.core.structures import Outputs
+from mmdet.models.detectors.dense import SCRFD, RawMaps, split_levels
 
 
 class MergedPredictors(nn.Module):
@@ -19,6 +20,7 @@ class MergedPredictors(nn.Module):
     def __init__(self, model: SCRFD) -> None:
         super().__init__()
         self.model, self.bbox_head = model, model.bbox_head
+        self.coder = model.coder
         head = model.bbox_head
         self.merged = nn.ModuleList(_merge(self._predictors(key)) for key in head.keys)
 
@@ -28,6 +30,14 @@ class MergedPredictors(nn.Module):
         levels = [self._forward_level(index, feat) for index, feat in enumerate(feats)]
         cls, bbox, kps = (list(maps) for maps in zip(*levels, strict=True))
         return cls, bbox, kps
+
+    def levels(self, images: Tensor) -> list[Outputs]:
+        """Return the outputs of each level, as `SCRFD.levels` does."""
+        return split_levels(self.raw(images), self.bbox_head)
+
+    def scores(self, outputs: Outputs) -> Tensor:
+        """Return the probabilities of the classes, as `SCRFD.scores` does."""
+        return self.model.scores(outputs)
 
     def _predictors(self, key: str) -> list[nn.Conv2d]:
         """Return the convolutions on the box tower; the class predictor is first if the tower is shared."""

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from mmdet.deploy.runtime.coders import AnchorArrays, Decoder
+
 
 @dataclass(frozen=True)
 class Faces:
@@ -54,36 +56,41 @@ def anchor_centers(height: int, width: int, stride: int, num_anchors: int) -> np
     return centers
 
 
+@lru_cache(maxsize=100)
+def level_anchors(
+    height: int, width: int, stride: int, num_anchors: int, whs: tuple[tuple[float, float], ...] = ()
+) -> AnchorArrays:
+    """Return the anchors of a level; `whs` are the sizes of those of a cell, if known. Do not change them."""
+    wh = np.tile(np.array(whs, np.float32), (height * width, 1)) if whs else None
+    return AnchorArrays(anchor_centers(height, width, stride, num_anchors), stride, wh)
+
+
 def decode_level(
     scores: np.ndarray,
     bbox: np.ndarray,
     kps: np.ndarray | None,
-    centers: np.ndarray,
-    stride: int,
-    thresh: float,
+    anchors: AnchorArrays,
+    decoder: Decoder,
+    score_thr: float,
 ) -> tuple[np.ndarray, Faces]:
-    """Decode what one level says about N pictures, where the score is at least `thresh`.
+    """Decode what one level says about N images, where the score is at least `score_thr`.
 
     Args:
-        scores: (N, A, C), after the sigmoid.
-        bbox: (N, A, 4) distances from the centre to left, top, right, bottom, in strides.
-        kps: (N, A, 2K) offsets from the centre in strides, or None.
-        centers: (A, 2).
-        stride: pixels per cell.
-        thresh: lowest score.
+        scores: (N, A, C), probabilities.
+        bbox: (N, A, 4) codes.
+        kps: (N, A, 2K) codes, or None.
+        anchors: the A anchors of the level.
+        decoder: what the codes mean.
+        score_thr: lowest score.
 
     Returns:
         The picture each face belongs to, (m,), and the faces in pixels of the network input.
     """
-    image, anchor, label = np.nonzero(scores >= thresh)
-    center = centers[anchor]  # (m, 2)
-    ltrb = bbox[image, anchor] * stride
-    rows = np.concatenate(
-        (center - ltrb[:, :2], center + ltrb[:, 2:], scores[image, anchor, label, None]), axis=1
-    )
-    points = None
-    if kps is not None:
-        points = center[:, None] + kps[image, anchor].reshape(len(image), kps.shape[-1] // 2, 2) * stride
+    image, anchor, label = np.nonzero(scores >= score_thr)
+    anchors = anchors.take(anchor)
+    bboxes = decoder.bboxes(bbox[image, anchor], anchors)
+    rows = np.concatenate((bboxes, scores[image, anchor, label, None]), axis=1)
+    points = None if kps is None else decoder.kps(kps[image, anchor], anchors)
     return image, Faces(rows.astype(np.float32, copy=False), points, label)
 
 
@@ -95,24 +102,24 @@ def concatenate(parts: Sequence[Faces]) -> Faces:
     )
 
 
-def suppress(found: Faces, iou_thresh: float) -> Faces:
+def suppress(found: Faces, iou_thr: float) -> Faces:
     """Return the faces best first, without those that overlap a better one of their class too much."""
     order = np.argsort(found.bboxes[:, 4], kind="stable")[::-1]  # equal scores: the later one first
     kept = [order[:0]]
     for label in np.unique(found.labels):
         of_class = order[found.labels[order] == label]
-        kept.append(of_class[nms(found.bboxes[of_class, :4], iou_thresh)])
+        kept.append(of_class[nms(found.bboxes[of_class, :4], iou_thr)])
     keep = np.zeros(len(order), dtype=bool)
     keep[np.concatenate(kept)] = True
     return found.take(order[keep[order]])
 
 
-def nms(bboxes: np.ndarray, iou_thresh: float) -> np.ndarray:
+def nms(bboxes: np.ndarray, iou_thr: float) -> np.ndarray:
     """Return the indices of the boxes to keep, (k,) int64.
 
     Args:
         bboxes: (n, 4) xyxy, best first; the pixel at x2, y2 belongs to the box.
-        iou_thresh: a box goes if its overlap with a kept one is larger.
+        iou_thr: a box goes if its overlap with a kept one is larger.
     """
     x1, y1, x2, y2 = bboxes.T
     areas = (x2 - x1 + 1) * (y2 - y1 + 1)
@@ -123,7 +130,7 @@ def nms(bboxes: np.ndarray, iou_thresh: float) -> np.ndarray:
         width = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest]) + 1
         height = np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest]) + 1
         inter = np.maximum(width, 0) * np.maximum(height, 0)
-        left = rest[inter / (areas[best] + areas[rest] - inter) <= iou_thresh]
+        left = rest[inter / (areas[best] + areas[rest] - inter) <= iou_thr]
     return np.array(kept, dtype=np.int64)
 
 

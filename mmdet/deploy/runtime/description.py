@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from mmdet.deploy.runtime.coders import make_decoder
 
 FORMAT = 1
 METADATA_KEY = "scrfd"
@@ -30,6 +32,8 @@ class Description:
         channels: "RGB" or "BGR".
         anchors: width and height in pixels of the anchors of a cell, per level. Decoding does not need them.
         nms: the thresholds inside the graph, {"iou_threshold", "score_threshold"}; None without.
+        coder: what the numbers of bbox and kps mean: the config dict of a coder, see runtime/coders.py.
+            Published files and those made before this was written hold distances.
         precision: "fp32" or "fp16" arithmetic inside; inputs and outputs are fp32 either way.
         config: name of the config file.
     """
@@ -43,6 +47,7 @@ class Description:
     channels: str = "RGB"
     anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
     nms: dict[str, float] | None = None
+    coder: dict[str, Any] = field(default_factory=lambda: {"type": "DistanceCoder"})
     precision: str = "fp32"
     config: str = ""
 
@@ -59,7 +64,8 @@ class Description:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, with a sentence on how to decode."""
-        return {"format": FORMAT, **asdict(self), "outputs": self.output_names(), "decoding": DECODING}
+        decoding = DECODING.format(make_decoder(self.coder).formula)
+        return {"format": FORMAT, **asdict(self), "outputs": self.output_names(), "decoding": decoding}
 
     @classmethod
     def from_json(cls, text: str) -> "Description":
@@ -71,21 +77,25 @@ class Description:
         content = json.loads(text)
         if not isinstance(content, Mapping) or content.get("format") != FORMAT:
             raise ValueError(f"format {FORMAT} expected")
+        content = {"coder": {"type": "DistanceCoder"}, **content}  # files made before it was written
         try:
-            return cls(**{key: _freeze(content[key]) for key in cls.__dataclass_fields__})
+            facts = cls(**{key: _freeze(content[key]) for key in cls.__dataclass_fields__})
+            make_decoder(facts.coder)
+            return facts
         except KeyError as error:
             raise ValueError(f"{error} is missing") from None
 
 
 DECODING = (
     "Anchor i of a level belongs to cell i // num_anchors; cells go row by row, ceil(W / stride) in a row. "
-    "Its centre is (column * stride, row * stride). bbox: x1 = cx - l * stride, y1 = cy - t * stride, "
-    "x2 = cx + r * stride, y2 = cy + b * stride. kps: x = cx + dx * stride, y = cy + dy * stride. "
+    "Its centre is (column * stride, row * stride). {} "
     "score is a probability already."
 )
 
 
 def _freeze(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _freeze(item) for key, item in value.items()}
     return tuple(map(_freeze, value)) if isinstance(value, list) else value
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from mmdet.deploy.runtime.coders import make_decoder
 from mmdet.deploy.runtime.decode import (
     Faces,
-    anchor_centers,
     concatenate,
     decode_level,
     keep_largest,
+    level_anchors,
     suppress,
 )
 from mmdet.deploy.runtime.letterbox import letterbox, normalize
@@ -220,17 +221,18 @@ class FaceDetector:
             )
             image, faces = image[keep], faces.take(keep)
         else:
-            parts = []
-            for stride, level in zip(facts.strides, self.model.levels(raw), strict=True):
-                cells = [-(-side // stride) for side in input_hw]
-                centers = anchor_centers(*cells, stride, facts.num_anchors)
-                if len(centers) != level.scores.shape[1]:
+            parts, decoder = [], make_decoder(facts.coder)
+            whs = facts.anchors or ((),) * len(facts.strides)
+            for stride, wh, level in zip(facts.strides, whs, self.model.levels(raw), strict=True):
+                height, width = (-(-side // stride) for side in input_hw)
+                anchors = level_anchors(height, width, stride, facts.num_anchors, wh)
+                if len(anchors.center) != level.scores.shape[1]:
                     raise ConfigError(
                         f"{self.model.name} gives {level.scores.shape[1]} anchors at stride {stride} for an "
-                        f"input of {input_hw[1]}x{input_hw[0]}, expected {len(centers)}; use multiples of "
-                        f"{max(facts.strides)}"
+                        f"input of {input_hw[1]}x{input_hw[0]}, expected {len(anchors.center)}; use "
+                        f"multiples of {max(facts.strides)}"
                     )
-                parts.append(decode_level(*level, centers, stride, thresh))
+                parts.append(decode_level(*level, anchors, decoder, thresh))
             image = np.concatenate([index for index, _ in parts])
             faces = concatenate([found for _, found in parts])
         return [faces.take(np.flatnonzero(image == number)) for number in range(num)]

@@ -1,1 +1,18 @@
-"""Backbones: an image to feature maps of strides 4, 8, 16, 32. Read resnet.py, then mobilenet.py."""
+"""Backbones, images to maps of strides 4, 8, 16, 32: `BACKBONES`, by the name in `model.backbone.type`.
+
+Read resnet.py, mobilenet.py, then masternet.py.
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from mmdet.models.backbones.masternet import MasterNet
+from mmdet.models.backbones.mobilenet import MobileNetV1
+from mmdet.models.backbones.resnet import ResNetV1e
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "ResNetV1e": ResNetV1e,
+    "MobileNetV1": MobileNetV1,
+    "MasterNet": MasterNet,
+}

@@ -1,1 +1,10 @@
-"""What a model learns from: outputs and faces in, losses out."""
+"""Criteria, outputs and faces to losses: `CRITERIA`, by the name in `model.criterion.type`.
+
+A detector names the criterion that trains it by default (`SCRFD.default_criterion`). Read scrfd.py.
+"""
+
+from typing import Any
+
+from mmdet.models.criteria.scrfd import SCRFDCriterion
+
+CRITERIA: dict[str, Any] = {"SCRFDCriterion": SCRFDCriterion}

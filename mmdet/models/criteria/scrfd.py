@@ -15,9 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdet.core.anchors import AnchorGenerator, AnchorGrid
-from mmdet.core.bbox import bbox2distance, bbox_overlaps
-from mmdet.core.structures import Assignment, Batch, Outputs
+from mmdet.core.anchors import AnchorGenerator, AnchorGrid, Anchors
+from mmdet.core.assigners.atss import ATSSAssignment
+from mmdet.core.bbox import bbox_overlaps
+from mmdet.core.coders import Coder, DistanceCoder
+from mmdet.core.structures import Batch, Outputs
+from mmdet.errors import ConfigError
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # aligned prediction and target -> one value per element
 
@@ -42,13 +45,13 @@ class SCRFDCriterion:
     W is averaged over ranks; it counts faces without keypoints too. Boxes and keypoints are in strides.
 
     Args:
-        anchor_generator: the head's.
-        assigner: called as core/assigners/atss.py.
+        anchor_generator: the detector's.
+        coder: the detector's; distances, since losses are computed in strides.
+        assigner: one that names the candidates, as core/assigners/atss.py does.
         loss_cls: (logits, quality) -> elementwise loss; so are the others. Each carries its weight.
         loss_bbox: (pred xyxy, target xyxy).
         loss_kps: (pred, target), None for a model without keypoints.
         loss_dfl: (logits, target), None for a head that regresses distances directly.
-        reg_max: largest distance in strides that DFL can express.
         num_classes: C.
         mean_across_ranks: averages a tensor of 2 over the ranks; called once per step.
 
@@ -60,22 +63,24 @@ class SCRFDCriterion:
         self,
         *,
         anchor_generator: AnchorGenerator,
-        assigner: Callable[..., Assignment],
+        coder: Coder,
+        assigner: Callable[..., ATSSAssignment],
         loss_cls: Loss,
         loss_bbox: Loss,
         loss_kps: Loss | None = None,
         loss_dfl: Loss | None = None,
-        reg_max: int = 8,
         num_classes: int = 1,
         mean_across_ranks: Callable[[Tensor], Tensor] = identity,
     ):
+        if not isinstance(coder, DistanceCoder):
+            raise ConfigError(f"SCRFDCriterion works with DistanceCoder, not with {type(coder).__name__}")
         self.anchor_generator = anchor_generator
+        self.coder = coder
         self.assigner = assigner
         self.loss_cls = loss_cls
         self.loss_bbox = loss_bbox
         self.loss_kps = loss_kps
         self.loss_dfl = loss_dfl
-        self.reg_max = reg_max
         self.num_classes = num_classes
         self.mean_across_ranks = mean_across_ranks
         # Kept beyond the generator's cache: a recorded step (engine/graphs.py) reads their memory again.
@@ -100,8 +105,9 @@ class SCRFDCriterion:
         cells = grid.cells.index_select(1, anchor.flatten()).view(3, *anchor.shape)
         center, per_pixel = cells[:2], cells[2]  # (2, M, B, G) in strides, (M, B, G) strides per pixel
         target = _from_planes(faces * per_pixel)  # (M, B, G, 4)
-        ltrb = torch.where(wins, _to_planes(take(outputs.bbox_ltrb)), 0)
-        pred = _from_planes(torch.cat((center - ltrb[:2], center + ltrb[2:])))
+        in_strides = Anchors(center, stride=None, wh=None)
+        ltrb = torch.where(wins, _to_planes(take(outputs.bbox_pred)), 0)
+        pred = _from_planes(self.coder.decode_bboxes(ltrb, in_strides, dim=0))
 
         weight = self._best_score(outputs.cls_logits, take) * wins  # (M, B, G)
         quality = bbox_overlaps(pred.detach(), target) * wins
@@ -113,10 +119,11 @@ class SCRFDCriterion:
             "loss_bbox": (self.loss_bbox(pred, target) * weight).sum() / weight_sum,
         }
         if self.loss_kps is not None:
-            losses["loss_kps"] = self._kps_loss(take(outputs.kps), cells, weight, batch) / weight_sum
+            losses["loss_kps"] = self._kps_loss(take(outputs.kps_pred), cells, weight, batch) / weight_sum
         if self.loss_dfl is not None:
             logits = _keep(wins, take(outputs.bbox_dfl_logits).flatten(-2)).unflatten(-1, (4, -1))
-            sides = bbox2distance(_from_planes(center), target, self.reg_max)
+            anchors = Anchors(_from_planes(center), stride=None, wh=None)
+            sides = self.coder.encode_bboxes(target, anchors, max_distance=logits.shape[-1] - 1)
             losses["loss_dfl"] = (self.loss_dfl(logits, sides).sum(-1) * weight).sum() / 4 / weight_sum
         return losses
 
@@ -147,12 +154,13 @@ class SCRFDCriterion:
     def _kps_loss(self, pred: Tensor, cells: Tensor, weight: Tensor, batch: Batch) -> Tensor:
         """Return the summed keypoint loss; pred (M, B, G, 2K) in strides, cells as in `AnchorGrid`."""
         assert self.loss_kps is not None
+        in_strides = Anchors(cells[:2], stride=None, wh=None)
         face_weight = batch.gt_kps[..., 2].mean(dim=-1)  # (B, G)
         has_kps = batch.gt_valid & (face_weight > 0)
         weight = weight * torch.where(has_kps, face_weight, 0)  # (M, B, G)
         points = _to_planes(_keep(has_kps, batch.gt_kps[..., :2].flatten(2)))
         points = points.unflatten(0, (-1, 2))[:, :, None]  # (K, 2, 1, B, G)
-        target = torch.addcmul(-cells[:2], points, cells[2]).flatten(0, 1)  # (2K, M, B, G)
+        target = self.coder.encode_kps((points * cells[2]).flatten(0, 1), in_strides, dim=0)  # (2K, M, B, G)
         pred = torch.where(weight > 0, _to_planes(pred), 0)
         return (self.loss_kps(pred, target).sum(dim=0) * weight).sum()
 

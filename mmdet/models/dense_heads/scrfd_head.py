@@ -7,14 +7,7 @@ from torch import Tensor, nn
 from mmdet.core.anchors import AnchorGenerator
 from mmdet.errors import ConfigError
 from mmdet.models.init import PRIOR_BIAS, init_normal
-from mmdet.models.layers import (
-    NUM_KPS,
-    ConvModule,
-    DepthwiseSeparableConv,
-    Integral,
-    Scale,
-    check_supported,
-)
+from mmdet.models.layers import ConvModule, DepthwiseSeparableConv, Integral, Scale, check_supported
 
 SHARED_KEY = "0"  # name of the only tower where all strides share one; else "(8, 8)", "(16, 16)", ...
 
@@ -24,7 +17,7 @@ class SCRFDHead(nn.Module):
 
     Args:
         num_classes, in_channels: C, and the neck's out_channels.
-        anchor_generator: gives n and the strides.
+        anchor_generator: gives n and the strides; it is not kept.
         feat_channels, feat_mults: width of a tower; feat_mults (one per stride) multiplies it.
         stacked_convs: layers of a tower, or one number per stride.
         norm_cfg: after each tower layer; default GN with 32 groups.
@@ -33,10 +26,8 @@ class SCRFDHead(nn.Module):
         strides_share: one set of layers for all levels; else one per stride.
         scale_mode: > 0 multiplies the boxes of each level by a learnable number; with 1 only where
             strides_share.
-        use_kps: predict five keypoints.
-        reg_max, loss_dfl: with loss_dfl each side of a box is a distribution over 0..reg_max.
-        loss_cls, loss_bbox, loss_kps, train_cfg, test_cfg: they stand here in config files and are read
-            by `mmdet.models.build`, not by the head.
+        use_kps, num_kps: predict K = num_kps keypoints; the default is eyes, nose and mouth corners.
+        use_dfl, reg_max: each side of a box is a distribution over 0..reg_max.
 
     Raises:
         ConfigError: a list of another length than the strides, or a value that is not supported.
@@ -58,20 +49,17 @@ class SCRFDHead(nn.Module):
         strides_share: bool = True,
         scale_mode: int = 1,
         use_kps: bool = False,
+        num_kps: int = 5,
+        use_dfl: bool = False,
         reg_max: int = 8,
-        loss_dfl: dict | bool | None = None,
-        loss_cls: dict | None = None,
-        loss_bbox: dict | None = None,
-        loss_kps: dict | None = None,
-        train_cfg: dict | None = None,
-        test_cfg: dict | None = None,
     ):
         super().__init__()
         check_supported("conv_cfg", conv_cfg, None, {"type": "Conv2d"}, {"type": "Conv"})
         check_supported("scale_mode", scale_mode, 0, 1, 2)
-        self.anchor_generator = anchor_generator
-        self.num_classes, self.reg_max = num_classes, reg_max
-        self.use_kps, self.use_dfl = use_kps, bool(loss_dfl)
+        if use_kps and num_kps < 1:
+            raise ConfigError(f"num_kps = {num_kps} with use_kps; give at least 1, or use_kps=False")
+        self.num_classes, self.num_kps = num_classes, num_kps if use_kps else 0
+        self.use_dfl, self.reg_max = use_dfl, reg_max
         self.strides = tuple(anchor_generator.strides)
         self.keys = [SHARED_KEY] if strides_share else [f"({s}, {s})" for s in self.strides]
 
@@ -100,7 +88,7 @@ class SCRFDHead(nn.Module):
         self.reg_stride_convs = make_towers(not cls_reg_share)
         self.stride_cls = make_predictors(num_anchors * num_classes)
         self.stride_reg = make_predictors(num_anchors * 4 * (reg_max + 1 if self.use_dfl else 1))
-        self.stride_kps = make_predictors(num_anchors * 2 * NUM_KPS) if use_kps else None
+        self.stride_kps = make_predictors(num_anchors * 2 * num_kps) if use_kps else None
         self.cls_reg_share = cls_reg_share
         has_scales = scale_mode == 2 or (scale_mode == 1 and strides_share)
         self.scales = nn.ModuleList(Scale() for _ in self.strides) if has_scales else None
@@ -119,7 +107,7 @@ class SCRFDHead(nn.Module):
 
         Returns:
             cls (B, n * C, H, W) logits; bbox (B, n * 4, H, W) distances in strides, or logits
-            (B, n * 4 * (reg_max + 1), H, W) with DFL; kps (B, n * 10, H, W) offsets in strides, or None.
+            (B, n * 4 * (reg_max + 1), H, W) with DFL; kps (B, n * 2K, H, W) offsets in strides, or None.
             Anchors are the outer index of the channels.
         """
         if len(feats) != len(self.strides):

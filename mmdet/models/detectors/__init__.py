@@ -1,1 +1,11 @@
-"""Detectors: backbone, neck and head in a row, and the flat `Outputs` the rest works on."""
+"""Detectors, backbone, neck and head in a row: `DETECTORS`, by the name in `model.type`. Read dense.py.
+
+A detector is called as `model(images) -> Outputs`. Evaluation, post-processing and export use no more of it
+than `anchor_generator`, `coder`, `scores(outputs)` and, per level, `levels(images)`.
+"""
+
+from typing import Any
+
+from mmdet.models.detectors.dense import SCRFD
+
+DETECTORS: dict[str, Any] = {"SCRFD": SCRFD}

@@ -1,1 +1,9 @@
-"""Necks: backbone maps to the maps a head sees. There is one, pafpn.py."""
+"""Necks, backbone maps to the maps a head sees: `NECKS`, by the name in `model.neck.type`. Read pafpn.py."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from mmdet.models.necks.pafpn import PAFPN
+
+NECKS: dict[str, Callable[..., nn.Module]] = {"PAFPN": PAFPN}

@@ -2,12 +2,24 @@ import pytest
 import torch
 
 from mmdet.core.anchors import AnchorGenerator
+from mmdet.core.coders import DistanceCoder
 from mmdet.core.postprocess import Postprocess
 from mmdet.core.structures import Outputs
 from mmdet.errors import ConfigError
 
 SIZES = ((2, 2), (1, 1))
-GRID = AnchorGenerator(strides=[8, 16], ratios=[1.0], scales=[1]).grid(SIZES)  # 4 + 1 anchors
+
+
+class Model:
+    """What post-processing asks of a detector; 4 + 1 anchors."""
+
+    anchor_generator = AnchorGenerator(strides=[8, 16], ratios=[1.0], scales=[1])
+    coder = DistanceCoder()
+
+    def scores(self, outputs):
+        return outputs.cls_logits.sigmoid()
+
+
 FAR = -20.0  # logit of nothing
 
 
@@ -18,7 +30,7 @@ def make_outputs(logits, ltrb=2.0, kps=None):
 
 
 def run(postprocess, outputs, img_hw=(640, 640), scale=(1.0, 1.0)):
-    (detections,) = postprocess(outputs, GRID, [img_hw], [scale])
+    (detections,) = postprocess(Model(), outputs, [img_hw], [scale])
     return detections
 
 
@@ -64,7 +76,7 @@ def test_duplicates_of_one_class_only():
     outputs = make_outputs(logits, ltrb=20.0)  # centres 8 px apart, boxes 320 px: IoU 0.95
     got = run(Postprocess(), outputs)
     assert got.labels.tolist() == [0, 1]
-    assert len(run(Postprocess(iou_threshold=0.96), outputs).labels) == 3
+    assert len(run(Postprocess(iou_thr=0.96), outputs).labels) == 3
 
 
 def test_nothing_found():
@@ -82,7 +94,7 @@ def test_from_a_published_test_cfg():
         nms_pre=-1, min_bbox_size=0, score_thr=0.3, nms=dict(type="nms", iou_threshold=0.4), max_per_img=7
     )
     got = Postprocess.from_test_cfg(cfg)
-    assert (got.score_thr, got.iou_threshold, got.nms_pre, got.max_per_img) == (0.3, 0.4, -1, 7)
+    assert (got.score_thr, got.iou_thr, got.nms_pre, got.max_per_img) == (0.3, 0.4, -1, 7)
     assert Postprocess.from_test_cfg(None).score_thr == 0.02
     with pytest.raises(ConfigError, match="did you mean 'score_thr'"):
         Postprocess.from_test_cfg(dict(score_threshold=0.1))

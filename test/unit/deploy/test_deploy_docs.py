@@ -12,7 +12,8 @@ import pytest
 
 from mmdet.deploy.export.export_onnx import OPSETS
 from mmdet.deploy.export.om_check import LARGEST_OPSET
-from mmdet.deploy.runtime.decode import anchor_centers, decode_level
+from mmdet.deploy.runtime.coders import DistanceDecoder
+from mmdet.deploy.runtime.decode import decode_level, level_anchors
 from mmdet.deploy.runtime.letterbox import letterbox, to_blob
 from mmdet.deploy.web.server import LARGEST_UPLOAD
 
@@ -56,7 +57,7 @@ def test_our_decoding_agrees_with_the_example(example):
     scores[0, 1090, 0] = 0.8795
     bbox[0, 1090] = example["bbox_16[1090]"]
     kps[0, 1090, :2] = example["kps_16[1090]"][:2]
-    _, found = decode_level(scores, bbox, kps, anchor_centers(40, 40, 16, 2), 16, 0.5)
+    _, found = decode_level(scores, bbox, kps, level_anchors(40, 40, 16, 2), DistanceDecoder(), 0.5)
     (row,) = found.scaled(0.5).bboxes
     assert row == pytest.approx([*example["in the picture"][1::2], 0.8795], abs=0.012)
     assert found.scaled(0.5).kps[0, 0] == pytest.approx(example["kps_16[1090]"][-2:], abs=0.012)

@@ -55,7 +55,7 @@ class FakeModel(nn.Module):
         return Outputs(nothing, nothing.expand(-1, 1, 4), None, None, ((1, 1),))
 
 
-def fake_postprocess(outputs, grid, img_hw, scale_xy):
+def fake_postprocess(model, outputs, img_hw, scale_xy):
     """One face that fills the picture, and a second one of another class."""
     assert outputs.cls_logits.dtype == torch.float32
     found = []

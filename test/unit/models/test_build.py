@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from mmdet.errors import CheckpointError, ConfigError
-from mmdet.models import build
-from mmdet.models.build import build_criterion, build_detector, build_from, choose_cfg
+from mmdet.models.build import build_criterion, build_detector, choose_cfg
 from mmdet.models.losses import DIoULoss, DistributionFocalLoss, SmoothL1Loss
+from mmdet.models.necks import NECKS
+from mmdet.models.necks.pafpn import PAFPN
 
 TRAIN_CFG = dict(assigner=dict(type="ATSSAssigner", topk=9), allowed_border=-1, pos_weight=-1, debug=False)
 TEST_CFG = dict(nms_pre=-1, min_bbox_size=0, score_thr=0.02, nms=dict(type="nms", iou_threshold=0.45))
@@ -75,59 +76,14 @@ def make_model_cfg() -> dict:
     )
 
 
-class Square:
-    def __init__(self, *, width: int, height: int = 2, points: list | None = None):
-        if width < 0:
-            raise ValueError("width is negative")
-        self.size, self.points = (width, height), points
-
-
-class Anything:
-    def __init__(self, **kwargs):
-        self.kwargs = kwargs
-
-
-TABLE = {"Square": Square, "Anything": Anything}
-
-
-def test_build_from_calls_the_named_class():
-    assert build_from(TABLE, dict(type="Square", width=3), "here").size == (3, 2)
-    assert build_from(TABLE, dict(type="Anything", a=1), "here").kwargs == {"a": 1}
-
-
-def test_build_from_hands_out_copies():
-    cfg = dict(type="Square", width=3, points=[[1], (2, [3])])
-    square = build_from(TABLE, cfg, "here")
-    square.points[0].append(9)
-    square.points[1][1].append(9)
-    assert cfg == dict(type="Square", width=3, points=[[1], (2, [3])])
-
-
-@pytest.mark.parametrize(
-    "cfg, words",
-    [
-        (dict(type="Sqare", width=1), "here.type = 'Sqare' is unknown; did you mean 'Square'? Known: "),
-        (dict(type="Square", widht=1), "here: argument of Square = 'widht' is unknown; did you mean 'width'"),
-        (dict(type="Square"), "here.width is missing; Square needs width"),
-        (dict(width=1), "here = {'width': 1} must be a dict with a key 'type'"),
-        (None, "here = None must be a dict with a key 'type'"),
-        (dict(type="Square", width=-1), "here: Square refuses its arguments: width is negative"),
-        (dict(type="Square", width="x"), "here: Square refuses its arguments: '<' not supported"),
-    ],
-)
-def test_build_from_names_mistakes(cfg, words):
-    with pytest.raises(ConfigError, match=re.escape(words)):
-        build_from(TABLE, cfg, "here")
-
-
 def test_detector_builds_without_changing_the_config():
     cfg = make_model_cfg()
     model = build_detector(cfg, TRAIN_CFG, TEST_CFG)
     assert cfg == make_model_cfg()
     assert [name for name, _ in model.named_children()] == ["backbone", "neck", "bbox_head"]
-    assert model.bbox_head.strides == (8, 16, 32) and model.bbox_head.use_kps
+    assert model.bbox_head.strides == (8, 16, 32) and model.bbox_head.num_kps == 5
     outputs = model(torch.zeros(2, 3, 64, 96))
-    assert outputs.bbox_ltrb.shape == (2, 2 * (8 * 12 + 4 * 6 + 2 * 3), 4)
+    assert outputs.bbox_pred.shape == (2, 2 * (8 * 12 + 4 * 6 + 2 * 3), 4)
 
 
 def test_same_seed_same_weights():
@@ -179,11 +135,11 @@ def test_detector_names_mistakes(path, value, words):
 
 
 def test_custom_part_plugs_in_by_assignment(monkeypatch):
-    class Doubled(build.PAFPN):
+    class Doubled(PAFPN):
         def forward(self, feats):
             return tuple(2 * x for x in super().forward(feats))
 
-    monkeypatch.setitem(build.NECKS, "Doubled", Doubled)
+    monkeypatch.setitem(NECKS, "Doubled", Doubled)
     cfg = make_model_cfg()
     cfg["neck"]["type"] = "Doubled"
     assert isinstance(build_detector(cfg).neck, Doubled)
@@ -226,7 +182,7 @@ def test_criterion_follows_use_kps_and_loss_dfl():
         use_kps=False, loss_dfl=dict(type="DistributionFocalLoss", loss_weight=0.25), reg_max=7
     )
     criterion = build_criterion(cfg, TRAIN_CFG)
-    assert criterion.loss_kps is None and criterion.reg_max == 7
+    assert criterion.loss_kps is None and build_detector(cfg).bbox_head.reg_max == 7
     assert isinstance(criterion.loss_dfl, DistributionFocalLoss)
     del cfg["bbox_head"]["loss_kps"]
     cfg["bbox_head"]["use_kps"] = True

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mmdet.core.anchors import AnchorGenerator
+from mmdet.core.coders import DistanceCoder
 from mmdet.errors import ConfigError
 from mmdet.models.dense_heads.scrfd_head import SCRFDHead
 from mmdet.models.detectors.dense import SCRFD, flatten_maps
@@ -74,9 +75,7 @@ def test_towers_may_differ_per_stride():
 
 
 def test_shapes_of_the_raw_maps():
-    cls, bbox, kps = make_head(num_classes=3, use_kps=True, loss_dfl=dict(type="DistributionFocalLoss"))(
-        make_feats()
-    )
+    cls, bbox, kps = make_head(num_classes=3, use_kps=True, use_dfl=True)(make_feats())
     assert [tuple(m.shape) for m in cls] == [(2, 6, 4, 5), (2, 6, 2, 3), (2, 6, 1, 2)]
     assert [m.shape[1] for m in bbox] == [72, 72, 72]  # 2 anchors x 4 sides x 9 bins
     assert [m.shape[1] for m in kps] == [20, 20, 20]
@@ -127,6 +126,16 @@ class Numbered(nn.Module):
         return [images.new_ones(len(images), 4, 32 // s, 48 // s) for s in (8, 16, 32)]
 
 
+def make_model(head):
+    return SCRFD(
+        backbone=Numbered(),
+        neck=nn.Identity(),
+        bbox_head=head,
+        anchor_generator=ANCHORS,
+        coder=DistanceCoder(),
+    )
+
+
 def test_flat_order_is_levels_rows_columns_anchors():
     # channel = 10 * anchor + value, plus 100 per row and 1000 per column; two levels
     value = torch.arange(4)[None, :, None, None] % 2 + 10 * (torch.arange(4)[None, :, None, None] // 2)
@@ -144,22 +153,21 @@ def test_flat_order_is_levels_rows_columns_anchors():
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("use_kps", [True, False])
 def test_outputs_agree_with_an_anchor_by_anchor_loop(batch, use_kps):
-    model = SCRFD(
-        backbone=Numbered(), neck=nn.Identity(), bbox_head=make_head(num_classes=3, use_kps=use_kps)
-    )
-    model.eval()
+    model = make_model(make_head(num_classes=3, use_kps=use_kps)).eval()
     outputs = model(torch.zeros(batch, 3, 32, 48))
     cls, bbox, kps = model.raw(torch.zeros(batch, 3, 32, 48))
     assert outputs.level_sizes_hw == ((4, 6), (2, 3), (1, 1))
     assert outputs.cls_logits.shape == (batch, 62, 3)
-    assert (outputs.kps is not None) == use_kps and outputs.bbox_dfl_logits is None
+    assert (outputs.kps_pred is not None) == use_kps and outputs.bbox_dfl_logits is None
     index = 0
     for level in range(3):
         for row in range(cls[level].shape[2]):
             for column in range(cls[level].shape[3]):
                 for anchor in range(2):
                     for flat, maps, n in (
-                        (outputs.cls_logits, cls, 3), (outputs.bbox_ltrb, bbox, 4), (outputs.kps, kps, 10),
+                        (outputs.cls_logits, cls, 3),
+                        (outputs.bbox_pred, bbox, 4),
+                        (outputs.kps_pred, kps, 10),
                     ):  # fmt: skip
                         if flat is not None:
                             wanted = maps[level][:, anchor * n : (anchor + 1) * n, row, column]
@@ -169,22 +177,22 @@ def test_outputs_agree_with_an_anchor_by_anchor_loop(batch, use_kps):
 
 
 def test_dfl_gives_expected_distances_and_their_logits():
-    head = make_head(loss_dfl=dict(type="DistributionFocalLoss"), reg_max=4, scale_mode=0).eval()
-    model = SCRFD(backbone=Numbered(), neck=nn.Identity(), bbox_head=head)
+    head = make_head(use_dfl=True, reg_max=4, scale_mode=0).eval()
+    model = make_model(head)
     nn.init.zeros_(head.stride_reg["0"].weight)
     head.stride_reg["0"].bias.data = torch.full((40,), -100.0)
     for side, distance in enumerate((1, 2, 3, 4)):  # anchor 1: left 1, top 2, right 3, bottom 4
         head.stride_reg["0"].bias.data[20 + side * 5 + distance] = 100.0
     outputs = model(torch.zeros(1, 3, 32, 48))
     assert outputs.bbox_dfl_logits.shape == (1, 62, 4, 5)
-    assert outputs.bbox_ltrb[0, 1].tolist() == pytest.approx([1, 2, 3, 4])
-    assert outputs.bbox_ltrb[0, 0].tolist() == pytest.approx([2, 2, 2, 2])
+    assert outputs.bbox_pred[0, 1].tolist() == pytest.approx([1, 2, 3, 4])
+    assert outputs.bbox_pred[0, 0].tolist() == pytest.approx([2, 2, 2, 2])
 
 
-@pytest.mark.parametrize("loss_dfl", [False, dict(type="DistributionFocalLoss")])
-def test_shapes_never_depend_on_values(loss_dfl):
+@pytest.mark.parametrize("use_dfl", [False, True])
+def test_shapes_never_depend_on_values(use_dfl):
     """Meta tensors have a shape and no values, so any look at a value would fail."""
-    head = make_head(loss_dfl=loss_dfl, use_kps=True)
-    model = SCRFD(backbone=Numbered(), neck=nn.Identity(), bbox_head=head).to("meta")
+    head = make_head(use_dfl=use_dfl, use_kps=True)
+    model = make_model(head).to("meta")
     outputs = model(torch.empty(2, 3, 32, 48, device="meta"))
-    assert outputs.cls_logits.shape == (2, 62, 1) and outputs.kps.shape == (2, 62, 10)
+    assert outputs.cls_logits.shape == (2, 62, 1) and outputs.kps_pred.shape == (2, 62, 10)

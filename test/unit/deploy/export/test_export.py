@@ -147,7 +147,7 @@ def test_merged_predictors_give_the_same_maps(repo, options):
             for a, b in zip(got, want, strict=True):
                 assert (a is None and b is None) or torch.allclose(a, b, atol=1e-5)
     assert merged.merged[0].out_channels == 8 + sum(
-        (2 * bool(other.bbox_head.cls_reg_share), 20 * bool(other.bbox_head.use_kps))
+        (2 * bool(other.bbox_head.cls_reg_share), 20 * bool(other.bbox_head.num_kps))
     )
 
 
@@ -229,7 +229,7 @@ def slow_faces(outputs, number, hw, score_thr, iou_thr):
     """Decode one anchor after the other, then compare every pair; rows of box, score, points."""
     scores, ltrb, offsets = (
         array[number].numpy().astype(float)
-        for array in (outputs.cls_logits.sigmoid(), outputs.bbox_ltrb, outputs.kps)
+        for array in (outputs.cls_logits.sigmoid(), outputs.bbox_pred, outputs.kps_pred)
     )
     rows, anchor = [], 0
     for stride in (8, 16, 32):

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from mmdet.deploy.runtime.coders import DistanceDecoder
 from mmdet.deploy.runtime.decode import (
     Faces,
     anchor_centers,
     concatenate,
     decode_level,
     keep_largest,
+    level_anchors,
     nms,
     suppress,
 )
@@ -33,7 +35,7 @@ def test_one_level_by_hand():
     bbox = np.array([[[1, 2, 3, 4], [0, 0, 0, 0]], [[0, 0, 0, 0], [0.5, 0.25, 1, 2]]], np.float32)
     kps = np.zeros((2, 2, 4), np.float32)
     kps[0, 0], kps[1, 1] = [1, -1, 0.5, 2], [0, 1, -1, 0]
-    image, found = decode_level(scores, bbox, kps, anchor_centers(1, 2, 8, 1), 8, 0.5)
+    image, found = decode_level(scores, bbox, kps, level_anchors(1, 2, 8, 1), DistanceDecoder(), 0.5)
     np.testing.assert_array_equal(image, [0, 1])  # 0.5 counts: the threshold itself is enough
     np.testing.assert_allclose(found.bboxes, [[-8, -16, 24, 32, 0.5], [4, -2, 16, 16, 0.9]])
     np.testing.assert_allclose(found.kps, [[[8, -8], [4, 16]], [[8, 8], [0, 0]]])
@@ -44,7 +46,7 @@ def test_one_level_by_hand():
 def test_several_classes_and_no_keypoints():
     scores = np.array([[[0.2, 0.7], [0.6, 0.8]]], np.float32)
     image, found = decode_level(
-        scores, np.ones((1, 2, 4), np.float32), None, anchor_centers(1, 2, 8, 1), 8, 0.5
+        scores, np.ones((1, 2, 4), np.float32), None, level_anchors(1, 2, 8, 1), DistanceDecoder(), 0.5
     )
     np.testing.assert_array_equal(found.labels, [1, 0, 1])
     np.testing.assert_allclose(found.bboxes[:, 4], [0.7, 0.6, 0.8])
@@ -55,7 +57,7 @@ def test_several_classes_and_no_keypoints():
 def test_nothing_above_the_threshold_keeps_shapes():
     zeros = np.zeros((2, 4, 1), np.float32)
     image, found = decode_level(
-        zeros, zeros.repeat(4, 2), zeros.repeat(10, 2), anchor_centers(2, 2, 8, 1), 8, 0.5
+        zeros, zeros.repeat(4, 2), zeros.repeat(10, 2), level_anchors(2, 2, 8, 1), DistanceDecoder(), 0.5
     )
     assert image.shape == (0,) and found.bboxes.shape == (0, 5) and found.kps.shape == (0, 5, 2)
     assert suppress(found, 0.4).kps.shape == (0, 5, 2) and len(concatenate([found, found])) == 0

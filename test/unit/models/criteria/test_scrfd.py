@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmdet.core.anchors import AnchorGenerator
 from mmdet.core.assigners import ATSSAssigner
 from mmdet.core.bbox import bbox_overlaps
+from mmdet.core.coders import DistanceCoder
 from mmdet.core.structures import Batch, Outputs
 from mmdet.models.criteria.scrfd import SCRFDCriterion
 from mmdet.models.losses import DIoULoss, DistributionFocalLoss, QualityFocalLoss, SmoothL1Loss
@@ -25,12 +26,12 @@ REG_MAX = 8
 def make_criterion(*, use_kps=True, use_dfl=False, num_classes=1, ignore_iof_thr=-1, **options):
     return SCRFDCriterion(
         anchor_generator=GENERATOR,
+        coder=DistanceCoder(),
         assigner=ATSSAssigner(ignore_iof_thr=ignore_iof_thr),
         loss_cls=QualityFocalLoss(),
         loss_bbox=DIoULoss(loss_weight=2.0),
         loss_kps=SmoothL1Loss(beta=1 / 9, loss_weight=0.1) if use_kps else None,
         loss_dfl=DistributionFocalLoss(loss_weight=0.25) if use_dfl else None,
-        reg_max=REG_MAX,
         num_classes=num_classes,
         **options,
     )
@@ -85,7 +86,7 @@ def slow_losses(criterion, outputs, batch):
         for a in got.is_positive[image].nonzero()[:, 0].tolist():
             g = got.gt_index[image, a]
             center, stride = grid.centers[a] / grid.strides[a], grid.strides[a]
-            lt, rb = outputs.bbox_ltrb[image, a].split(2)
+            lt, rb = outputs.bbox_pred[image, a].split(2)
             pred = torch.cat((center - lt, center + rb))
             target = batch.gt_bboxes[image, g] / stride
             quality[a, batch.gt_labels[image, g]] = bbox_overlaps(pred.detach(), target)
@@ -93,7 +94,7 @@ def slow_losses(criterion, outputs, batch):
             weight_sum += weight
             sums["loss_bbox"] += weight * DIoULoss(loss_weight=2.0)(pred, target)
             offsets = (batch.gt_kps[image, g, :, :2] / stride - center).flatten()
-            kps = F.smooth_l1_loss(outputs.kps[image, a], offsets, beta=1 / 9, reduction="sum")
+            kps = F.smooth_l1_loss(outputs.kps_pred[image, a], offsets, beta=1 / 9, reduction="sum")
             sums["loss_kps"] += 0.1 * weight * batch.gt_kps[image, g, :, 2].mean() * kps
             if outputs.bbox_dfl_logits is not None:
                 sides = torch.cat((center - target[:2], target[2:] - center)).clamp(0, REG_MAX - 0.1)
@@ -123,7 +124,7 @@ def test_losses_and_gradients_equal_the_slow_loop(num_classes, use_dfl):
         torch.testing.assert_close(losses[key], expected[key])
     sum(losses.values()).backward()
     sum(expected[key] for key in losses).backward()
-    for name in ("cls_logits", "bbox_ltrb", "kps", "bbox_dfl_logits"):
+    for name in ("cls_logits", "bbox_pred", "kps_pred", "bbox_dfl_logits"):
         if getattr(outputs, name) is not None:
             torch.testing.assert_close(getattr(outputs, name).grad, getattr(copy, name).grad)
 
@@ -133,7 +134,7 @@ def run(batch, outputs=None, **options):
     outputs = make_outputs(len(batch.gt_bboxes)) if outputs is None else outputs
     losses = make_criterion(**options)(outputs, batch)
     sum(losses.values()).backward()
-    return losses, (outputs.cls_logits.grad, outputs.bbox_ltrb.grad, outputs.kps.grad)
+    return losses, (outputs.cls_logits.grad, outputs.bbox_pred.grad, outputs.kps_pred.grad)
 
 
 @pytest.mark.parametrize("slots,value", [(5, 0.0), (8, 0.0), (8, -1e9), (64, 3e38)])
@@ -167,7 +168,7 @@ def test_an_empty_image_counts_as_one_sample():
     outputs = make_outputs()
     outputs.cls_logits.data[1] = -100  # no loss from the empty image itself
     both = make_criterion()(outputs, batch)["loss_cls"]
-    first = Outputs(outputs.cls_logits[:1], outputs.bbox_ltrb[:1], outputs.kps[:1], None, LEVELS)
+    first = Outputs(outputs.cls_logits[:1], outputs.bbox_pred[:1], outputs.kps_pred[:1], None, LEVELS)
     half = Batch(
         **{f.name: getattr(batch, f.name)[:1] for f in dataclasses.fields(batch) if f.name in _TENSORS}
     )
@@ -197,8 +198,8 @@ def test_zero_size_and_inverted_predictions_and_faces():
     batch, outputs = make_batch(), make_outputs()
     batch.gt_bboxes[0, 0, 2:] = batch.gt_bboxes[0, 0, :2]
     batch.gt_bboxes[0, 1] = batch.gt_bboxes[0, 1, [2, 3, 0, 1]]
-    outputs.bbox_ltrb.data[0] = 0
-    outputs.bbox_ltrb.data[1] = -3
+    outputs.bbox_pred.data[0] = 0
+    outputs.bbox_pred.data[1] = -3
     losses, gradients = run(batch, outputs)
     assert all(value.isfinite() for value in losses.values())
     assert all(gradient.isfinite().all() for gradient in gradients)
@@ -209,8 +210,8 @@ def test_what_the_head_says_at_losing_anchors_does_not_matter():
     losses, gradients = run(batch)
     outputs = make_outputs()
     loses = gradients[1].eq(0).all(-1)
-    outputs.bbox_ltrb.data[loses] = torch.inf
-    outputs.kps.data[loses] = torch.nan
+    outputs.bbox_pred.data[loses] = torch.inf
+    outputs.kps_pred.data[loses] = torch.nan
     other_losses, other_gradients = run(batch, outputs)
     for key in losses:
         assert torch.equal(losses[key], other_losses[key])
@@ -242,7 +243,7 @@ def test_normalisers_are_averaged_over_ranks_in_one_call():
 
 
 def test_model_without_keypoints():
-    outputs = dataclasses.replace(make_outputs(), kps=None)
+    outputs = dataclasses.replace(make_outputs(), kps_pred=None)
     assert set(make_criterion(use_kps=False)(outputs, make_batch())) == {"loss_cls", "loss_bbox"}
 
 
