@@ -1,7 +1,7 @@
-"""Processes that train together: who am I, how do we start, what do we tell each other.
+"""Processes that train together: which rank this is, how the ranks find each other, what they exchange.
 
-Read `start` (launch -> device -> process group), then the collectives. Every collective is the identity
-with one process, so callers never ask how many there are. Tensors go over the device's backend (hccl,
+Read `read_launch` and `init_distributed`, then the collectives. Every collective is the identity with one
+process, so callers never ask how many there are. Tensors go over the device's backend (hccl,
 nccl, gloo); Python objects, flags and barriers over a gloo group on the host, where waiting for a slow
 rank neither needs the device nor meets its notify timeout. This module may read the environment.
 """
@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmdet.device import DIST_BACKEND, pick_device
+from mmdet.device import DIST_BACKEND
 from mmdet.errors import ConfigError, DeviceError, Interrupted, MMDetError, TrainError
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ def read_launch(
     npuid: int | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> DistInfo:
-    """Find out who this process is.
+    """Return which of the processes this one is, from the command line and the environment.
 
     launcher is "pytorch" (torchrun's RANK, LOCAL_RANK, WORLD_SIZE) or "none". The other arguments are
     the Ascend folder's, for processes of one machine started without torchrun; a world_size above 1
@@ -106,30 +106,6 @@ def _first_npu(npuid: int | None, environ: Mapping[str, str]) -> int:
     if "ASCEND_RT_VISIBLE_DEVICES" in environ:
         return 0
     return _int_from(environ, "ASCEND_DEVICE_ID", "0")
-
-
-def start(
-    launcher: str = "none",
-    device: str = "auto",
-    *,
-    local_rank: int | None = None,
-    world_size: int | None = None,
-    master_addr: str | None = None,
-    master_port: int | str | None = None,
-    npuid: int | None = None,
-) -> tuple[DistInfo, torch.device]:
-    """Do what a tool does first: read the launch, pick the device, join the process group."""
-    info = read_launch(
-        launcher,
-        local_rank=local_rank,
-        world_size=world_size,
-        master_addr=master_addr,
-        master_port=master_port,
-        npuid=npuid,
-    )
-    picked = pick_device(device, info.local_rank, first_npu=info.first_npu)
-    init_distributed(info, picked)
-    return info, picked
 
 
 def init_distributed(info: DistInfo, device: torch.device, environ: Mapping[str, str] = os.environ) -> None:
@@ -255,7 +231,7 @@ def wrap_ddp(
 ) -> nn.Module:
     """Return the model that averages gradients over ranks; the model itself with one process.
 
-    BatchNorm's running statistics stay each rank's own (broadcast_buffers=False), as in the reference;
+    BatchNorm's running statistics stay each rank's own, as in the reference;
     with sync_bn the layers normalise by the statistics of all ranks' images.
     gradient_as_bucket_view stays off: under O2 `.grad` must remain a view of our flat buffer.
     """
@@ -268,10 +244,16 @@ def wrap_ddp(
     return nn.parallel.DistributedDataParallel(
         model,
         device_ids=None if device.type == "cpu" else [device.index],
-        broadcast_buffers=False,
         find_unused_parameters=find_unused,
         gradient_as_bucket_view=False,
+        **_local_buffers(),
     )
+
+
+def _local_buffers() -> dict[str, Any]:
+    """Return DDP's argument that leaves buffers alone in each step; torch 2.13 has another name for it."""
+    names = inspect.signature(nn.parallel.DistributedDataParallel.__init__).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers": False}
 
 
 def record_errors(main: Callable[..., T]) -> Callable[..., T]:

@@ -8,6 +8,7 @@ without days and the loss stands before img/s.
 import logging
 import logging.handlers
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ LINE = "%(asctime)s - mmdet - %(levelname)s - %(message)s"
 class RunLog:
     """Console and log files of one run; until `open` says where, lines are kept in memory.
 
+    All ranks start alike, so until `open` the others show errors only; then they show warnings, too, which
+    are about their own images. Python's warnings become one line each, from rank 0.
+
     Args:
-        level: of the lines to show, "INFO" for example; other ranks show warnings and errors only.
+        level: of the lines to show, "INFO" for example.
         rank: of this process; only rank 0 writes files.
     """
 
@@ -31,6 +35,7 @@ class RunLog:
         self.rank = rank
         self._writers: Sequence[ScalarWriter] = ()
         self._is_open = False
+        self._told: set[str] = set()  # warnings of Python
         form = LINE if rank == 0 else f"rank {rank} - {LINE}"
         console = logging.StreamHandler(sys.stdout)
         console.setFormatter(logging.Formatter(form))
@@ -40,18 +45,25 @@ class RunLog:
             logger.addHandler(handler)
         self._kept = (logger.level, logger.propagate)
         logger.propagate = False
+        self._python_warnings = warnings.catch_warnings()
+        self._python_warnings.__enter__()
+        warnings.showwarning = self._log_warning  # type: ignore[assignment]
         self.set_level(level)
 
     def set_level(self, level: str) -> None:
         """Show lines from this level on."""
-        logger.setLevel(level if self.rank == 0 else max(logging.getLevelName(level), logging.WARNING))
+        lowest = 0 if self.rank == 0 else logging.WARNING if self._is_open else logging.ERROR
+        logger.setLevel(max(logging.getLevelName(level), lowest))
+        self._level = level
 
     def set_writers(self, writers: Sequence[ScalarWriter]) -> None:
         """Choose where figures go; before `open`."""
         self._writers = writers
 
     def open(self, work_dir: Path, stamp: str) -> None:
-        """Start <stamp>.log and the writers of the figures (rank 0 only)."""
+        """Start <stamp>.log and the writers of the figures; all ranks call it, rank 0 writes."""
+        self._is_open = True
+        self.set_level(self._level)
         if self.rank != 0:
             return
         text = logging.FileHandler(work_dir / f"{stamp}.log", encoding="utf-8")
@@ -63,12 +75,17 @@ class RunLog:
         self._handlers.append(text)
         for writer in self._writers:
             writer.open(work_dir, stamp)
-        self._is_open = True
 
     def write(self, record: Mapping[str, Any], step: int | None = None) -> None:
         """Give a record to the writers; `step` is the iteration, None for what describes the run itself."""
-        for writer in self._writers if self._is_open else ():
+        for writer in self._writers if self._is_open and self.rank == 0 else ():
             writer.write(record, step)
+
+    def _log_warning(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
+        text = f"{category.__name__}: {' '.join(str(message).split())}"
+        if self.rank == 0 and text not in self._told:
+            self._told.add(text)
+            logger.warning(text)
 
     def close(self) -> None:
         """Close the files and leave Python's logging as it was."""
@@ -79,6 +96,7 @@ class RunLog:
             handler.close()
         level, logger.propagate = self._kept
         logger.setLevel(level)
+        self._python_warnings.__exit__(None, None, None)
 
 
 def train_line(record: Mapping[str, Any], iters_per_epoch: int, eta_s: float) -> str:

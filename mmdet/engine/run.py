@@ -63,25 +63,23 @@ def _write_metrics(path: Path, figures: dict[str, Any]) -> None:
 def _start_files(trainer: Trainer, options: TrainOptions) -> None:
     """Make work_dir, open the logs, and write down what exactly is run."""
     facts, cfg, summary = trainer.facts, trainer.facts.cfg, device_summary(trainer.step.device)
-    if is_main():
-        stamp = time.strftime("%Y%m%d_%H%M%S")
-        try:
+    try:
+        if is_main():
             facts.work_dir.mkdir(parents=True, exist_ok=True)
             saved_config = facts.work_dir / Path(options.config).with_suffix(".py").name
             write_text(saved_config, cfg.text)
-            trainer.log.open(facts.work_dir, stamp)
-        except OSError as error:
-            raise ConfigError(
-                f"work_dir {facts.work_dir}: {error.strerror or error}; choose another"
-            ) from error
-        env = {
+        trainer.log.open(facts.work_dir, time.strftime("%Y%m%d_%H%M%S"))
+    except OSError as error:
+        raise ConfigError(f"work_dir {facts.work_dir}: {error.strerror or error}; choose another") from error
+    trainer.log.write(
+        {
             "env_info": f"{summary}, Python {platform.python_version()}, scrfd-trainer {__version__}",
             "commit": facts.commit,
             "config": cfg.text,
             "seed": facts.seed,
             "exp_name": Path(options.config).name,
         }
-        trainer.log.write(env)
+    )
     barrier()
     amp = describe_amp(cfg.amp)
     logger.info("%s, %d rank(s), amp %s, commit %s", summary, facts.world_size, amp, facts.commit)

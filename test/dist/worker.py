@@ -206,7 +206,8 @@ TASKS = {
 def main():
     task, out_dir = sys.argv[1], Path(sys.argv[2])
     torch.set_num_threads(1)
-    info, _ = distributed.start("pytorch", "cpu")
+    info = distributed.read_launch("pytorch")
+    distributed.init_distributed(info, CPU)
     result = TASKS[task](info)
     torch.save(result, out_dir / f"rank{info.rank}.pth")
 

@@ -111,11 +111,6 @@ def test_one_process_is_the_identity_everywhere():
     distributed.shutdown()
 
 
-def test_start_reads_the_launch_and_picks_the_device(monkeypatch):
-    monkeypatch.delenv("RANK", raising=False)
-    assert distributed.start("none", "cpu") == (DistInfo(), CPU)
-
-
 def raiser(error):
     def main():
         raise error

@@ -1,6 +1,7 @@
 import json
 import logging
 import math
+import warnings
 
 import pytest
 
@@ -61,14 +62,32 @@ def test_lines_before_the_file_exists_are_in_it(tmp_path, capsys):
     assert lines == [{"mode": "train", "loss": None, "lr": 0.1}, {"mode": "val", "AP_easy": 0.5}]
 
 
-def test_other_ranks_show_warnings_with_their_number_and_write_nothing(tmp_path, capsys):
+def test_other_ranks_show_errors_at_the_start_then_warnings_and_write_nothing(tmp_path, capsys):
     log = RunLog("INFO", rank=3)
     log.set_writers([JsonWriter()])
+    logging.getLogger("mmdet").warning("said by rank 0 too")
+    logging.getLogger("mmdet").error("broken")
+    log.set_level("DEBUG")
+    logging.getLogger("mmdet").warning("said by rank 0 too")
     log.open(tmp_path, "now")
     log.write({"loss": 1.0}, step=1)
     logging.getLogger("mmdet").info("not shown")
     logging.getLogger("mmdet").warning("unreadable")
     log.close()
-    printed = capsys.readouterr().out
-    assert printed.startswith("rank 3 - ") and "unreadable" in printed and "not shown" not in printed
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("rank 3 - ") and first.endswith("broken")
+    assert second.startswith("rank 3 - ") and second.endswith("unreadable")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(0, ["FutureWarning: old name, use the new one"]), (1, [])])
+def test_a_warning_of_python_is_one_line_of_rank_0(rank, expected, tmp_path, capsys):
+    kept = warnings.showwarning
+    log = RunLog(rank=rank)
+    log.open(tmp_path, "now")
+    for _ in range(2):
+        warnings.warn("old name,\n  use the new one", FutureWarning, stacklevel=1)
+    log.close()
+    out, err = capsys.readouterr()
+    assert [line.split("WARNING - ")[1] for line in out.splitlines()] == expected and err == ""
+    assert warnings.showwarning is kept
