@@ -1,6 +1,11 @@
-"""Training: a straight loop, and hooks beside it that log, save, evaluate and average weights.
+"""Training: what one step does, the loop that repeats it, and hooks that log, save, evaluate and average.
 
-Read trainer.py (the loop), schedule, optim, ema; then hooks, log_hook, eval_hook, profile_hook, state
-(checkpoints), signals, finite, logger; then speed, the options on how a step is carried out, with step and
-graphs; last run.py with options and assemble, which turn a config file and the command line into a run.
+The step: step.py (`TrainStep`, and `build_step`, the only place that builds one), with optim, finite (stops
+at a loss that is not finite), speed (options on how a step is carried out), graphs (recorded steps).
+The loop: trainer.py (`Trainer`, `Hook`, `RunFacts`), with schedule, signals, ema and state (what a checkpoint
+holds, how a run resumes).
+Hooks: hooks.py (checkpoints, average), log_hook, eval_hook, profile_hook. Lines and figures go to logger and
+scalar_writers. From the command line to a run: run.py, with options and assemble.
+
+Tables that take further entries: SCHEDULES (schedule), OPTIMIZERS (optim), WRITERS (scalar_writers).
 """

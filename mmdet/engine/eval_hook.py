@@ -65,7 +65,7 @@ class EvalHook(Hook):
         self._evaluated_iter = -1
 
     def before_train(self, trainer: Trainer) -> None:
-        """Make up for an evaluation that a crash prevented after its checkpoint was saved."""
+        """Evaluate an epoch that was saved but not evaluated before the run was interrupted."""
         is_between_epochs = trainer.iter and trainer.iter % trainer.facts.iters_per_epoch == 0
         if is_between_epochs and trainer.iter < trainer.facts.total_iters:
             self.after_epoch(trainer)

@@ -20,7 +20,7 @@ from mmdet.errors import TrainError
 Losses = dict[str, Tensor]
 Key = tuple[Any, ...]
 
-WARM_UP_STEPS = 3  # per shape, in earnest: kernels are chosen, lazy state is made, then the step is recorded
+WARM_UP_STEPS = 3  # per shape, before recording; each is a real training step
 
 
 class Recorder(Protocol):

@@ -18,8 +18,8 @@ class LogHook(Hook):
     """Writes a line every `interval` iterations of an epoch and at its end, and `* FPS@all` per epoch.
 
     Losses are means over the iterations since the last line and over all ranks. They are added up on the
-    device; only a line waits for it, which also makes its clock honest. FPS counts images of all ranks
-    per second, without the first iterations of the run, evaluation and epoch checkpoints.
+    device; only a line waits for it, so that its times include the device's work. FPS counts images of all
+    ranks per second, without the first iterations of the run, evaluation and epoch checkpoints.
     """
 
     name = "log"

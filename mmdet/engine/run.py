@@ -33,7 +33,7 @@ def run_training(options: TrainOptions, info: DistInfo) -> dict:
         info: this process among all, from `distributed.read_launch`.
 
     Raises:
-        MMDetError: of the kind that fits, before anything is written if the input is at fault.
+        MMDetError: for wrong input, before anything is written; or training failed.
     """
     started_s = time.time()
     log = RunLog(rank=info.rank)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a wish that all ranks grant at the same iteration."""
+"""Stop on SIGTERM or SIGINT at an iteration that all ranks agree on."""
 
 import signal
 from types import FrameType, TracebackType
@@ -12,14 +12,14 @@ AGREE_EVERY = 10
 class StopSignal:
     """Remembers a signal while the `with` block runs; a second one ends the process as usual.
 
-    With one rank the wish is granted after the current step. With several, a signal may reach only some
-    of them, and a rank that stopped alone would leave the others waiting in the gradient average. So they
-    ask each other, with one flag on the host, at every multiple of `every` iterations: the iteration is
-    the same on all ranks, which rules out a deadlock, and the device is never waited for.
+    A single rank stops after the current step. With several, a signal may reach only some of them, and a
+    rank that stopped alone would leave the others waiting in the gradient average. So all ranks exchange a
+    flag at every multiple of `every` iterations. The flag goes over the host, so the device is not waited
+    for; the iteration is the same on all ranks, so there is no deadlock.
 
     Args:
-        every: iterations between two questions. On a CPU 1, because a step costs far more than the
-            question; torchrun gives a rank 30 s from the signal to the end.
+        every: iterations between two exchanges; torchrun gives a rank 30 s from the signal to the end. On a
+            CPU 1, because there a step costs far more than the exchange.
     """
 
     def __init__(self, every: int = AGREE_EVERY) -> None:

@@ -116,10 +116,10 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load the state; how this run steps and lays out its weights is its own affair, not the checkpoint's.
+    """Load the state, but keep this run's flags (fused, foreach, capturable) and its weights' memory order.
 
-    Its flags go in first, because torch puts the number of steps where they say. State of a weight's shape
-    gets the weight's order in memory: fused kernels on a CPU walk both as they lie there.
+    The flags are set first, because torch puts the number of steps on the device that they imply. State of a
+    weight's shape gets the weight's strides: fused CPU kernels read both in storage order.
     """
     first = optimizer.param_groups[0]
     settings = {key: first[key] for key in ("fused", "foreach", "capturable") if key in first}

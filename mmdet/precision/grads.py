@@ -1,4 +1,4 @@
-"""Norm and clipping of gradients, and an optimizer step that the device itself may refuse."""
+"""Norm and clipping of gradients, and an optimizer step that the device may skip."""
 
 from collections.abc import Sequence
 

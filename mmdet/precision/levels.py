@@ -1,4 +1,4 @@
-"""`Precision`: one object between the trainer and O0 / O1 / O2, fp16 / bf16, loss scale, apex.
+"""`Precision`: one object between the training step and O0 / O1 / O2, fp16 / bf16, loss scale, apex.
 
     precision = Precision(model, cfg.amp, device)          # model on its device, not yet in DDP
     optimizer = build_optimizer(precision.optimizer_params(), cfg.optimizer)
