@@ -1,18 +1,21 @@
 """From a config file to a `Trainer` with all its parts. Writes nothing: all input is checked here first."""
 
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mmdet.checkpoint.keys import load_weights
 from mmdet.config.types import RunConfig
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
 from mmdet.datasets.device_augment import leave_colours_to_device
-from mmdet.datasets.loader import build_loader
+from mmdet.datasets.faces import FacesDataset
+from mmdet.datasets.loader import TrainLoader, build_loader
 from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.device import can_pin, pick_device, seed_all, set_deterministic
 from mmdet.distributed import DistInfo, init_distributed
@@ -71,23 +74,13 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
         commit=read_commit(),
     )
     cfg = replace(cfg, optimizer=choose_lr(cfg, facts.batch_size_total, options.auto_scale_lr))
-    model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
-    if cfg.load_from and resumed is None:
-        load_weights(model, cfg.load_from, strict=not cfg.load_fitting)
     saving = CheckpointHook(cfg.checkpoint)
+    model = _build_model(cfg, is_new=resumed is None)
     step = build_step(model, cfg, device, finish=finish, describe=saving.describe)
     trainer = Trainer(
         step=step,
         schedule=Schedule(cfg.lr, cfg.optimizer["lr"], facts.iters_per_epoch, cfg.total_epochs),
-        make_loader=partial(
-            build_loader,
-            dataset,
-            sampler,
-            workers=cfg.data.workers_per_gpu,
-            collate=Collate(cfg.data.gt_slots),
-            total_iters=facts.total_iters,
-            pin=can_pin(device),
-        ),
+        make_loader=_loader_factory(cfg, dataset, sampler, facts.total_iters, device),
         log=log,
         facts=facts,
         hooks=_build_hooks(cfg, options, saving, eval_data, device),
@@ -106,6 +99,29 @@ def _join(cfg: RunConfig, options: TrainOptions, info: DistInfo) -> torch.device
     check_speed(cfg, device, info.world_size)
     init_distributed(info, device)
     return device
+
+
+def _build_model(cfg: RunConfig, is_new: bool) -> nn.Module:
+    """Return the detector with the weights that a new run starts from."""
+    model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
+    if cfg.load_from and is_new:
+        load_weights(model, cfg.load_from, strict=not cfg.load_fitting)
+    return model
+
+
+def _loader_factory(
+    cfg: RunConfig, dataset: FacesDataset, sampler: GroupBatchSampler, total_iters: int, device: torch.device
+) -> Callable[..., TrainLoader]:
+    """Return start_iter -> the stream of batches of this rank."""
+    return partial(
+        build_loader,
+        dataset,
+        sampler,
+        workers=cfg.data.workers_per_gpu,
+        collate=Collate(cfg.data.gt_slots),
+        total_iters=total_iters,
+        pin=can_pin(device),
+    )
 
 
 def _build_hooks(

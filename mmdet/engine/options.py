@@ -83,7 +83,7 @@ def choose_seed(wanted: int | None, resumed: dict | None) -> int:
     return int(resumed["position"]["seed"]) if resumed else 0
 
 
-def choose_lr(cfg: RunConfig, batch_size: int, is_auto: bool) -> dict:
+def choose_lr(cfg: RunConfig, batch_size_total: int, is_auto: bool) -> dict:
     """Return the optimizer's dict, with the learning rate scaled if asked for.
 
     Raises:
@@ -93,16 +93,18 @@ def choose_lr(cfg: RunConfig, batch_size: int, is_auto: bool) -> dict:
     if is_auto:
         if base is None:
             raise ConfigError("--auto-scale-lr: the config lacks auto_scale_lr=dict(base_batch_size=...)")
-        scaled = scale_lr(lr, batch_size, base)
-        logger.info("learning rate %g for %d images per step becomes %g for %d", lr, base, scaled, batch_size)
+        scaled = scale_lr(lr, batch_size_total, base)
+        logger.info(
+            "learning rate %g for %d images per step becomes %g for %d", lr, base, scaled, batch_size_total
+        )
         return {**cfg.optimizer, "lr": scaled}
-    if base is not None and base != batch_size:
+    if base is not None and base != batch_size_total:
         logger.info(
             "learning rate %g is meant for %d images per step, this run has %d: --auto-scale-lr makes it %g",
             lr,
             base,
-            batch_size,
-            scale_lr(lr, batch_size, base),
+            batch_size_total,
+            scale_lr(lr, batch_size_total, base),
         )
     return cfg.optimizer
 

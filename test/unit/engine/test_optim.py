@@ -58,5 +58,5 @@ def test_wrong_arguments_are_named():
 
 
 def test_linear_rule():
-    assert scale_lr(0.01, batch_size=256, base_batch_size=32) == pytest.approx(0.08)
-    assert scale_lr(0.01, batch_size=8, base_batch_size=32) == pytest.approx(0.0025)
+    assert scale_lr(0.01, batch_size_total=256, base_batch_size=32) == pytest.approx(0.08)
+    assert scale_lr(0.01, batch_size_total=8, base_batch_size=32) == pytest.approx(0.0025)
