@@ -101,13 +101,19 @@ def detect(model: SCRFD, imgs: Sequence[Image]) -> list[Detections]:
 
 
 def _test_parts(model: SCRFD) -> tuple[Compose, Postprocess]:
+    """Return the pipeline and the post-processing of model.cfg, built at the first call."""
     config = getattr(model, "cfg", None)
+    made_for, parts = getattr(model, "_test_parts", (None, None))
+    if parts is not None and made_for is config:
+        return parts
     if config is None:
         raise ConfigError("the model has no cfg; make it with mmdet.apis.init_detector.")
     test = config.data.test or config.data.val
     if not test or "pipeline" not in test:
         raise ConfigError(f"config {config.filename}: data.test.pipeline is missing; inference needs it.")
-    return build_pipeline(test["pipeline"], "data.test.pipeline"), Postprocess.from_test_cfg(config.test_cfg)
+    pipeline = build_pipeline(test["pipeline"], "data.test.pipeline")
+    model._test_parts = config, (pipeline, Postprocess.from_test_cfg(config.test_cfg))
+    return model._test_parts[1]
 
 
 def _load(image: Image, number: int) -> tuple[np.ndarray, str]:

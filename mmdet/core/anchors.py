@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ class Anchors(NamedTuple):
         return Anchors(*(v.to(device) if isinstance(v, Tensor) else v for v in self))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AnchorGrid:
     """The A anchors of L levels for one input size, on one device. Shared through a cache: do not change.
 
@@ -155,6 +156,14 @@ class AnchorGenerator:
         return tuple(zip(widths, heights, strict=True))
 
 
+_LIVE: WeakSet[AnchorGrid] = WeakSet()
+
+
+def live_grids() -> tuple[AnchorGrid, ...]:
+    """Return all grids in use; a recorded step reads the memory of some and has to keep them (graphs.py)."""
+    return tuple(_LIVE)
+
+
 @lru_cache(maxsize=32)
 def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  # noqa: ANN001
     # A grid first made while evaluating may serve training next, so it must not be an inference tensor.
@@ -173,7 +182,7 @@ def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  
             centers.append(center.expand(-1, len(whs), -1).reshape(-1, 2))
         center, anchor_stride = torch.cat(centers), torch.cat(anchor_strides)
         cells = torch.cat((center.t() / anchor_stride, 1 / anchor_stride[None]))
-        return AnchorGrid(
+        grid = AnchorGrid(
             bboxes=torch.cat(bboxes).to(device),
             centers=center.to(device),
             strides=anchor_stride.to(device),
@@ -185,6 +194,8 @@ def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  
             level_offsets=torch.tensor([level.offset for level in levels]).to(device),
             level_half_whs=(torch.tensor(level_whs) * 0.5).to(device),
         )
+    _LIVE.add(grid)
+    return grid
 
 
 ANCHOR_GENERATORS: dict[str, Any] = {"AnchorGenerator": AnchorGenerator}

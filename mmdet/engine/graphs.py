@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from mmdet.core.anchors import AnchorGrid, live_grids
 from mmdet.core.structures import Batch
 from mmdet.errors import TrainError
 
@@ -56,6 +57,7 @@ class RecordedStep:
         self._iter = torch.zeros((), dtype=torch.int64, device=device)
         self._seen: Counter[Key] = Counter()
         self._recorded: dict[Key, tuple[Batch, Callable[[], None], Losses]] = {}
+        self._grids: set[AnchorGrid] = set()  # the generator's cache may drop them; recordings read them
 
     def __call__(self, iter: int, batch: Batch) -> Losses:
         """Update the weights; return copies of the losses, detached.
@@ -92,6 +94,7 @@ class RecordedStep:
             raise TrainError(
                 f"speed.graph: this step cannot be recorded ({reason}); set speed.graph=False"
             ) from cause
+        self._grids.update(live_grids())
         return own, repeat, {name: loss.detach() for name, loss in losses.items()}
 
     def _lr_to_device(self) -> None:

@@ -101,3 +101,9 @@ def test_what_is_no_image(model, image, message):
 def test_model_made_elsewhere(picture):
     with pytest.raises(ConfigError, match="init_detector"):
         detect(torch.nn.Linear(1, 1), [picture])
+
+
+def test_pipeline_and_postprocessing_are_built_once(model, picture, monkeypatch):
+    detect(model, [picture])
+    monkeypatch.setattr("mmdet.apis.build_pipeline", None)
+    assert len(detect(model, [picture, picture])) == 2

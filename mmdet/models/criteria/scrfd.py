@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdet.core.anchors import AnchorGenerator, AnchorGrid, Anchors
+from mmdet.core.anchors import AnchorGenerator, Anchors
 from mmdet.core.assigners.atss import ATSSAssignment
 from mmdet.core.bbox import bbox_overlaps
 from mmdet.core.coders import Coder, DistanceCoder
@@ -83,8 +83,6 @@ class SCRFDCriterion:
         self.loss_dfl = loss_dfl
         self.num_classes = num_classes
         self.mean_across_ranks = mean_across_ranks
-        # Kept beyond the generator's cache: a recorded step (engine/graphs.py) reads their memory again.
-        self._grids: dict[Any, AnchorGrid] = {}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted losses, fp32 scalars on the device; their sum is the total loss.
@@ -94,7 +92,6 @@ class SCRFDCriterion:
             batch: the faces. Slots that are not `gt_valid` may hold anything.
         """
         grid = self.anchor_generator.grid(outputs.level_sizes_hw, outputs.cls_logits.device)
-        self._grids[outputs.level_sizes_hw] = grid
         assigned = self.assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
         wins, anchor = assigned.candidate_wins, assigned.candidate_anchor  # (M, B, G)
         take = _Taker(anchor, outputs.cls_logits.shape[1])

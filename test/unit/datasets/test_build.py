@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from data_fixture import write_images
@@ -112,3 +115,16 @@ def test_unknown_data_set_arguments_are_named(tmp_path):
         build_dataset(data_cfg(tmp_path / "d", TRAIN, min_sise=3))
     with pytest.raises(ConfigError, match="data.val.pipeline is missing"):
         build_dataset(dict(type="RetinaFaceDataset"), path="data.val")
+
+
+def test_names_of_mmdet_users_and_no_model_behind_them():
+    code = """
+import sys
+import mmdet.datasets
+assert "torch" not in sys.modules
+from mmdet.datasets import build_dataset
+assert not [name for name in sys.modules if name.startswith("mmdet.models")]
+from mmdet.models import build_criterion, build_detector
+from mmdet.apis import inference_detector, init_detector
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,7 +1,9 @@
 """RecordedStep: the recorded step trains exactly as the plain one, on every batch shape."""
 
+import gc
 import json
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from mmdet.checkpoint import files as checkpoint
 from mmdet.config import AmpConfig, SpeedConfig
+from mmdet.core.anchors import AnchorGenerator
 from mmdet.device import pick_device
 from mmdet.engine.eval_hook import EvalHook
 from mmdet.engine.graphs import WARM_UP_STEPS, RecordedStep
@@ -325,3 +328,25 @@ def test_a_run_resumes_with_the_other_kind_of_step(is_to_recorded, make_trainer,
         before.iter = after.iter = before.iter + 1
         one, two = before.train_step(batch), after.train_step(batch)
         assert two["loss_bbox"].item() == pytest.approx(one["loss_bbox"].item(), rel=1e-4)
+
+
+def test_the_anchors_of_a_recorded_step_stay_where_they_are():
+    """Evaluating images of many sizes empties the generator's cache; the recording still reads the memory."""
+    generator = AnchorGenerator(strides=[8], ratios=[1.0], scales=[1])
+    sizes = [(7, 11)]
+
+    def update(iter, batch):
+        grid = generator.grid(sizes)
+        return {"loss": grid.bboxes.sum() * batch.images.sum()}
+
+    optimizer = torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1, fused=True)
+    step = RecordedStep(update, optimizer, CPU, TapeRecorder(list))
+    for iter in range(WARM_UP_STEPS):
+        step(iter, draw_batch(1, 8, 1, 2))
+    want = step(WARM_UP_STEPS, draw_batch(1, 8, 1, 2))["loss"]
+    recorded, unrecorded = (weakref.ref(generator.grid(s)) for s in (sizes, [(5, 5)]))
+    for side in range(1, 40):
+        generator.grid([(side, 100)])
+    gc.collect()
+    assert recorded() is not None and unrecorded() is None
+    assert step(WARM_UP_STEPS, draw_batch(1, 8, 1, 2))["loss"] == want

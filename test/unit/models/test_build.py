@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from mmdet.core.coders import PriorCoder
 from mmdet.errors import CheckpointError, ConfigError
 from mmdet.models.build import build_criterion, build_detector, choose_cfg
+from mmdet.models.criteria import CRITERIA
 from mmdet.models.losses import DIoULoss, DistributionFocalLoss, SmoothL1Loss
 from mmdet.models.necks import NECKS
 from mmdet.models.necks.pafpn import PAFPN
@@ -217,3 +219,59 @@ def test_default_losses_of_mmdet_style_config_objects():
     config_dict = pytest.importorskip("mmengine.config").ConfigDict(make_model_cfg())
     assert isinstance(build_detector(config_dict), nn.Module)
     assert build_criterion(config_dict, TRAIN_CFG).num_classes == 1
+
+
+class CountingCriterion:
+    """Takes what a second family's criterion might: no anchors, no assigner, a number of its own."""
+
+    def __init__(self, *, coder, loss_bbox, negatives_per_positive: int = 7):
+        self.coder, self.loss_bbox, self.negatives = coder, loss_bbox, negatives_per_positive
+
+
+def test_a_criterion_gets_what_its_constructor_names(monkeypatch):
+    monkeypatch.setitem(CRITERIA, "CountingCriterion", CountingCriterion)
+    cfg = make_model_cfg()
+    cfg["criterion"] = dict(type="CountingCriterion", negatives_per_positive=3)
+    cfg["bbox_head"]["bbox_coder"] = dict(type="PriorCoder", variances=(0.1, 0.3))
+    for key in ("loss_cls", "loss_dfl", "loss_kps"):
+        del cfg["bbox_head"][key]
+    criterion = build_criterion(cfg)
+    assert criterion.coder == PriorCoder(variances=(0.1, 0.3)) == build_detector(cfg).coder
+    assert criterion.negatives == 3 and isinstance(criterion.loss_bbox, DIoULoss)
+    cfg["criterion"]["negative_per_positive"] = 3
+    with pytest.raises(ConfigError, match="model.criterion: key = 'negative_per_positive' is unknown; did"):
+        build_criterion(cfg)
+
+
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        (
+            "loss_box",
+            dict(type="DIoULoss"),
+            "model.bbox_head: key = 'loss_box' is unknown; did you mean 'loss_b",
+        ),
+        ("los_bbox", dict(type="DIoULoss"), "model.bbox_head: argument of SCRFDHead = 'los_bbox' is unknown"),
+        ("bbox_coder", dict(type="PriorCodr"), "model.bbox_head.bbox_coder.type = 'PriorCodr' is unknown"),
+        ("num_kps", 0, "model.bbox_head: num_kps = 0 with use_kps"),
+    ],
+)
+def test_what_the_head_does_not_take_is_named(key, value, words):
+    cfg = make_model_cfg()
+    cfg["bbox_head"][key] = value
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        build_detector(cfg)
+
+
+def test_a_criterion_refuses_a_coder_it_does_not_fit():
+    cfg = make_model_cfg()
+    cfg["bbox_head"]["bbox_coder"] = dict(type="PriorCoder")
+    with pytest.raises(ConfigError, match="SCRFDCriterion works with DistanceCoder, not with PriorCoder"):
+        build_criterion(cfg, TRAIN_CFG)
+
+
+@pytest.mark.parametrize("num_kps", [1, 3, 68])
+def test_a_head_predicts_any_number_of_keypoints(num_kps):
+    cfg = make_model_cfg()
+    cfg["bbox_head"]["num_kps"] = num_kps
+    assert build_detector(cfg).eval()(torch.zeros(1, 3, 32, 32)).kps_pred.shape == (1, 42, 2 * num_kps)

@@ -1,6 +1,7 @@
 """The JSON beside an ONNX file, and what a file without one is taken for."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -33,6 +34,20 @@ def test_round_trip():
         and content["classes"] == ["face"]
     )
     assert content["outputs"][0] == "score_8" and "x1 = cx - l * stride" in content["decoding"]
+
+
+def test_a_file_without_a_coder_holds_distances():
+    content = json.loads(FACE.to_json())
+    assert content.pop("coder") == {"type": "DistanceCoder"}
+    assert Description.from_json(json.dumps(content)) == FACE
+
+
+def test_a_coder_with_numbers():
+    priors = replace(FACE, coder={"type": "PriorCoder", "variances": (0.1, 0.3)})
+    assert Description.from_json(priors.to_json()) == priors
+    assert "w * exp(dw * variances[1])" in json.loads(priors.to_json())["decoding"]
+    with pytest.raises(ValueError, match="coder 'Polar' is unknown"):
+        Description.from_json(FACE.to_json().replace("DistanceCoder", "Polar"))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "{}", '{"format": 2}', '{"format": 1}'])
