@@ -125,7 +125,7 @@ class EvalConfig:
     start: int | None = key(None, "first epoch to evaluate, counted from 1", least=0)
     metric: tuple[str, ...] = key(
         ("widerface",),
-        "widerface: easy, medium, hard AP; mAP: VOC style, on the label file",
+        "widerface: easy, medium, hard AP; mAP: VOC style, on the label file; retinaface: as ternaus counts",
         choices=METRICS,
         min_items=1,
     )
@@ -134,6 +134,9 @@ class EvalConfig:
         "figure whose best checkpoint is kept; auto: AP_hard of widerface, else the first of the metric",
     )
     rule: str = key("greater", "which value of save_best is better", choices=("greater", "less"))
+    iou_thr: float = key(
+        0.5, "IoU from which the metric retinaface counts a detection as true", above=0, most=1
+    )
     gt_dir: str | None = key(
         None, "folder of the WIDER .mat files; default: gt/ beside the images of data.val"
     )
@@ -189,6 +192,7 @@ class NmsKeys:
     iou_threshold: float | None = key(
         None, "a bbox whose IoU with a better one is above it is dropped", least=0, most=1
     )
+    offset: float | None = key(None, "added to widths and heights when bboxes are compared", least=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,7 @@ class TestCfgKeys:
     score_thr: float | None = key(None, "scores above it are kept", least=0, most=1)
     nms: dict | None = key(None, "suppression of duplicates", keys=NmsKeys)
     max_per_img: int | None = key(None, "detections kept per image, best first (-1: all)", least=-1)
+    clip_border: bool | None = key(None, "clamp bboxes and keypoints to the image")
 
 
 @dataclass(frozen=True)

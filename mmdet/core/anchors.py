@@ -1,8 +1,8 @@
-"""Anchors: boxes of fixed sizes centred on the corners of the feature-map cells.
+"""Anchors: boxes of fixed sizes centred on the corners or in the middle of the feature-map cells.
 
-The cell in row i and column j of a level has its anchors at (j * stride, i * stride), without a
-half-cell offset. Order everywhere: levels by stride, cells row by row, then the anchors of a cell
-(ratios outer, scales inner).
+The cell in row i and column j of a level has its anchors at ((j + o) * stride, (i + o) * stride). The offset
+o is 0 for SCRFD and 0.5 for RetinaFace. Order everywhere: levels by stride, cells row by row, then the
+anchors of a cell (ratios outer, scales inner; or as listed).
 """
 
 from collections.abc import Sequence
@@ -70,6 +70,7 @@ class AnchorGrid:
         levels: what each level looks like, as plain numbers.
         level_strides: (L,) int64; level_hw: (L, 2) int64; level_offsets: (L,) int64. The same as tensors.
         level_half_whs: (L, n, 2) float32, half the width and height of the n anchors of a cell.
+        center_offset: of an anchor's centre from the corner of its cell, in strides.
     """
 
     bboxes: Tensor
@@ -82,6 +83,7 @@ class AnchorGrid:
     level_hw: Tensor
     level_offsets: Tensor
     level_half_whs: Tensor
+    center_offset: float = 0.0
 
     @property
     def anchors(self) -> Anchors:
@@ -142,10 +144,7 @@ class AnchorGenerator:
 
     def grid(self, level_sizes_hw: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> AnchorGrid:
         """Return the anchors for feature maps of these (height, width), one per stride."""
-        if len(level_sizes_hw) != len(self.strides):
-            raise ValueError(f"{len(level_sizes_hw)} feature maps for strides {self.strides}")
-        sizes = tuple((int(h), int(w)) for h, w in level_sizes_hw)
-        return _make_grid(self.strides, sizes, self._level_whs, str(device))
+        return make_grid(self.strides, level_sizes_hw, self._level_whs, device)
 
     def _anchor_whs(self, base_size: float) -> tuple[tuple[float, float], ...]:
         """Return width and height of each anchor of a cell, computed in fp32 as the reference does."""
@@ -154,6 +153,28 @@ class AnchorGenerator:
         widths = (base_size * (1 / root)[:, None] * scales).flatten().tolist()
         heights = (base_size * root[:, None] * scales).flatten().tolist()
         return tuple(zip(widths, heights, strict=True))
+
+
+def make_grid(
+    strides: tuple[int, ...],
+    level_sizes_hw: Sequence[Sequence[int]],
+    level_whs: tuple[tuple[tuple[float, float], ...], ...],
+    device: torch.device | str,
+    center_offset: float = 0.0,
+) -> AnchorGrid:
+    """Return the anchors, made once for each input size and device.
+
+    Args:
+        strides: one per level.
+        level_sizes_hw: height and width of each feature map.
+        level_whs: width and height of the anchors of a cell, per level.
+        device: of the tensors.
+        center_offset: see `AnchorGrid`.
+    """
+    if len(level_sizes_hw) != len(strides):
+        raise ValueError(f"{len(level_sizes_hw)} feature maps for strides {strides}")
+    sizes = tuple((int(h), int(w)) for h, w in level_sizes_hw)
+    return _make_grid(strides, sizes, level_whs, str(device), center_offset)
 
 
 _LIVE: WeakSet[AnchorGrid] = WeakSet()
@@ -165,7 +186,7 @@ def live_grids() -> tuple[AnchorGrid, ...]:
 
 
 @lru_cache(maxsize=32)
-def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  # noqa: ANN001
+def _make_grid(strides, level_sizes_hw, level_whs, device: str, center_offset: float) -> AnchorGrid:  # noqa: ANN001
     # A grid first made while evaluating may serve training next, so it must not be an inference tensor.
     with torch.inference_mode(False):
         levels, centers, bboxes, anchor_whs, anchor_strides, offset = [], [], [], [], [], 0
@@ -173,7 +194,7 @@ def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  
             levels.append(Level(stride, height, width, offset, whs))
             offset += height * width * len(whs)
             anchor_strides.append(torch.full((height * width * len(whs),), float(stride)))
-            rows, columns = torch.arange(height) * stride, torch.arange(width) * stride
+            rows, columns = ((torch.arange(side) + center_offset) * stride for side in (height, width))
             y, x = torch.meshgrid(rows, columns, indexing="ij")
             center = torch.stack((x, y), dim=-1).reshape(-1, 1, 2).float()  # (cells, 1, 2)
             half = torch.tensor(whs) * 0.5
@@ -193,9 +214,38 @@ def _make_grid(strides, level_sizes_hw, level_whs, device: str) -> AnchorGrid:  
             level_hw=torch.tensor(level_sizes_hw).to(device),
             level_offsets=torch.tensor([level.offset for level in levels]).to(device),
             level_half_whs=(torch.tensor(level_whs) * 0.5).to(device),
+            center_offset=center_offset,
         )
     _LIVE.add(grid)
     return grid
 
 
-ANCHOR_GENERATORS: dict[str, Any] = {"AnchorGenerator": AnchorGenerator}
+class PriorGenerator:
+    """Makes RetinaFace's anchors: squares of given sizes in the middle of each cell.
+
+    Args:
+        strides: pixels per cell, one per level.
+        min_sizes: sides of the anchors of a cell in pixels, one list per level, all of the same length.
+    """
+
+    CENTER_OFFSET = 0.5
+
+    def __init__(self, *, strides: Sequence[int], min_sizes: Sequence[Sequence[float]]):
+        self.strides = tuple(strides)
+        self._level_whs = tuple(tuple((float(side), float(side)) for side in sizes) for sizes in min_sizes)
+        if not self.strides or len(self._level_whs) != len(self.strides):
+            raise ConfigError(f"min_sizes={min_sizes} must have one list for each of strides={strides}.")
+        if len({len(sizes) for sizes in self._level_whs}) > 1 or not self._level_whs[0]:
+            raise ConfigError(f"min_sizes={min_sizes} must have the same number of sizes for every stride.")
+
+    @property
+    def num_anchors_per_cell(self) -> int:
+        """Return how many anchors share a centre."""
+        return len(self._level_whs[0])
+
+    def grid(self, level_sizes_hw: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> AnchorGrid:
+        """Return the anchors for feature maps of these (height, width), one per stride."""
+        return make_grid(self.strides, level_sizes_hw, self._level_whs, device, self.CENTER_OFFSET)
+
+
+ANCHOR_GENERATORS: dict[str, Any] = {"AnchorGenerator": AnchorGenerator, "PriorGenerator": PriorGenerator}

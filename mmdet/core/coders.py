@@ -84,12 +84,12 @@ class PriorCoder:
         if len(self.variances) != 2 or min(self.variances) <= 0:
             raise ConfigError(f"variances={self.variances} must be two numbers above 0")
 
-    def encode_bboxes(self, bboxes: Tensor, anchors: Anchors) -> Tensor:
+    def encode_bboxes(self, bboxes: Tensor, anchors: Anchors, dim: int = -1) -> Tensor:
         """Return (..., 4): dx, dy, ln width, ln height, scaled."""
-        lt, rb = bboxes.split(2, -1)
+        lt, rb = bboxes.split(2, dim)
         relative = (rb - lt) / _wh(anchors)
         shift = ((lt + rb) / 2 - anchors.center) / (self.variances[0] * _wh(anchors))
-        return torch.cat((shift, relative.clamp(min=1e-6).log() / self.variances[1]), dim=-1)
+        return torch.cat((shift, relative.clamp(min=1e-6).log() / self.variances[1]), dim=dim)
 
     def decode_bboxes(self, codes: Tensor, anchors: Anchors) -> Tensor:
         """Return the boxes; none is inverted."""
@@ -98,10 +98,11 @@ class PriorCoder:
         half = _wh(anchors) * (size * self.variances[1]).exp() / 2
         return torch.cat((center - half, center + half), dim=-1)
 
-    def encode_kps(self, kps: Tensor, anchors: Anchors) -> Tensor:
+    def encode_kps(self, kps: Tensor, anchors: Anchors, dim: int = -1) -> Tensor:
         """Return the offsets of points over variances[0] and the anchor's size."""
-        offsets = kps.unflatten(-1, (-1, 2)) - anchors.center[..., None, :]
-        return (offsets / (self.variances[0] * _wh(anchors))[..., None, :]).flatten(-2)
+        offsets = kps2distance(anchors.center, kps, dim=dim).unflatten(dim, (-1, 2))
+        pair = dim - 1 if dim < 0 else dim
+        return (offsets / (self.variances[0] * _wh(anchors)).unsqueeze(pair)).flatten(pair, pair + 1)
 
     def decode_kps(self, codes: Tensor, anchors: Anchors) -> Tensor:
         """Return the points."""

@@ -14,7 +14,8 @@ from mmdet.core.structures import Detections, Outputs
 from mmdet.errors import ConfigError, unknown_name
 
 # Keys of a published test_cfg; the head of SCRFD reads no min_bbox_size.
-_KNOWN_KEYS = ("nms_pre", "min_bbox_size", "score_thr", "nms", "max_per_img")
+_KNOWN_KEYS = ("nms_pre", "min_bbox_size", "score_thr", "nms", "max_per_img", "clip_border")
+_KNOWN_NMS_KEYS = ("type", "iou_threshold", "offset")
 
 
 class Detector(Protocol):
@@ -45,6 +46,8 @@ class Postprocess:
             together, each class for itself.
         nms_pre: at most so many anchors per level and image, best first; -1 for all.
         max_per_img: at most so many detections; -1 for all.
+        clip_border: clamp to the picture; else boxes and keypoints may reach beyond it.
+        nms_offset: 1 counts a box's width as x2 - x1 + 1 when boxes are compared (RetinaFace), 0 as x2 - x1.
     """
 
     def __init__(
@@ -54,11 +57,15 @@ class Postprocess:
         iou_thr: float = 0.45,
         nms_pre: int = -1,
         max_per_img: int = -1,
+        clip_border: bool = True,
+        nms_offset: float = 0,
     ):
         self.score_thr = score_thr
         self.iou_thr = iou_thr
         self.nms_pre = nms_pre
         self.max_per_img = max_per_img
+        self.clip_border = clip_border
+        self.nms_offset = nms_offset
 
     @classmethod
     def from_test_cfg(cls, test_cfg: Mapping[str, Any] | None) -> "Postprocess":
@@ -70,10 +77,15 @@ class Postprocess:
         nms_cfg = dict(cfg.get("nms") or {})
         if nms_cfg.get("type", "nms") != "nms":
             raise ConfigError(unknown_name("test_cfg.nms.type", nms_cfg["type"], ["nms"]))
-        known = ("score_thr", "nms_pre", "max_per_img")
+        for key in nms_cfg:
+            if key not in _KNOWN_NMS_KEYS:
+                raise ConfigError(unknown_name("test_cfg.nms key", key, _KNOWN_NMS_KEYS))
+        known = ("score_thr", "nms_pre", "max_per_img", "clip_border")
         options: dict[str, Any] = {key: cfg[key] for key in known if key in cfg}
         if "iou_threshold" in nms_cfg:
             options["iou_thr"] = nms_cfg["iou_threshold"]
+        if "offset" in nms_cfg:
+            options["nms_offset"] = nms_cfg["offset"]
         return cls(**options)
 
     @torch.no_grad()
@@ -102,11 +114,12 @@ class Postprocess:
             row = self._select(scores[image], grid.level_sizes)
             anchors = grid.anchors.take(row)
             unscale = torch.tensor(scale, dtype=torch.float32)
+            limit = size_hw if self.clip_border else None
             bboxes = coder.decode_bboxes(bbox_pred[image, row], anchors)
-            bboxes = clamp_xy(bboxes, size_hw) / unscale.repeat(2)
+            bboxes = clamp_xy(bboxes, limit) / unscale.repeat(2)
             points = None
             if kps_pred is not None:
-                points = clamp_xy(coder.decode_kps(kps_pred[image, row], anchors), size_hw)
+                points = clamp_xy(coder.decode_kps(kps_pred[image, row], anchors), limit)
                 points = points.unflatten(-1, (-1, 2)) / unscale
             found.append(self._suppress(bboxes, scores[image, row], points))
         return found
@@ -127,10 +140,12 @@ class Postprocess:
         """Run NMS on the decoded anchors of one image: (n, 4), (n, C), (n, K, 2)."""
         row, label = (scores > self.score_thr).nonzero().unbind(-1)
         bboxes, score = bboxes[row], scores[row, label]
+        # x2 and y2 one further make every width and every overlap one larger.
+        compared = bboxes + bboxes.new_tensor((0, 0, self.nms_offset, self.nms_offset))
         if scores.shape[-1] == 1:
-            keep = nms(bboxes, score, self.iou_thr)
+            keep = nms(compared, score, self.iou_thr)
         else:
-            keep = batched_nms(bboxes, score, label, self.iou_thr)
+            keep = batched_nms(compared, score, label, self.iou_thr)
         if self.max_per_img > 0:
             keep = keep[: self.max_per_img]
         points = None if kps is None else kps[row[keep]]

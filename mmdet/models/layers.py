@@ -164,3 +164,41 @@ def _statistics_held(block: nn.Module) -> Iterator[None]:
         for norm, (momentum, num_batches) in zip(norms, before, strict=True):
             norm.momentum = momentum
             norm.num_batches_tracked.copy_(num_batches)
+
+
+def conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    norm_cfg: dict,
+    *,
+    stride: int = 1,
+    slope: float | None = 0.0,
+) -> nn.Sequential:
+    """Return convolution, norm and leaky ReLU as a plain Sequential, the layout of RetinaFace's checkpoints.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        kernel_size: odd; the padding keeps the size.
+        norm_cfg: see `build_norm`.
+        stride: of the convolution.
+        slope: of the negative side; 0 is ReLU, None leaves the activation out.
+    """
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+    layers = [conv, build_norm(norm_cfg, out_channels)[1]]
+    return nn.Sequential(*layers, *([] if slope is None else [leaky(slope)]))
+
+
+def depthwise_norm(
+    in_channels: int, out_channels: int, stride: int, norm_cfg: dict, slope: float
+) -> nn.Sequential:
+    """Return a 3x3 convolution per channel and a 1x1 one, each with norm and leaky ReLU."""
+    depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False)
+    first = (depthwise, build_norm(norm_cfg, in_channels)[1], leaky(slope))
+    return nn.Sequential(*first, *conv_norm(in_channels, out_channels, 1, norm_cfg, slope=slope))
+
+
+def leaky(slope: float) -> nn.Module:
+    """Return LeakyReLU, or ReLU for slope 0 (the same function, one operator less in an exported graph)."""
+    return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)

@@ -1,13 +1,17 @@
 """Assigners decide which anchors learn which face: `ASSIGNERS`, by the name in `train_cfg.assigner.type`.
 
-Read base.py (how an assigner is called), then atss.py.
+Read base.py (how an assigner is called), then atss.py, multibox.py.
 """
 
 from collections.abc import Callable
 
 from mmdet.core.assigners.atss import ATSSAssigner
 from mmdet.core.assigners.base import Assigner
+from mmdet.core.assigners.multibox import MultiBoxAssigner
 
-ASSIGNERS: dict[str, Callable[..., Assigner]] = {"ATSSAssigner": ATSSAssigner}
+ASSIGNERS: dict[str, Callable[..., Assigner]] = {
+    "ATSSAssigner": ATSSAssigner,
+    "MultiBoxAssigner": MultiBoxAssigner,
+}
 
-__all__ = ["ASSIGNERS", "ATSSAssigner", "Assigner"]
+__all__ = ["ASSIGNERS", "ATSSAssigner", "Assigner", "MultiBoxAssigner"]

@@ -103,13 +103,14 @@ class ATSSAssigner:
         Returns:
             ATSSAssignment; it does not depend on G or on what padding slots hold.
         """
+        if grid.center_offset:
+            raise ConfigError(
+                "ATSSAssigner needs anchors centred on the corners of the cells (AnchorGenerator)"
+            )
         # The where() keeps padding out of all arithmetic; no mask further down has to remember it.
         faces = torch.where(gt_valid[..., None], gt_bboxes.float(), 0)
-        x, y = grid.centers.unbind(-1)
-        valid_h, valid_w = valid_hw.float()[..., None].unbind(1)
-        is_ignored = (y >= valid_h) | (x >= valid_w)  # (B, A)
+        is_ignored = find_ignored(grid, gt_bboxes, gt_ignore, valid_hw, self.ignore_iof_thr)
         if self.ignore_iof_thr > 0:
-            is_ignored |= is_in_ignore_region(grid.bboxes, gt_bboxes, gt_ignore, self.ignore_iof_thr)
             found = nearest_allowed_anchors(grid, faces, is_ignored, self.topk)
             num_kept = len(found.anchor)
         else:
@@ -223,6 +224,18 @@ def nearest_allowed_anchors(grid: AnchorGrid, faces: Tensor, is_ignored: Tensor,
     x, y = grid.centers.index_select(0, anchor.flatten()).view(*anchor.shape, 2).unbind(-1)
     sides = grid.bboxes.index_select(0, anchor.flatten()).view(*anchor.shape, 4).unbind(-1)
     return Candidates(anchor, distance.isfinite(), x, y, sides)
+
+
+def find_ignored(
+    grid: AnchorGrid, gt_bboxes: Tensor, gt_ignore: Tensor, valid_hw: Tensor, iof_thr: float
+) -> Tensor:
+    """Return (B, A): centred beyond valid_hw, or, with iof_thr > 0, inside an ignore region."""
+    x, y = grid.centers.unbind(-1)
+    valid_h, valid_w = valid_hw.float()[..., None].unbind(1)
+    is_ignored = (y >= valid_h) | (x >= valid_w)
+    if iof_thr > 0:
+        is_ignored |= is_in_ignore_region(grid.bboxes, gt_bboxes, gt_ignore, iof_thr)
+    return is_ignored
 
 
 def is_in_ignore_region(anchors: Tensor, gt_bboxes: Tensor, gt_ignore: Tensor, iof_thr: float) -> Tensor:

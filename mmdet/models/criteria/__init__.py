@@ -1,10 +1,15 @@
 """Criteria, outputs and faces to losses: `CRITERIA`, by the name in `model.criterion.type`.
 
-A detector names the criterion that trains it by default (`SCRFD.default_criterion`). Read scrfd.py.
+A detector names the criterion that trains it by default (`SCRFD.default_criterion`). Read
+scrfd.py, then multibox.py.
 """
 
 from typing import Any
 
+from mmdet.models.criteria.multibox import MultiBoxCriterion
 from mmdet.models.criteria.scrfd import SCRFDCriterion
 
-CRITERIA: dict[str, Any] = {"SCRFDCriterion": SCRFDCriterion}
+CRITERIA: dict[str, Any] = {
+    "SCRFDCriterion": SCRFDCriterion,
+    "MultiBoxCriterion": MultiBoxCriterion,
+}

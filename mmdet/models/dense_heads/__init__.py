@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from mmdet.models.dense_heads.retinaface_head import RetinaFaceHead
 from mmdet.models.dense_heads.scrfd_head import SCRFDHead
 
-HEADS: dict[str, Callable[..., nn.Module]] = {"SCRFDHead": SCRFDHead}
+HEADS: dict[str, Callable[..., nn.Module]] = {"SCRFDHead": SCRFDHead, "RetinaFaceHead": RetinaFaceHead}

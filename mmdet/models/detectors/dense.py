@@ -93,7 +93,7 @@ def flatten_head_outputs(
     else:
         bbox_pred = flatten_maps(bbox, 4)
     return Outputs(
-        cls_logits=flatten_maps(cls, head.num_classes),
+        cls_logits=flatten_maps(cls, head.num_logits),
         bbox_pred=bbox_pred,
         kps_pred=flatten_maps(kps, 2 * head.num_kps) if head.num_kps else None,  # type: ignore[arg-type]
         bbox_dfl_logits=bbox_dfl_logits,
