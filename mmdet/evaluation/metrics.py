@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mmdet.errors import ConfigError, unknown_name
+from mmdet.evaluation.retinaface_map import RetinaFaceMetric
 from mmdet.evaluation.widerface.ap import WiderResult, evaluate_widerface
 from mmdet.evaluation.widerface.files import SETTINGS, WiderImage, read_wider_gt, require_images, split_name
 from mmdet.evaluation.widerface.from_labels import make_wider_gt
@@ -142,7 +143,11 @@ class MapMetric:
         return "\n".join(f"{name:8s} {value:.4f}" for name, value in self.figures.items())
 
 
-METRICS: dict[str, type[Metric]] = {"widerface": WiderFaceMetric, "mAP": MapMetric}
+METRICS: dict[str, type[Metric]] = {
+    "widerface": WiderFaceMetric,
+    "mAP": MapMetric,
+    "retinaface": RetinaFaceMetric,
+}
 
 
 def prepare_metrics(dataset: "FacesDataset", cfg: "EvalConfig") -> list[Metric]:

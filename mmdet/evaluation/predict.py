@@ -124,7 +124,7 @@ def at_mode(dataset_cfg: dict, mode: int) -> dict:
     Args:
         dataset_cfg: data.test of a config; its pipeline holds MultiScaleFlipAug around Resize and Pad.
         mode: 0: fit into 640x640; 1: fit into 1650x1100, either way up; 2: original size, padded to
-            multiples of 32; N > 30: fit into NxN; -1: as the config says.
+            multiples of Pad's size_divisor or of 32; N > 30: fit into NxN; -1: as the config says.
 
     Raises:
         ConfigError: another number, or a pipeline without the two.
@@ -136,7 +136,7 @@ def at_mode(dataset_cfg: dict, mode: int) -> dict:
     if mode == 1:
         scale, pad = {"img_scale": (1100, 1650)}, {"size": (1100, 1650)}
     elif mode == 2:
-        scale, pad = {"scale_factor": 1.0}, {"size_divisor": 32}
+        scale, pad = {"scale_factor": 1.0}, {}
     elif mode == 0 or mode > 30:
         side = mode or 640
         scale, pad = {"img_scale": (side, side)}, {"size": (side, side)}
@@ -155,9 +155,9 @@ def at_mode(dataset_cfg: dict, mode: int) -> dict:
         step.update(scale)
         for inner in step["transforms"]:
             if inner.get("type") == "Pad":
-                for key in ("size", "size_divisor"):
-                    inner.pop(key, None)
-                inner.update(pad)
+                divisor = inner.pop("size_divisor", 32)
+                inner.pop("size", None)
+                inner.update(pad or {"size_divisor": divisor})
                 pads += 1
     if pads != 1:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Label files: `base` holds what every format is read into, each other file one format. No torch here.
 
-Read base, then labelv2. A format of one's own is added by a module named in `custom_imports`:
-`LABEL_READERS["mine"] = read_mine`, with the arguments of `read_labelv2`.
+Read base, then labelv2, retinaface_json, retinaface_txt. A format of one's own is added by a module
+named in `custom_imports`: `LABEL_READERS["mine"] = read_mine`, with the arguments of `read_labelv2`.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,9 +9,15 @@ from pathlib import Path
 
 from mmdet.datasets.labels.base import DEFAULT_NUM_KPS, LabelFile, Record, prepare
 from mmdet.datasets.labels.labelv2 import read_labelv2
+from mmdet.datasets.labels.retinaface_json import read_ternaus_json
+from mmdet.datasets.labels.retinaface_txt import read_retinaface_txt
 from mmdet.errors import ConfigError, unknown_name
 
-LABEL_READERS: dict[str, Callable[..., LabelFile]] = {"labelv2": read_labelv2}
+LABEL_READERS: dict[str, Callable[..., LabelFile]] = {
+    "labelv2": read_labelv2,
+    "ternaus-json": read_ternaus_json,
+    "retinaface-txt": read_retinaface_txt,
+}
 
 __all__ = ["LABEL_READERS", "LabelFile", "Record", "read_labels"]
 
