@@ -11,11 +11,6 @@ FORMATS: dict[str, tuple[tuple[str, ...], ...]] = {
     "an ultralytics data file": (("names", "train"), ("nc", "train")),
     "an ultralytics model file": (("backbone", "head", "nc"),),
     "an ultralytics training file": (("lr0", "lrf"),),
-    "a ternaus retinaface config": (
-        ("prior_box", "train_parameters"),
-        ("model", "trainer", "scheduler"),
-        ("checkpoint_callback", "model"),
-    ),
     "a config of Pytorch_Retinaface": (("cfg_mnet",), ("cfg_re50",), ("min_sizes", "steps", "variance")),
 }
 

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from mmdet.config.legacy import FILE_LOCAL, translate
 from mmdet.config.options import apply_options, parse_options
 from mmdet.config.pyfile import check_plain, format_python, read_file
 from mmdet.config.schema import list_keys, read, read_dict
+from mmdet.config.ternaus import is_ternaus, translate_ternaus
 from mmdet.config.types import AdamKeys, EvalConfig, ImportKeys, LrConfig, RunConfig, SgdKeys
 from mmdet.errors import ConfigError
 from mmdet.evaluation.metrics import figure_names
@@ -52,22 +54,34 @@ def load_config(path: str | Path, options: Sequence[str] | Mapping[str, object] 
                 "set the key it was used for, for example data.train.pipeline.2.crop_choice"
             )
     values = read_file(path)
+    unused: list[str] = []
+    if is_ternaus(values):
+        values, unused = translate_ternaus(values, os.environ)
     refuse_foreign(values, str(path))
-    config = resolve(values, options, str(path))
+    config = resolve(values, options, str(path), unused)
     if config.unused:
         logger.warning("config %s: accepted, but read by nobody: %s", path, ", ".join(config.unused))
     return config
 
 
-def resolve(values: dict, options: Mapping[str, object], filename: str) -> RunConfig:
-    """Return the RunConfig of a file's values with options set; values are not changed."""
+def resolve(
+    values: dict, options: Mapping[str, object], filename: str, unused: Sequence[str] = ()
+) -> RunConfig:
+    """Return the RunConfig of a file's values with options set; values are not changed.
+
+    Args:
+        values: of a file in the spelling of mmdet 2.x.
+        options: see `load_config`.
+        filename: of the file.
+        unused: keys that a translator has found to be read by nobody.
+    """
     values = apply_options(values, options)
     check_plain(values)
     _import_modules(values.get("custom_imports"))
-    unused: list[str] = []
-    translated = translate(values, unused)
+    unread = list(unused)
+    translated = translate(values, unread)
     _require_for_training(translated)
-    config = read(RunConfig, translated, filename=filename, text=format_python(values), unused=tuple(unused))
+    config = read(RunConfig, translated, filename=filename, text=format_python(values), unused=tuple(unread))
     _check_warmup(config.lr)
     return replace(config, evaluation=_resolve_best(config.evaluation))
 

@@ -285,7 +285,6 @@ def test_a_python_file_of_another_project_is_refused_by_name(tmp_path, text, pro
         ("nc: 80\nbackbone: []\nhead: []\n", "ultralytics model"),
         ("lr0: 0.01\nlrf: 0.01\n", "ultralytics training"),
         ("MODEL: {WEIGHTS: a}\nSOLVER: {BASE_LR: 0.1}\n", "detectron2"),
-        ("prior_box: {steps: [8]}\ntrain_parameters: {batch_size: 4}\n", "ternaus retinaface"),
     ],
 )
 def test_a_yaml_file_of_another_project_is_refused_by_name(tmp_path, text, project):
