@@ -92,6 +92,11 @@ def read_launch(
     return DistInfo(info.rank, info.local_rank, info.world_size, info.init_method, first_npu)
 
 
+def read_torchrun(environ: Mapping[str, str] = os.environ) -> DistInfo:
+    """Return who this process is under torchrun; the only one without. For work that needs no group."""
+    return read_launch("pytorch" if "RANK" in environ else "none", environ=environ)
+
+
 def _int_from(environ: Mapping[str, str], name: str, default: str | None = None) -> int:
     text = environ.get(name, default)
     try:
