@@ -5,7 +5,6 @@ positives only, gathered into (B, P); the class loss and the choice of negatives
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,8 +71,6 @@ class MultiBoxCriterion:
         self.neg_pos_ratio = neg_pos_ratio
         self.cls_weight = cls_weight
         self.mean_across_ranks = mean_across_ranks
-        # Kept beyond the generator's cache: a recorded step (engine/graphs.py) reads their memory again.
-        self._grids: dict[Any, AnchorGrid] = {}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted losses, fp32 scalars on the device; their sum is the total loss.
@@ -83,7 +80,6 @@ class MultiBoxCriterion:
             batch: the faces. Slots that are not `gt_valid` may hold anything.
         """
         grid = self.anchor_generator.grid(outputs.level_sizes_hw, outputs.cls_logits.device)
-        self._grids[outputs.level_sizes_hw] = grid
         assigned = self.assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
         positives = _Positives(assigned, grid, batch.gt_valid)
         kps_weight = positives.of_gt((batch.gt_kps[..., 2] > 0).float()) * positives.exists  # (K, R)

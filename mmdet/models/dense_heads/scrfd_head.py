@@ -59,7 +59,6 @@ class SCRFDHead(nn.Module):
         if use_kps and num_kps < 1:
             raise ConfigError(f"num_kps = {num_kps} with use_kps; give at least 1, or use_kps=False")
         self.num_classes, self.num_kps = num_classes, num_kps if use_kps else 0
-        self.num_logits = num_classes  # per anchor
         self.use_dfl, self.reg_max = use_dfl, reg_max
         self.strides = tuple(anchor_generator.strides)
         self.keys = [SHARED_KEY] if strides_share else [f"({s}, {s})" for s in self.strides]

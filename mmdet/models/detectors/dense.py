@@ -82,7 +82,8 @@ def flatten_head_outputs(
         cls: (B, n * C, H, W) per level, from `head`, as are the others.
         bbox: (B, n * 4, H, W) per level; with DFL (B, n * 4 * (reg_max + 1), H, W).
         kps: (B, n * 2K, H, W) per level, or Nones.
-        head: says how many numbers an anchor has, and holds the integral of DFL.
+        head: says how many numbers an anchor has, and holds the integral of DFL. It has `num_logits` if those
+            of the classes are not num_classes.
     """
     bbox_dfl_logits = None
     if head.use_dfl:
@@ -93,7 +94,7 @@ def flatten_head_outputs(
     else:
         bbox_pred = flatten_maps(bbox, 4)
     return Outputs(
-        cls_logits=flatten_maps(cls, head.num_logits),
+        cls_logits=flatten_maps(cls, getattr(head, "num_logits", head.num_classes)),
         bbox_pred=bbox_pred,
         kps_pred=flatten_maps(kps, 2 * head.num_kps) if head.num_kps else None,  # type: ignore[arg-type]
         bbox_dfl_logits=bbox_dfl_logits,
