@@ -23,9 +23,9 @@ class TooManyPixelsError(UnreadableImageError):
 
 
 def quiet_opencv() -> None:
-    """Keep remarks of OpenCV and of FFmpeg in it from stderr; what fails is raised, and told in one line.
+    """Silence the warnings that OpenCV and its FFmpeg print; failures are raised as errors.
 
-    To be called before the first video is opened. libpng writes its remarks past this.
+    To be called before the first video is opened. Warnings of libpng are not affected.
     """
     in_opencv_5 = getattr(cv2.utils, "logging", cv2)
     in_opencv_5.setLogLevel(0)
@@ -36,8 +36,8 @@ def read_image(path: str | Path, label_hw: tuple[int, int] | None = None) -> np.
     """Decode a file as the reference does (OpenCV, colour).
 
     Gray becomes three equal channels, an alpha channel is dropped, 16 bits become 8, and the EXIF
-    orientation is applied, unless the label file was made for the unrotated picture: if height and
-    width match `label_hw` only without the rotation, the picture is not rotated. Orientations that keep
+    orientation is applied, unless the label file was made for the unrotated image: if height and
+    width match `label_hw` only without the rotation, the image is not rotated. Orientations that keep
     the size (180 degrees, mirrored) are always applied, since the size cannot tell.
 
     Args:

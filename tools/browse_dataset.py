@@ -23,13 +23,13 @@ def main() -> None:
 
     from mmdet.config import load_config
     from mmdet.datasets.build import build_dataset
-    from mmdet.datasets.draw import write_pictures
+    from mmdet.datasets.draw import write_samples
 
     cfg = getattr(load_config(args.config, args.cfg_options).data, args.split)
     if cfg is None:
         raise ConfigError(f"{args.config} has no data.{args.split}")
     dataset = build_dataset(cfg, test_mode=args.split == "val", seed=args.seed, path=f"data.{args.split}")
-    files = write_pictures(dataset, args.output_dir, args.num, args.epoch)
+    files = write_samples(dataset, args.output_dir, args.num, args.epoch)
     print(f"wrote {len(files)} images to {args.output_dir}")
 
 

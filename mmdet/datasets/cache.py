@@ -16,9 +16,8 @@ from mmdet.files import write_bytes
 class DecodedCache:
     """Raw pixels of the images that fit into a limit, one file each, shared by all workers and ranks.
 
-    Which images are kept is decided beforehand, from the sizes in the label file: the first ones that fit. So
-    processes need not talk to each other. A picture file that changes gets a new entry; entries are never
-    deleted here.
+    Which images are kept follows from their sizes alone, the first ones that fit, so processes need no
+    communication. An image file that changes gets a new entry; entries are never deleted here.
 
     Args:
         folder: where; best on a memory file system such as /dev/shm, else on a fast local disk.
@@ -67,12 +66,12 @@ class DecodedCache:
             raise DataError(f"cache_dir {self.folder}: {error}; lower cache_gib") from error
 
     def _entry(self, index: int, path: Path) -> Path | None:
-        """Return the file of an image; its name changes with the picture file's size and time."""
+        """Return the file of an image; its name changes with the image file's size and time."""
         if index >= self.num_kept:
             return None
         try:
             about = path.stat()
         except OSError:
-            return None  # reading the picture will say what is wrong
+            return None  # reading the image raises the error
         key = f"{path.absolute()} {about.st_size} {about.st_mtime_ns} {tuple(self.sizes_hw[index])}"
         return self.folder / f"{hashlib.sha1(key.encode()).hexdigest()}.bgr"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmdet.core.structures import Batch, Note, Sample
+from mmdet.datasets.labels.base import DEFAULT_NUM_KPS
 from mmdet.errors import ConfigError
 
 
@@ -21,15 +22,15 @@ class Collate:
 
     Args:
         gt_slots: allowed values of G, for example (32, 128, 512, 2048).
-        num_keypoints: K of samples (a batch of images without faces has to know).
+        num_kps: K of samples (a batch of images without faces has to know).
     """
 
-    def __init__(self, gt_slots: Sequence[int], num_keypoints: int = 5) -> None:
+    def __init__(self, gt_slots: Sequence[int], num_kps: int = DEFAULT_NUM_KPS) -> None:
         slots = tuple(sorted(int(slot) for slot in gt_slots))
         if not slots or slots[0] < 1:
             raise ConfigError(f"data.gt_slots = {tuple(gt_slots)}: expected positive numbers")
         self.gt_slots = slots
-        self.num_keypoints = num_keypoints
+        self.num_kps = num_kps
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Return the batch of B samples."""
@@ -40,7 +41,7 @@ class Collate:
         shape = (len(samples), num_slots)
         gt_bboxes = np.zeros((*shape, 4), np.float32)
         gt_labels = np.zeros(shape, np.int64)
-        gt_kps = np.zeros((*shape, self.num_keypoints, 3), np.float32)
+        gt_kps = np.zeros((*shape, self.num_kps, 3), np.float32)
         gt_valid, gt_ignore = np.zeros(shape, bool), np.zeros(shape, bool)
         for row, sample in enumerate(fitting):
             num_faces = len(sample.gt_bboxes)
@@ -101,7 +102,7 @@ class TestBatch:
         size_hw: B heights and widths of the image files.
     """
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    __test__ = False  # for pytest: no test class
 
     images: Tensor
     img_hw: tuple[tuple[int, int], ...]
@@ -130,7 +131,7 @@ def collate_test(samples: Sequence[Sample]) -> TestBatch:
 
 
 def resized_hw(sample: Sample) -> tuple[int, int]:
-    """Return height and width of a test sample's picture after Resize, without what Pad added."""
+    """Return height and width of a test sample's image after Resize, without the padding."""
     return round(sample.size_hw[0] * sample.scale_xy[1]), round(sample.size_hw[1] * sample.scale_xy[0])
 
 

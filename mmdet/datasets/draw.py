@@ -1,4 +1,4 @@
-"""Pictures of what training sees: augmented images with boxes, keypoints and ignore boxes drawn in."""
+"""Draw what training sees: augmented images with boxes, keypoints and ignore boxes."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from mmdet.errors import DataError
 GREEN, GRAY, RED = (0, 255, 0), (160, 160, 160), (0, 0, 255)
 
 
-def write_pictures(dataset: FacesDataset, out_dir: str | Path, num: int, epoch: int = 0) -> list[Path]:
+def write_samples(dataset: FacesDataset, out_dir: str | Path, num: int, epoch: int = 0) -> list[Path]:
     """Write `num` samples spread over the data set as 0000_<name>.jpg, ...; return the files.
 
     Faces are green, ignore boxes gray, annotated keypoints red. Normalisation is left out.
@@ -38,15 +38,15 @@ def write_pictures(dataset: FacesDataset, out_dir: str | Path, num: int, epoch: 
 
 
 def draw_sample(sample: Sample) -> np.ndarray:
-    """Return a (H, W, 3) uint8 picture of a sample whose pixels are not normalised."""
-    picture = np.ascontiguousarray(sample.image.clip(0, 255).astype(np.uint8))
+    """Return a (H, W, 3) uint8 drawing of a sample whose pixels are not normalised."""
+    drawn = np.ascontiguousarray(sample.image.clip(0, 255).astype(np.uint8))
     for bboxes, color in ((sample.gt_bboxes_ignore, GRAY), (sample.gt_bboxes, GREEN)):
         for x1, y1, x2, y2 in bboxes.round().astype(int).tolist():
-            cv2.rectangle(picture, (x1, y1), (x2, y2), color, 1)
+            cv2.rectangle(drawn, (x1, y1), (x2, y2), color, 1)
     for x, y, weight in sample.gt_kps.reshape(-1, 3).tolist():
         if weight > 0:
-            cv2.circle(picture, (round(x), round(y)), 1, RED, -1)
-    return picture
+            cv2.circle(drawn, (round(x), round(y)), 1, RED, -1)
+    return drawn
 
 
 def _without_normalize(pipeline: Transform) -> Transform:

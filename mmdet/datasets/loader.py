@@ -1,8 +1,8 @@
 """Batches for a whole training or test run, read ahead by worker processes.
 
 Training asks for one long stream of iterations, so workers start once, epochs follow each other without a
-pause, and any iteration can be the first. What workers have to say reaches the main process with the
-batches: notes are logged once, an error keeps its one-line message.
+pause, and any iteration can be the first. Notes and errors of workers reach the main process with the
+batches: a note is logged once, an error keeps its one-line message.
 """
 
 import gc
@@ -183,10 +183,10 @@ def _data_loader(dataset, batch_sampler, collate, workers: int, pin: bool) -> Da
 
 
 def _init_worker(worker_id: int) -> None:
-    """One thread per worker; signals are the main process's business, workers end with it.
+    """Use one thread per worker, and leave signals to the main process, which ends the workers.
 
-    What the main process has left to the garbage collector is not this process's to destroy: an onnxruntime
-    session would wait forever for its threads, which a fork does not copy.
+    Garbage inherited from the main process is frozen, not collected: the destructor of an onnxruntime session
+    would wait forever for its threads, which a fork does not copy.
     """
     gc.freeze()
     keep_freed_memory()  # an image is several arrays of megabytes; mapping each anew cost a third of the time

@@ -1,4 +1,4 @@
-"""Tell the user, once per image, what went wrong with images; stop when too many cannot be read."""
+"""Log problems with images, once per image; stop when too many cannot be read."""
 
 import logging
 from collections import Counter

@@ -175,7 +175,7 @@ def figure_names(metrics: Sequence[str]) -> list[str]:
 def default_gt_dir(dataset: "FacesDataset") -> Path:
     """Return the gt folder beside the images folder, where a WIDER-shaped data set has its .mat files.
 
-    Beside the path as it was given: images/ often is a link to where the pictures are kept.
+    Beside the path as it was given: images/ often is a link to another disk.
     """
     return dataset.img_prefix.absolute().parent / "gt"
 

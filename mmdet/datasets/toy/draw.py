@@ -171,7 +171,7 @@ def paste_head(
 
 
 def draw_background(rng: RandomState, height: int, width: int) -> np.ndarray:
-    """Return a textured (height, width, 3) uint8 picture without faces."""
+    """Return a textured (height, width, 3) uint8 image without faces."""
     grid = rng.randint(2, 9)
     coarse, fine = (rng.randint(0, 256, (n, n, 3)).astype(np.uint8) for n in (grid, 8 * grid))
     coarse = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)

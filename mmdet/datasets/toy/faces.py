@@ -46,7 +46,7 @@ class ToyFace:
 
 @dataclass(frozen=True)
 class ToyImage:
-    """A drawn picture and its label; `name` is the path below images/."""
+    """A drawn image and its label; `name` is the path below images/."""
 
     image: np.ndarray
     faces: tuple[ToyFace, ...]
@@ -79,7 +79,7 @@ def draw_toy_image(seed: int, split: str, index: int, size: tuple[int, int] = (3
 
 
 def _choose_spots(rng: RandomState, event: int, height: int, width: int) -> list[np.ndarray]:
-    """Return (x, y, half height) of each face, far (small) ones first; nobody hides much of another face."""
+    """Return (x, y, half height) of each face, small ones first; none hides much of another."""
     side = min(height, width)
     num, low, high = (
         (1, 0.16, 0.34),
@@ -111,7 +111,7 @@ def _collide(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _draw_face(rng: RandomState, image: np.ndarray, spot: np.ndarray) -> ToyFace | None:
-    """Draw one person and return the label, None if next to nothing of the face is in the picture."""
+    """Draw one person and return the label, None if less than 40 % of the face is in the image."""
     center, half_h = spot[:2], spot[2]
     head = toy_draw.draw_head(rng)
     roll = float(np.clip(rng.normal(0, 0.2), -0.6, 0.6) if rng.rand() < 0.93 else rng.uniform(-1.5, 1.5))

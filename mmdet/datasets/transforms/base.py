@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmdet.core.structures import Sample
+from mmdet.datasets.labels.base import DEFAULT_NUM_KPS
 
 
 class Transform:
@@ -40,13 +41,13 @@ class Compose(Transform):
         return sample
 
 
-def make_sample(image: np.ndarray, name: str = "", num_keypoints: int = 5) -> Sample:
+def make_sample(image: np.ndarray, name: str = "", num_kps: int = DEFAULT_NUM_KPS) -> Sample:
     """Return a sample without labels around a (H, W, 3) uint8 BGR image, for example for inference."""
     return Sample(
         image=image,
         gt_bboxes=np.zeros((0, 4), np.float32),
         gt_labels=np.zeros(0, np.int64),
-        gt_kps=np.zeros((0, num_keypoints, 3), np.float32),
+        gt_kps=np.zeros((0, num_kps, 3), np.float32),
         gt_bboxes_ignore=np.zeros((0, 4), np.float32),
         name=name,
         size_hw=image.shape[:2],
