@@ -41,9 +41,8 @@ def bbox2distance(centers: Tensor, bboxes: Tensor, max_dis: float | None = None,
 
 def distance2kps(centers: Tensor, offsets: Tensor, max_hw: Sequence[float] | None = None) -> Tensor:
     """Return the (..., 2K) points x0, y0, x1, ... that lie `offsets` (..., 2K) from the centres (..., 2)."""
-    # Not unflatten: the exporter cannot write that before opset 13.
-    points = offsets.reshape(*offsets.shape[:-1], offsets.shape[-1] // 2, 2) + centers[..., None, :]
-    return clamp_xy(points.flatten(-2), max_hw)
+    repeated = centers.repeat(*[1] * (centers.dim() - 1), int(offsets.shape[-1]) // 2)  # x, y, x, y, ...
+    return clamp_xy(offsets + repeated, max_hw)
 
 
 def kps2distance(

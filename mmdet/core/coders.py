@@ -106,9 +106,9 @@ class PriorCoder:
 
     def decode_kps(self, codes: Tensor, anchors: Anchors) -> Tensor:
         """Return the points."""
-        pairs = codes.reshape(*codes.shape[:-1], codes.shape[-1] // 2, 2)
-        offsets = pairs * (self.variances[0] * _wh(anchors))[..., None, :]
-        return (anchors.center[..., None, :] + offsets).flatten(-2)
+        size = self.variances[0] * _wh(anchors)
+        size = size.repeat(*[1] * (size.dim() - 1), int(codes.shape[-1]) // 2)  # w, h, w, h, ...
+        return distance2kps(anchors.center, codes * size)
 
 
 CODERS: dict[str, Any] = {"DistanceCoder": DistanceCoder, "PriorCoder": PriorCoder}
