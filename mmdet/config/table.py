@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mmdet.config.values import check_arguments
 from mmdet.errors import ConfigError, unknown_name
 
 
@@ -21,12 +22,14 @@ def build_from(table: Mapping[str, Callable], cfg: Any, path: str) -> Any:
         path: where the dict stands in the config file, for messages.
 
     Raises:
-        ConfigError: unknown type, unknown or missing argument, or arguments the class refuses.
+        ConfigError: unknown type, unknown or missing argument, one that does not fit its type hint or the
+            limits of its name (values.py), or arguments the class refuses.
     """
     target = find(table, cfg, path)
     name = cfg["type"]
     arguments = {key: copy_plain(value) for key, value in cfg.items() if key != "type"}
-    _check_arguments(target, name, arguments, path)
+    _check_names(target, name, arguments, path)
+    check_arguments(target, arguments, path)
     try:
         return target(**arguments)
     except ConfigError as error:
@@ -79,7 +82,7 @@ def copy_plain(value: Any) -> Any:
     return value
 
 
-def _check_arguments(target: Callable, name: str, arguments: dict, path: str) -> None:
+def _check_names(target: Callable, name: str, arguments: dict, path: str) -> None:
     """Compare arguments with the signature; a constructor with **kwargs takes anything."""
     known = parameters_of(target)
     takes_any = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())

@@ -7,8 +7,8 @@ from mmdet.errors import ConfigError
 
 
 class Square:
-    def __init__(self, *, width: int, height: int = 2, points: list | None = None):
-        if width < 0:
+    def __init__(self, *, width: int, height: int = 2, points: list | None = None, depth=0):
+        if depth + width < 0:
             raise ValueError("width is negative")
         self.size, self.points = (width, height), points
 
@@ -43,7 +43,8 @@ def test_build_from_hands_out_copies():
         (dict(width=1), "here = {'width': 1} must be a dict with a key 'type'"),
         (None, "here = None must be a dict with a key 'type'"),
         (dict(type="Square", width=-1), "here: Square refuses its arguments: width is negative"),
-        (dict(type="Square", width="x"), "here: Square refuses its arguments: '<' not supported"),
+        (dict(type="Square", width=1, depth="x"), "here: Square refuses its arguments: can only concatenate"),
+        (dict(type="Square", width="x"), "here.width = 'x' must be of type int"),
     ],
 )
 def test_build_from_names_mistakes(cfg, words):
