@@ -6,87 +6,27 @@ modules come from a `Backends` object, so that a stand-in can drive the NPU bran
 """
 
 import contextlib
-import importlib
-import importlib.metadata
-import importlib.util
 import logging
 import os
 import random
 import re
 import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
+from mmdet.device_npu import NPU_CHIPS, chip_of, import_torch_npu
 from mmdet.errors import ConfigError, DeviceError, unknown_name
 from mmdet.process import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
 DEVICE_CHOICES = ("auto", "npu", "cuda", "cpu")
-NPU_CHIPS = ("910A", "910B", "310P")  # Ascend910; A2 and A3; Atlas inference: kernels differ by these
 DIST_BACKEND = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
-
-
-def import_torch_npu() -> ModuleType:
-    """Return torch_npu; DeviceError with the reason if it cannot be imported."""
-    _refuse_cuda_build()
-    try:
-        return importlib.import_module("torch_npu")
-    except ModuleNotFoundError as error:
-        if error.name != "torch_npu":
-            raise _import_failed(error) from error
-        hint = "pip install torch-npu (the release that matches torch), or pass --device cpu"
-        raise DeviceError(f"device npu: torch_npu is not installed. {hint}.") from error
-    except Exception as error:  # an Exception and no more, where ASCEND_HOME_PATH points nowhere
-        raise _import_failed(error) from error
-
-
-def _refuse_cuda_build() -> None:
-    """Stop if importing torch_npu would end this process, as 2.13.0 does in a CUDA build of torch.
-
-    Only a process of its own can tell; it is asked in such a build alone.
-    """
-    if (
-        torch.version.cuda is None
-        or "torch_npu" in sys.modules
-        or importlib.util.find_spec("torch_npu") is None
-    ):
-        return
-    environ = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
-    done = subprocess.run([sys.executable, "-c", "import torch_npu"], env=environ, capture_output=True)
-    if done.returncode < 0:  # a signal: abort
-        cpu_build = torch.__version__.partition("+")[0] + "+cpu"
-        raise DeviceError(
-            f"device npu: torch_npu aborts, because torch {torch.__version__} is a CUDA build. Install the "
-            f"CPU build: pip install torch=={cpu_build} from PyTorch's CPU index."
-        )
-
-
-def _import_failed(error: Exception) -> DeviceError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    reason = reason.replace("cannot open shared object file: No such file or directory", "not found")
-    hint = _wrong_pair() or "Source CANN's set_env.sh, or pass --device cpu."
-    return DeviceError(f"device npu: torch_npu failed to import ({reason}). {hint}")
-
-
-def _wrong_pair() -> str:
-    """Return what to do if torch and torch-npu are of different releases, else ""."""
-    try:
-        theirs = importlib.metadata.version("torch-npu")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-    release = ".".join(theirs.split(".")[:3])  # 2.7.1.post2 belongs to torch 2.7.1
-    if release == torch.__version__.partition("+")[0]:
-        return ""
-    return f"torch {torch.__version__} and torch-npu {theirs} do not fit: install torch=={release}."
 
 
 @dataclass(frozen=True)
@@ -144,8 +84,7 @@ def pick_device(
         )
     device = backends.make_device(kind, index)
     api.set_device(device)
-    if kind == "npu":
-        _prepare_npu(api)
+    set_npu_options(device, backends=backends)  # fp32 means fp32
     return device
 
 
@@ -174,11 +113,32 @@ def _device_count(kind: str, api: Any) -> int:
     raise DeviceError(f"device {kind}: {why} Or pass --device cpu.")
 
 
-def _prepare_npu(api: Any) -> None:
-    # After set_device: earlier it would create a context on card 0 in every process. Both settings
-    # belong together: no compilation per shape, no private weight formats.
-    api.set_compile_mode(jit_compile=False)
-    api.config.allow_internal_format = False
+def set_npu_options(
+    device: torch.device,
+    hf32: bool = False,
+    internal_format: bool | None = None,
+    jit_compile: bool | None = None,
+    backends: Backends = BACKENDS,
+) -> None:
+    """Set how an NPU computes; any other device has none of it. Call after `pick_device`.
+
+    Args:
+        device: of this process.
+        hf32: convolutions and matrix products of fp32 may drop 12 bits of the mantissa (A2). The vendor's
+            default is True for convolutions.
+        internal_format: results of convolutions stay in NC1HWC0 for the next operator. None: the vendor's
+            default, off on A2 and A3, on on 910A and 310P.
+        jit_compile: compile operators per shape. None: the vendor's default, the same as above.
+        backends: where the accelerator modules come from.
+    """
+    if device.type != "npu":
+        return
+    api = backends.api("npu")
+    api.conv.allow_hf32 = api.matmul.allow_hf32 = hf32
+    if internal_format is not None:
+        api.config.allow_internal_format = internal_format
+    if jit_compile is not None:
+        api.set_compile_mode(jit_compile=jit_compile)
 
 
 def npu_chip(device: torch.device, backends: Backends = BACKENDS) -> str:
@@ -186,11 +146,7 @@ def npu_chip(device: torch.device, backends: Backends = BACKENDS) -> str:
     if device.type != "npu":
         return ""
     name = str(backends.api("npu").get_device_name(device))
-    return next((chip for chip, pattern in _CHIP_NAMES.items() if re.search(pattern, name)), "")
-
-
-# Ascend910B1 to B4, 910_93 and 910_95... are A2 and A3; plain, Pro and Premium 910 are the first generation.
-_CHIP_NAMES = {"310P": "310P", "910B": r"910(B\d|_9\d)", "910A": r"910(A|Pro|Premium|$)"}
+    return chip_of(name)
 
 
 def check_chip(chip: str, device: torch.device, backends: Backends = BACKENDS) -> None:
@@ -254,12 +210,19 @@ def make_profiler(
     Call start() before the first step and step() after each; steps are counted from 1, first_step >= 2.
     stop() ends an unfinished recording.
     """
-    profiler = backends.torch_npu().profiler if device.type == "npu" else torch.profiler
+    profiler: Any = torch.profiler
+    options: dict[str, Any] = {}
+    if device.type == "npu":  # its default level leaves out what the AI Cores did
+        profiler = backends.torch_npu().profiler
+        level, metrics = profiler.ProfilerLevel.Level1, profiler.AiCMetrics.PipeUtilization
+        config = profiler._ExperimentalConfig(profiler_level=level, aic_metrics=metrics)
+        options["experimental_config"] = config
     active = last_step - first_step + 1
     return profiler.profile(
         schedule=profiler.schedule(skip_first=first_step - 2, wait=0, warmup=1, active=active, repeat=1),
         on_trace_ready=profiler.tensorboard_trace_handler(str(folder), worker_name="rank0"),
         record_shapes=True,
+        **options,
     )
 
 
@@ -329,9 +292,25 @@ def supports_fused_optimizer(device: torch.device) -> bool:
     return device.type != "npu"
 
 
-def can_pin(device: torch.device) -> bool:
-    """Say whether batches in page-locked memory reach the device faster."""
-    return device.type != "cpu"
+def pin_options(device: torch.device) -> dict[str, Any]:
+    """Return the arguments of DataLoader by which batches lie in page-locked memory, for a faster copy.
+
+    Up to torch 2.6 `pin_memory=True` alone looks for CUDA and pins nothing for an NPU.
+    """
+    if device.type == "cpu":
+        return {}
+    named = {"pin_memory_device": device.type} if device.type == "npu" and _torch_release() < (2, 7) else {}
+    return {"pin_memory": True, **named}
+
+
+def binds_process_group(device: torch.device) -> bool:
+    """Say whether `init_process_group(device_id=...)` takes the device: CUDA from torch 2.3, NPU from 2.7."""
+    first = {"cuda": (2, 3), "npu": (2, 7)}.get(device.type)
+    return first is not None and _torch_release() >= first
+
+
+def _torch_release() -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", torch.__version__)[:2])
 
 
 def seed_all(seed: int) -> None:

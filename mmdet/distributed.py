@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmdet.device import DIST_BACKEND
+from mmdet.device import DIST_BACKEND, binds_process_group
 from mmdet.errors import ConfigError, DeviceError, Interrupted, MMDetError, TrainError
 
 T = TypeVar("T")
@@ -144,8 +144,7 @@ def process_group_arguments(
         "world_size": info.world_size,
         "timeout": timedelta(seconds=max([DEFAULT_TIMEOUT_S, *seconds])),
     }
-    has_device_id = "device_id" in inspect.signature(dist.init_process_group).parameters  # torch >= 2.3
-    if arguments["backend"] != "gloo" and has_device_id:
+    if binds_process_group(device):
         arguments["device_id"] = device
     return arguments
 

@@ -94,6 +94,17 @@ class SpeedConfig:
         False,
         "record the step once per slot size, then repeat it (CUDA, one rank); includes fused_optimizer",
     )
+    hf32: bool = key(
+        False,
+        "Ascend A2: training convolves fp32 with 12 bits of the mantissa less; evaluation never does",
+    )
+    internal_format: bool | None = key(
+        None,
+        "Ascend: convolutions leave results in the format NC1HWC0; default: the vendor's for the chip",
+    )
+    jit_compile: bool | None = key(
+        None, "Ascend: compile operators per shape; default: the vendor's for the chip"
+    )
 
 
 @dataclass(frozen=True)

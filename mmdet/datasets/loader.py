@@ -7,7 +7,8 @@ batches: a note is logged once, an error keeps its one-line message.
 
 import gc
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import cv2
 import torch
@@ -69,7 +70,7 @@ def build_loader(
     collate: Collate,
     total_iters: int,
     start_iter: int = 0,
-    pin: bool = False,
+    pin: Mapping[str, Any] | None = None,
 ) -> TrainLoader:
     """Return the stream of training batches.
 
@@ -80,7 +81,7 @@ def build_loader(
         collate: makes batches.
         total_iters: iterations of the whole run.
         start_iter: iterations already done; the stream continues exactly there.
-        pin: page-locked memory, for a faster copy to the device.
+        pin: `mmdet.device.pin_options` of the device; None: ordinary memory.
     """
     stream = _Stream(sampler, start_iter, total_iters)
     loader = _data_loader(dataset, stream, collate, workers, pin)
@@ -93,7 +94,7 @@ def build_test_loader(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    pin: bool = False,
+    pin: Mapping[str, Any] | None = None,
     batches: Sequence[list[int]] | None = None,
 ) -> Iterator[TestBatch]:
     """Yield the images rank, rank + world_size, ... in order: no image twice, none left out.
@@ -168,7 +169,7 @@ def _next(batches: Iterator) -> Batch | TestBatch | _Failure:
         raise TrainError(f"{reason}. Check memory and /dev/shm, or lower data.workers_per_gpu.") from error
 
 
-def _data_loader(dataset, batch_sampler, collate, workers: int, pin: bool) -> DataLoader:  # noqa: ANN001
+def _data_loader(dataset, batch_sampler, collate, workers: int, pin: Mapping[str, Any] | None) -> DataLoader:  # noqa: ANN001
     if workers:
         gc.collect()  # see _init_worker: what is garbage already goes here, before the fork
     return DataLoader(
@@ -176,7 +177,7 @@ def _data_loader(dataset, batch_sampler, collate, workers: int, pin: bool) -> Da
         batch_sampler=batch_sampler,
         num_workers=workers,
         collate_fn=_GuardedCollate(collate),
-        pin_memory=pin,
+        **(pin or {}),
         worker_init_fn=_init_worker if workers else None,
         generator=torch.Generator(),  # torch draws a seed for the workers: not from the run's own state
     )

@@ -17,7 +17,7 @@ from mmdet.datasets.device_augment import leave_colours_to_device
 from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.loader import TrainLoader, build_loader
 from mmdet.datasets.sampler import GroupBatchSampler
-from mmdet.device import can_pin, pick_device, seed_all, set_deterministic
+from mmdet.device import pick_device, pin_options, seed_all, set_deterministic, set_npu_options
 from mmdet.distributed import DistInfo, init_distributed
 from mmdet.engine.ema import WeightAverage
 from mmdet.engine.eval_hook import EvalData, EvalHook
@@ -97,6 +97,7 @@ def _join(cfg: RunConfig, options: TrainOptions, info: DistInfo) -> torch.device
     torch.backends.cudnn.benchmark = cfg.cudnn_benchmark and not options.deterministic
     device = pick_device(options.device, info.local_rank, first_npu=info.first_npu)
     check_speed(cfg, device, info.world_size)
+    set_npu_options(device, cfg.speed.hf32, cfg.speed.internal_format, cfg.speed.jit_compile)
     init_distributed(info, device)
     return device
 
@@ -120,7 +121,7 @@ def _loader_factory(
         workers=cfg.data.workers_per_gpu,
         collate=Collate(cfg.data.gt_slots),
         total_iters=total_iters,
-        pin=can_pin(device),
+        pin=pin_options(device),
     )
 
 

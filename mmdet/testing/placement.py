@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from mmdet.device import NPU_CHIPS as CHIPS
+from mmdet.device_npu import NPU_CHIPS as CHIPS
 from mmdet.errors import ConfigError
 from mmdet.testing.ascend_ops import DYNAMIC, FALLBACK, SYNC, TABLES
 

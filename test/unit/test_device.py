@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from mmdet import device as device_module
+from mmdet import device_npu
 from mmdet.device import (
     BACKENDS,
     Backends,
     autocast,
-    can_pin,
+    binds_process_group,
     check_chip,
     device_summary,
     make_grad_scaler,
@@ -23,9 +24,11 @@ from mmdet.device import (
     npu_chip,
     peak_memory_mib,
     pick_device,
+    pin_options,
     rng_state,
     seed_all,
     set_deterministic,
+    set_npu_options,
     set_rng_state,
     supports_bf16,
     supports_channels_last,
@@ -43,7 +46,9 @@ class RecordingApi:
     def __init__(self, cards):
         self.cards = cards
         self.calls = []
-        self.config = types.SimpleNamespace(allow_internal_format=True)
+        self.config = types.SimpleNamespace(allow_internal_format="the vendor's")
+        self.conv = types.SimpleNamespace(allow_hf32=True)
+        self.matmul = types.SimpleNamespace(allow_hf32=False)
         self.amp = types.SimpleNamespace(GradScaler=self._scaler)
 
     def _scaler(self, **options):
@@ -101,8 +106,36 @@ def test_npu_is_prepared_after_it_became_current():
     stand_in = backends(npus=8)
     assert str(pick_device("npu", local_rank=3, backends=stand_in)) == "npu:3"
     api = stand_in.api("npu")
-    assert api.calls == [("set_device", "npu:3"), ("set_compile_mode", False)]
-    assert api.config.allow_internal_format is False
+    assert api.calls == [("set_device", "npu:3")]
+    assert (api.conv.allow_hf32, api.matmul.allow_hf32) == (False, False)  # fp32 means fp32
+    assert api.config.allow_internal_format == "the vendor's"
+
+
+def test_npu_options_are_set_where_asked_for():
+    stand_in = backends(npus=1)
+    device, api = FakeDevice("npu", 0), stand_in.api("npu")
+    set_npu_options(device, hf32=True, internal_format=True, jit_compile=False, backends=stand_in)
+    assert (api.conv.allow_hf32, api.matmul.allow_hf32) == (True, True)
+    assert api.config.allow_internal_format is True and api.calls == [("set_compile_mode", False)]
+    set_npu_options(CPU, hf32=True, backends=None)
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "npu", "cuda"), [("2.2.2", 0, 0), ("2.3.1+cpu", 0, 1), ("2.6.0", 0, 1), ("2.7.0", 1, 1)]
+)
+def test_a_process_group_is_bound_to_a_card_where_torch_accepts_it(torch_version, npu, cuda, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", torch_version)
+    bound = [binds_process_group(FakeDevice(kind, 0)) for kind in ("npu", "cuda")]
+    assert bound == [bool(npu), bool(cuda)] and not binds_process_group(CPU)
+
+
+def test_pinned_memory_names_the_npu_up_to_torch_2_6(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
+    assert pin_options(FakeDevice("npu", 0)) == {"pin_memory": True, "pin_memory_device": "npu"}
+    assert pin_options(FakeDevice("cuda", 0)) == {"pin_memory": True}
+    monkeypatch.setattr(torch, "__version__", "2.10.0")
+    assert pin_options(FakeDevice("npu", 0)) == {"pin_memory": True}
+    assert pin_options(CPU) == {}
 
 
 def test_cuda_needs_no_preparation():
@@ -148,11 +181,16 @@ def test_a_card_is_profiled_by_torch_npu(tmp_path):
         tensorboard_trace_handler=lambda folder, worker_name: ("handler", folder, worker_name),
         schedule=lambda **options: ("schedule", options),
         profile=lambda **options: options,
+        ProfilerLevel=types.SimpleNamespace(Level1="level 1"),
+        AiCMetrics=types.SimpleNamespace(PipeUtilization="pipes"),
+        _ExperimentalConfig=lambda **options: options,
     )
     stand_in = Backends(lambda: types.SimpleNamespace(profiler=profiler), None, FakeDevice)
     handler = ("handler", str(tmp_path), "rank0")
     schedule = ("schedule", {"skip_first": 8, "wait": 0, "warmup": 1, "active": 6, "repeat": 1})
     made = make_profiler(FakeDevice("npu", 0), tmp_path, 10, 15, stand_in)
+    config = {"profiler_level": "level 1", "aic_metrics": "pipes"}
+    assert made.pop("experimental_config") == config
     assert made == {"schedule": schedule, "on_trace_ready": handler, "record_shapes": True}
 
 
@@ -166,11 +204,11 @@ def fail_with(monkeypatch, error):
     def fail(name):
         raise error
 
-    monkeypatch.setattr(device_module.importlib, "import_module", fail)
+    monkeypatch.setattr(device_npu.importlib, "import_module", fail)
 
 
 def test_broken_torch_npu_keeps_its_reason(monkeypatch, caplog):
-    monkeypatch.setattr(device_module, "_wrong_pair", lambda: "")
+    monkeypatch.setattr(device_npu, "_wrong_pair", lambda: "")
     text = "libhccl.so: cannot open shared object file: No such file or directory\nand more lines"
     fail_with(monkeypatch, ImportError(text))
     expected = (
@@ -197,8 +235,8 @@ def test_broken_torch_npu_keeps_its_reason(monkeypatch, caplog):
 )
 def test_a_wrong_pair_of_releases_names_both(torch_version, npu_version, hint, monkeypatch):
     fail_with(monkeypatch, ImportError("undefined symbol: _ZN3c10"))
-    monkeypatch.setattr(device_module.torch, "__version__", torch_version)
-    monkeypatch.setattr(device_module.importlib.metadata, "version", lambda name: npu_version)
+    monkeypatch.setattr(device_npu.torch, "__version__", torch_version)
+    monkeypatch.setattr(device_npu.importlib.metadata, "version", lambda name: npu_version)
     with pytest.raises(DeviceError) as caught:
         pick_device("npu")
     assert str(caught.value) == f"device npu: torch_npu failed to import (undefined symbol: _ZN3c10). {hint}"
@@ -207,27 +245,27 @@ def test_a_wrong_pair_of_releases_names_both(torch_version, npu_version, hint, m
 @pytest.mark.parametrize(("code", "is_refused"), [(-6, True), (0, False), (1, False)])
 def test_a_cuda_build_in_which_torch_npu_aborts_is_refused(code, is_refused, monkeypatch):
     asked = []
-    monkeypatch.delitem(device_module.sys.modules, "torch_npu", raising=False)
-    monkeypatch.setattr(device_module.torch, "__version__", "2.13.0+cu130")
-    monkeypatch.setattr(device_module.torch.version, "cuda", "13.0")
-    monkeypatch.setattr(device_module.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(device_module.importlib, "import_module", lambda name: "torch_npu itself")
+    monkeypatch.delitem(device_npu.sys.modules, "torch_npu", raising=False)
+    monkeypatch.setattr(device_npu.torch, "__version__", "2.13.0+cu130")
+    monkeypatch.setattr(device_npu.torch.version, "cuda", "13.0")
+    monkeypatch.setattr(device_npu.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(device_npu.importlib, "import_module", lambda name: "torch_npu itself")
 
     def run(command, env, **options):
         asked.append((command[1:], env["TORCH_DEVICE_BACKEND_AUTOLOAD"]))
         return subprocess.CompletedProcess(command, code)
 
-    monkeypatch.setattr(device_module.subprocess, "run", run)
+    monkeypatch.setattr(device_npu.subprocess, "run", run)
     expected = (
         "device npu: torch_npu aborts, because torch 2.13.0+cu130 is a CUDA build. Install the CPU build: "
         "pip install torch==2.13.0+cpu from PyTorch's CPU index."
     )
     if is_refused:
         with pytest.raises(DeviceError) as caught:
-            device_module.import_torch_npu()
+            device_npu.import_torch_npu()
         assert str(caught.value) == expected
     else:  # a Python error is reported by the import itself
-        assert device_module.import_torch_npu() == "torch_npu itself"
+        assert device_npu.import_torch_npu() == "torch_npu itself"
     assert asked == [(["-c", "import torch_npu"], "0")]
 
 
@@ -253,7 +291,7 @@ def test_cpu_asks_no_accelerator():
     assert pick_device("cpu", local_rank=7, backends=none) == CPU
     synchronize(CPU, none)
     assert peak_memory_mib(CPU, none) > 10
-    assert supports_bf16(CPU, none) and not can_pin(CPU)
+    assert supports_bf16(CPU, none)
     assert device_summary(CPU, none).startswith("cpu (")
 
 
@@ -267,7 +305,7 @@ def test_questions_go_to_the_devices_module():
     synchronize(npu, stand_in)
     assert stand_in.api("npu").calls == [("synchronize", "npu:1")]
     assert peak_memory_mib(npu, stand_in) == 3.0
-    assert not supports_bf16(npu, stand_in) and can_pin(npu)
+    assert not supports_bf16(npu, stand_in)
     assert "npu:1 (Ascend910B1)" in device_summary(npu, stand_in)
     assert "torch_npu 2.13.0" in device_summary(npu, stand_in)
 
@@ -335,7 +373,7 @@ def test_a_real_npu_is_picked():
     device = pick_device("npu")
     torch.zeros(1000, 1000, device=device)
     synchronize(device)
-    assert peak_memory_mib(device) >= 3.8 and BACKENDS.api("npu").config.allow_internal_format is False
+    assert peak_memory_mib(device) >= 3.8 and BACKENDS.api("npu").conv.allow_hf32 is False
 
 
 # ---- kinds of Ascend chip -------------------------------------------------------------------

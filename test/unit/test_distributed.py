@@ -89,6 +89,12 @@ def test_backend_follows_the_device(kind, backend):
     assert arguments.get("device_id") is (None if kind == "cpu" else device)
 
 
+def test_torch_up_to_2_6_is_given_no_npu_to_bind(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.6.0")
+    assert "device_id" not in process_group_arguments(DistInfo(0, 0, 2), FakeDevice("npu"), {})
+    assert "device_id" in process_group_arguments(DistInfo(0, 0, 2), FakeDevice("cuda"), {})
+
+
 @pytest.mark.parametrize(
     "environ,seconds",
     [({}, 1800), ({"HCCL_CONNECT_TIMEOUT": "5400"}, 5400), ({"HCCL_CONNECT_TIMEOUT": "600"}, 1800)],

@@ -1,10 +1,9 @@
-"""Check for tools/onnx2om.sh that atc can convert a file: python -m mmdet.deploy.export.om_check F N H W."""
+"""What tools/onnx2om.sh must know of an ONNX file before it calls atc."""
 
-import sys
 from collections.abc import Sequence
 
-from mmdet.cli import run_cli
 from mmdet.deploy.export.onnx_file import load_onnx
+from mmdet.deploy.runtime.description import METADATA_KEY, Description
 from mmdet.errors import CheckpointError, ConfigError
 
 LARGEST_OPSET = 17
@@ -49,12 +48,8 @@ def check_for_atc(path: str, shape: Sequence[int]) -> str:
     return inputs[0].name
 
 
-def main() -> None:
-    """Print the name of the input."""
-    path, *sides = sys.argv[1:]
-    batch, height, width = map(int, sides)
-    print(check_for_atc(path, (batch, 3, height, width)))
-
-
-if __name__ == "__main__":
-    run_cli(main)
+def read_input_facts(path: str) -> Description:
+    """Return the description inside a file of tools/scrfd2onnx.py; the published normalisation for others."""
+    _, model = load_onnx(path)
+    described = {item.key: item.value for item in model.metadata_props}.get(METADATA_KEY)
+    return Description.from_json(described) if described else Description((), 0, 0)

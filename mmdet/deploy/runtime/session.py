@@ -16,9 +16,12 @@ from mmdet.errors import CheckpointError, ConfigError, DeviceError, unknown_name
 if TYPE_CHECKING:
     import onnxruntime
 
+    from mmdet.deploy.runtime.om_session import OmSession
+
 SUFFIX = "ExecutionProvider"
 CPU = f"CPU{SUFFIX}"
 T = TypeVar("T")
+OM = "om"
 REMOTE = f"Azure{SUFFIX}"  # in every build; sends the picture to a service, so never chosen by "auto"
 
 
@@ -48,7 +51,7 @@ class Model:
 
     def __init__(
         self,
-        session: "onnxruntime.InferenceSession",
+        session: "onnxruntime.InferenceSession | OmSession",
         name: str = "the session",
         make_worker: "Callable[[], onnxruntime.InferenceSession] | None" = None,
         num_cores: int = 1,
@@ -141,12 +144,12 @@ class Model:
 def open_model(
     path: str | Path, provider: str | Sequence[str] = "auto", threads: int = 0, device_id: int = 0
 ) -> Model:
-    """Open an ONNX file.
+    """Open an ONNX file, or an OM file on an Ascend chip.
 
     Args:
         path: the file.
         provider: "auto" (what this onnxruntime offers, in its own order, the CPU last), or a name such as
-            "cpu" or "CPUExecutionProvider", or several.
+            "cpu" or "CPUExecutionProvider", or several. An OM file takes "auto" or "om".
         threads: cores to use on the CPU; 0: all this process may use.
         device_id: of an accelerator.
 
@@ -157,6 +160,8 @@ def open_model(
     """
     check_count("threads", threads)
     check_count("device_id", device_id)
+    if provider == OM or Path(path).suffix == f".{OM}":
+        return _open_om(path, provider, device_id)
     ort = import_onnxruntime()
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
@@ -185,6 +190,14 @@ def open_model(
             f"{', '.join(ort.get_available_providers())}."
         )
     return Model(session, str(path), lambda: open_session(1, [CPU]), num_cores)
+
+
+def _open_om(path: str | Path, provider: str | Sequence[str], device_id: int) -> Model:
+    if Path(path).suffix != f".{OM}" or provider not in ("auto", OM):
+        raise ConfigError(f"provider {OM} runs OM files, not {path}; and an OM file needs it, not {provider}")
+    from mmdet.deploy.runtime.om_session import OmSession
+
+    return Model(OmSession(path, device_id), str(path), num_cores=count_cores())
 
 
 def count_cores() -> int:

@@ -264,15 +264,38 @@ def test_env_npu_does_nothing_without_cann_and_respects_what_is_set(repo, tmp_pa
     assert run(ASCEND_INSTALL_PATH=str(tmp_path)) == "unset unset unset unset"
     (tmp_path / "ascend-toolkit").mkdir()
     (tmp_path / "ascend-toolkit/set_env.sh").write_text("export HCCL_CONNECT_TIMEOUT=77\n")
-    assert run(ASCEND_INSTALL_PATH=str(tmp_path)) == "1 77 1 expandable_segments:True"
+    assert run(ASCEND_INSTALL_PATH=str(tmp_path)) == "2 77 2 expandable_segments:True"
     given = {
-        "TASK_QUEUE_ENABLE": "2",
+        "TASK_QUEUE_ENABLE": "1",
         "CPU_AFFINITY_CONF": "0",
         "PYTORCH_NPU_ALLOC_CONF": "max_split_size_mb:64",
     }
-    assert run(ASCEND_INSTALL_PATH=str(tmp_path), **given) == "2 77 0 max_split_size_mb:64"
+    assert run(ASCEND_INSTALL_PATH=str(tmp_path), **given) == "1 77 0 max_split_size_mb:64"
     both_would_abort = run(ASCEND_INSTALL_PATH=str(tmp_path), PYTORCH_ALLOC_CONF="expandable_segments:True")
-    assert both_would_abort == "1 77 1 unset"
+    assert both_would_abort == "2 77 2 unset"
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [
+        ("2.9.1+cpu", "PYTORCH_NPU_ALLOC_CONF"),
+        ("2.10.0", "PYTORCH_ALLOC_CONF"),
+        ("", "PYTORCH_NPU_ALLOC_CONF"),
+    ],
+)
+def test_env_npu_names_the_allocators_variable_by_torchs_release(release, name, repo, tmp_path):
+    (tmp_path / "ascend-toolkit").mkdir()
+    (tmp_path / "ascend-toolkit/set_env.sh").touch()
+    site = tmp_path / f"torch-{release}.dist-info"
+    if release:
+        site.mkdir()
+        (site / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {release}\n")
+    script = f"source {repo}/test/env_npu.sh; echo ${{PYTORCH_ALLOC_CONF:-}}/${{PYTORCH_NPU_ALLOC_CONF:-}}"
+    env = {"PATH": os.environ["PATH"], "ASCEND_INSTALL_PATH": str(tmp_path)}
+    env |= {"PYTHON": sys.executable if release else "/bin/false", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(["bash", "-euc", script], env=env, capture_output=True, text=True, check=True)
+    value = "expandable_segments:True"
+    assert done.stdout.strip() == (f"{value}/" if name == "PYTORCH_ALLOC_CONF" else f"/{value}")
 
 
 @pytest.mark.parametrize("name", [*LAUNCHERS, "common", "env_npu"])
