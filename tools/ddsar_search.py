@@ -34,7 +34,7 @@ def main() -> None:
         "--reference-rules", action="store_true", help="score repeated structures again, as the original does"
     )
     add("--resume", action="store_true", help="continue the search in --out")
-    add_shared(parser, "--cfg-options", help="changes of the file, for example search.budget_flops=60e6")
+    add_shared(parser, "--cfg-options", help="changes of the file, for example search.budget_mflops=60")
     args = parser.parse_args()
 
     from mmdet.search.ddsar import DdsarOptions, DdsarSettings, run_ddsar

@@ -9,6 +9,6 @@ search = dict(
         "SuperResK3K3(64,96,2,128,3)"
         "SuperResK3K3(96,128,2,16,1)"
     ),
-    budget_flops=1414e6,
+    budget_mflops=1414,
     max_layers=20,
 )

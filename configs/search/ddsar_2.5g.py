@@ -9,6 +9,6 @@ search = dict(
         "SuperResK3K3(48,64,2,128,2)"
         "SuperResK3K3(64,128,2,16,3)"
     ),
-    budget_flops=345e6,
+    budget_mflops=345,
     max_layers=20,
 )

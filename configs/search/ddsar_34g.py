@@ -9,6 +9,6 @@ search = dict(
         "SuperResK3K3(224,448,2,128,3)"
         "SuperResK3K3(448,1024,2,16,1)"
     ),
-    budget_flops=4375e6,
+    budget_mflops=4375,
     max_layers=20,
 )

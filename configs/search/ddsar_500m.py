@@ -9,6 +9,6 @@ search = dict(
         "SuperResIDWE1K3(48,96,2,48,1)"
         "SuperResIDWE1K3(96,128,2,96,1)"
     ),
-    budget_flops=65e6,
+    budget_mflops=65,
     max_layers=14,
 )

@@ -19,6 +19,7 @@ from mmdet.search.space import SPACES, mutate
 
 FEW = 10  # up to so many members the start structure is mutated instead
 LOG_INTERVAL = 500
+EXACTLY = 1e6 * (1 + 1e-12)  # a budget of 63.135422 MFLOPs admits 63,135,422
 
 Score = Callable[[Structure], float]
 
@@ -31,7 +32,7 @@ class DdsarSettings:
         base: config whose backbone is searched for; its neck and head stay.
         space: key of SPACES.
         start: structure string to begin with; it may exceed the budgets.
-        budget_flops: at side x side, shortcuts included, the classifier not.
+        budget_mflops: million multiply-adds at side x side, shortcuts included, the classifier not.
         budget_size, budget_latency: parameters (with the classifier), milliseconds; None for no limit.
         max_layers: sum of sub_layers.
         side: of the square input image.
@@ -43,7 +44,7 @@ class DdsarSettings:
     base: str
     space: str
     start: str
-    budget_flops: float | None = None
+    budget_mflops: float | None = None
     budget_size: float | None = None
     budget_latency: float | None = None
     max_layers: int | None = None
@@ -146,7 +147,7 @@ class Evolution:
             return "layers"
         if limits.budget_size is not None and count_size(child) > limits.budget_size:
             return "size"
-        if limits.budget_flops is not None and count_flops(child, limits.side) > limits.budget_flops:
+        if limits.budget_mflops is not None and self._flops(child) > limits.budget_mflops * EXACTLY:
             return "flops"
         if len(child) != NUM_STAGES:
             return f"not {NUM_STAGES} blocks"

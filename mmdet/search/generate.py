@@ -44,7 +44,7 @@ def generate(
     group.mkdir(parents=True, exist_ok=True)
     numbers = _free_numbers(group, template + 1)
     written: list[Path] = []
-    for some, flops, row in _accepted(model, settings, mode, seed, num_configs):
+    for some, flops, row in accepted(model, settings, mode, seed, num_configs):
         path = group / f"{group.name}_{next(numbers)}.py"
         about = f"{flops / 1e9:.4f} GFLOPs at {settings.height}x{settings.width}; step {mode}, seed {seed}"
         write_text(path, config_text(model, some, row, mode, os.path.relpath(base, group), about))
@@ -79,29 +79,35 @@ def config_text(template: Template, some: Candidates, row: int, mode: int, base:
     return f'# {about}\n_base_ = ["{base}"]\nmodel = dict(\n{body}\n)\n'
 
 
-def _accepted(
-    template: Template, settings: SampleSettings, mode: int, seed: int, wanted: int
+def accepted(
+    template: Template, settings: SampleSettings, mode: int, seed: int, wanted: int | None = None
 ) -> Iterator[tuple[Candidates, int, int]]:
-    """Yield (candidates, FLOPs, row) until there are `wanted`."""
+    """Yield (candidates, FLOPs, row) of accepted draws; the seed decides them and their order.
+
+    Raises:
+        ConfigError: settings.max_draws are used up before there are `wanted`, or before the next one.
+    """
     rng = np.random.default_rng(seed)
     found = drawn = 0
     nearest = np.inf
     chunk = CHUNK // 10 if settings.guided else CHUNK
-    while found < wanted:
-        if drawn >= settings.max_draws:
-            raise ConfigError(
-                f"{found} of {wanted} candidates found in {drawn} draws (acceptance {found / drawn:.2g}); "
-                f"the nearest total is {nearest:.4g} GFLOPs for {settings.gflops:g} +- {settings.eps:.0%}: "
-                "widen search.eps or the ranges, or set search.guided=True (docs/search.md)"
-            )
+    while True:
         some, totals, all_totals = accept(template, settings, mode, rng, chunk)
         drawn += chunk
         gflops = all_totals / 1e9
         near = gflops[np.abs(gflops - settings.gflops).argmin()]
         nearest = min(nearest, near, key=lambda value: abs(value - settings.gflops))
-        for row in range(min(len(totals), wanted - found)):
+        for row, total in enumerate(totals):
+            if found == wanted:
+                return
             found += 1
-            yield some, int(totals[row]), row
+            yield some, int(total), row
+        if drawn >= settings.max_draws and found != wanted:
+            rate = f"{found} of {wanted or found + 1} candidates found in {drawn} draws ({found / drawn:.2g})"
+            raise ConfigError(
+                f"{rate}; the nearest total is {nearest:.4g} GFLOPs for {settings.gflops:g} +- "
+                f"{settings.eps:.0%}: widen search.eps or the ranges, or set search.guided=True"
+            )
 
 
 def _free_numbers(group: Path, first: int) -> Iterator[int]:

@@ -35,15 +35,15 @@ class SampleSettings:
     eps: float = 0.02
     height: int = 480
     width: int = 640
-    block_types: tuple = BLOCK_TYPES
-    base_channels: tuple = (8, 64)
-    stage_blocks: tuple = (1, 10)
-    stage_planes_ratio: tuple = (1.0, 4.0)
-    stage_blocks_ratio: tuple = (0.5, 3.0)
-    base_channels_ratio: tuple = (0.5, 3.0)
-    fpn_channels: tuple = (8, 128)
-    head_channels: tuple = (8, 256)
-    head_depth: tuple = (1, 4)
+    block_types: tuple[str, ...] = BLOCK_TYPES
+    base_channels: tuple[int, int] = (8, 64)
+    stage_blocks: tuple[int, int] = (1, 10)
+    stage_planes_ratio: tuple[float, float] = (1.0, 4.0)
+    stage_blocks_ratio: tuple[float, float] = (0.5, 3.0)
+    base_channels_ratio: tuple[float, float] = (0.5, 3.0)
+    fpn_channels: tuple[int, int] = (8, 128)
+    head_channels: tuple[int, int] = (8, 256)
+    head_depth: tuple[int, int] = (1, 4)
     ratio_tolerance: float = 5.0
     guided: bool = False
     max_draws: int = 20_000_000
@@ -51,8 +51,8 @@ class SampleSettings:
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, (tuple, list)) and field.name != "block_types":
-                if len(value) != 2 or value[0] > value[1]:
+            if isinstance(value, tuple) and field.name != "block_types":
+                if value[0] > value[1]:
                     raise ConfigError(f"search.{field.name} = {value!r} must be (lowest, highest)")
         if self.gflops <= 0 or not 0 < self.eps < 1:
             raise ConfigError(f"search needs gflops > 0 and 0 < eps < 1, not {self.gflops} and {self.eps}")
@@ -158,12 +158,11 @@ def draw_backbones(
 ) -> BackboneDraws:
     """Draw step 1: block type, stem width, blocks per stage, growth from stage to stage."""
     types = [name == "Bottleneck" for name in settings.block_types if name in BLOCK_TYPES]
-    num_ratios = len(template.planes) - (2 if template.family == "MobileNetV1" else 1)
     return BackboneDraws(
         np.array(types)[rng.integers(len(types), size=n)] & (template.family == "ResNetV1e"),
         _integers(settings.base_channels, rng, n),
         _integers(settings.stage_blocks, rng, (n, len(template.blocks))),
-        rng.uniform(*settings.stage_planes_ratio, size=(n, num_ratios)),
+        rng.uniform(*settings.stage_planes_ratio, size=(n, num_plane_ratios(template))),
     )
 
 
@@ -247,23 +246,47 @@ def accept(
     template: Template, settings: SampleSettings, mode: int, rng: np.random.Generator, n: int
 ) -> tuple[Candidates, Array, Array]:
     """Draw n and return those that are accepted, their FLOPs, and the FLOPs of all that were drawn."""
-    bounds = settings.base_channels if mode == 1 else settings.head_channels
-    widths = np.arange(max(8, bounds[0]), bounds[1] + 1, 8) if settings.guided else np.zeros(1)
-    if mode == 1:
-        draws: Any = draw_backbones(template, settings, rng, n)
-        changed = "base"
-    else:
-        draws, changed = draw_scales(settings, rng, n), "head"
+    draws: Any = draw_backbones(template, settings, rng, n) if mode == 1 else draw_scales(settings, rng, n)
     if settings.guided:
-        repeated = type(draws)(*(np.repeat(values, len(widths), axis=0) for values in draws))
-        draws = repeated._replace(**{changed: np.tile(widths, n)})
-    some = (round_backbones if mode == 1 else round_scales)(template, draws)
-    verdict, total = judge(template, settings, some, mode == 2)
-    fits = (verdict == ACCEPTED).reshape(n, len(widths))
-    rows = np.flatnonzero(fits.any(axis=1))
-    column = np.argmax(fits[rows] * (1 - rng.random(fits[rows].shape)), axis=1)
-    good = rows * len(widths) + column
+        some, fits, total = _in_all_widths(template, settings, mode, draws)
+        rank = fits * (1 - rng.random(fits.shape))  # any of those that fit
+        rows = np.flatnonzero(fits.any(axis=1))
+        good = rows * fits.shape[1] + rank.argmax(axis=1)[rows]
+    else:
+        some = (round_backbones if mode == 1 else round_scales)(template, draws)
+        verdict, total = judge(template, settings, some, mode == 2)
+        good = np.flatnonzero(verdict == ACCEPTED)
     return some.take(good), total[good], total
+
+
+def fit_width(template: Template, settings: SampleSettings, mode: int, draw: Any) -> tuple[Candidates, Array]:
+    """Return one draw in the width nearest to its own that meets the budget, and its FLOPs.
+
+    Where none does, no candidate and the FLOPs of all widths.
+    """
+    some, fits, total = _in_all_widths(template, settings, mode, draw)
+    good = np.flatnonzero(fits[0])
+    if not len(good):
+        return some.take(good), total
+    wished, widths = (draw.base, some.base) if mode == 1 else (draw.head, some.head)
+    nearest = good[np.abs(widths[good] - wished[0]).argmin()]
+    return some.take([nearest]), total[[nearest]]
+
+
+def _in_all_widths(template: Template, settings: SampleSettings, mode: int, draws: Any) -> tuple:
+    """Return candidates (n * widths), which of them are accepted (n, widths), and their FLOPs."""
+    low, high = settings.base_channels if mode == 1 else settings.head_channels
+    widths = np.arange(max(8, low), high + 1, 8)
+    spread = type(draws)(*(np.repeat(values, len(widths), axis=0) for values in draws))
+    spread = spread._replace(**{"base" if mode == 1 else "head": np.tile(widths, len(draws[0]))})
+    some = (round_backbones if mode == 1 else round_scales)(template, spread)
+    verdict, total = judge(template, settings, some, mode == 2)
+    return some, (verdict == ACCEPTED).reshape(-1, len(widths)), total
+
+
+def num_plane_ratios(template: Template) -> int:
+    """Return how many stages' widths step 1 draws: those after the stem, and after a ResNet's first."""
+    return len(template.planes) - (2 if template.family == "MobileNetV1" else 1)
 
 
 def num_groups(channels: int) -> int:

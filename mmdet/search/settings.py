@@ -3,13 +3,15 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import TypeVar, get_type_hints
 
 from mmdet.config.options import apply_options, parse_options
 from mmdet.config.pyfile import read_file
+from mmdet.config.values import check_value
 from mmdet.errors import ConfigError, unknown_name
 
 Settings = TypeVar("Settings")
+PATHS = ("base", "search")  # keys that name a file, relative to the file they stand in
 
 
 def read_settings(path: str, kind: type[Settings], options: Sequence[str] = ()) -> Settings:
@@ -17,36 +19,27 @@ def read_settings(path: str, kind: type[Settings], options: Sequence[str] = ()) 
 
     Args:
         path: a file of configs/search/.
-        kind: the dataclass; its `base` is made absolute.
+        kind: the dataclass; paths of its keys are made absolute.
         options: --cfg-options, for example search.max_layers=10.
 
     Raises:
         ConfigError: an unknown or missing key, or a value of another type.
     """
-    values = apply_options(read_file(path), parse_options(options)).get("search")
+    given = parse_options(options)
+    values = apply_options(read_file(path), given).get("search")
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: no dict `search`; is it a file of configs/search/?")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    types = get_type_hints(kind)
-    for key, value in values.items():
+    hints = get_type_hints(kind)
+    for key in values:
         if key not in fields:
             raise ConfigError(unknown_name(f"{path}: search key", key, fields))
-        _check_type(f"{path}: search.{key}", value, types[key])
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in values:
             raise ConfigError(f"{path}: search.{name} is missing")
-    if "base" in values:
-        values["base"] = str((Path(path).parent / values["base"]).resolve())
-    return kind(**values)
-
-
-def _check_type(name: str, value: Any, expected: Any) -> None:
-    allowed = get_args(expected) or (expected,)
-    if float in allowed:
-        allowed += (int,)
-    plain = tuple(getattr(kind, "__origin__", None) or kind for kind in allowed)
-    if not isinstance(value, (*plain, list) if tuple in plain else plain) or isinstance(value, bool) > (
-        bool in plain
-    ):
-        names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in plain)
-        raise ConfigError(f"{name} = {value!r} must be {names}")
+    checked = {key: check_value(value, hints[key], f"{path}: search.{key}") for key, value in values.items()}
+    for key in PATHS:
+        if checked.get(key):
+            folder = Path.cwd() if f"search.{key}" in given else Path(path).parent
+            checked[key] = str((folder / checked[key]).resolve())
+    return kind(**checked)

@@ -137,9 +137,10 @@ def test_budgets_equal_the_reference(numbers, settings):
                 "size": numbers_of["size"],
                 "layers": numbers_of["layers"],
             }
-            field = "max_layers" if what == "layers" else f"budget_{what}"
-            none = {"budget_flops": None, "max_layers": None}
-            limits = change(settings["500M"], **{**none, field: value[what] - (how == "minus_1")})
+            field = {"layers": "max_layers", "size": "budget_size", "flops": "budget_mflops"}[what]
+            limit = (value[what] - (how == "minus_1")) * (1e-6 if what == "flops" else 1)
+            none = {"budget_mflops": None, "max_layers": None}
+            limits = change(settings["500M"], **{**none, field: limit})
         assert (start(limits).exceeded(split(split(blocks))) is None) == case["accepted"], case
 
 
@@ -196,7 +197,7 @@ def test_another_search_in_the_folder_is_refused(settings, tmp_path):
 
 
 def test_a_budget_nobody_meets_names_the_nearest(settings, tmp_path):
-    limits = change(settings["500M"], rounds=200, budget_flops=1e6)
+    limits = change(settings["500M"], rounds=200, budget_mflops=1)
     with pytest.raises(
         ConfigError, match=r"0 of 200 children .*the nearest has 4\d\.\d MFLOPs.*SuperConvK3BNRELU"
     ):
@@ -213,7 +214,7 @@ def test_unknown_names_are_refused(settings, tmp_path):
 def test_settings_are_checked(repo, tmp_path):
     path = tmp_path / "a.py"
     path.write_text("search = dict(base='x.py', space='IDW', start=3)")
-    with pytest.raises(ConfigError, match="search.start = 3 must be str"):
+    with pytest.raises(ConfigError, match="search.start = 3 must be of type str"):
         read_settings(str(path), DdsarSettings)
     path.write_text("search = dict(base='x.py', space='IDW', strat='')")
     with pytest.raises(ConfigError, match="did you mean 'start'"):
