@@ -1,6 +1,6 @@
 """Plots of the searches; matplotlib is loaded only here and only when something is drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +33,36 @@ def _new(**labels: str) -> tuple[Any, Any]:
 def _save(figure: Any, path: Path) -> None:
     with atomic_write(path) as part:
         figure.savefig(part, dpi=100)
+
+
+def plot_stages(candidates: Sequence[Any], key: str, path: Path) -> None:
+    """Draw where candidates spend their FLOPs, one line each, coloured by AP (SCRFD's figure 3).
+
+    Args:
+        candidates: of rank.read_candidates.
+        key: the AP.
+        path: image file.
+    """
+    import matplotlib
+
+    figure, axes = _new(ylabel="share of the FLOPs")
+    names = [name for name in ("stem", "layer1", "layer2", "layer3", "layer4") if name in candidates[0].flops]
+    names = [*(names or ["backbone"]), "neck", "bbox_head"]
+    aps = [one.mean(key) for one in candidates]
+    scale = matplotlib.colors.Normalize(min(aps), max(aps))
+    colours = matplotlib.colormaps["viridis"]
+    for one, ap in zip(candidates, aps, strict=True):
+        shares = [one.flops[name] / 1e9 / one.gflops for name in names]
+        axes.plot(names, shares, marker="o", color=colours(scale(ap)))
+    figure.colorbar(matplotlib.cm.ScalarMappable(scale, colours), ax=axes, label=key)
+    _save(figure, path)
+
+
+def plot_errors(groups: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Draw the share of candidates whose error, 1 - AP, is below a value, per group."""
+    figure, axes = _new(xlabel="error e (1 - AP)", ylabel="share of candidates below e")
+    for name, aps in groups.items():
+        errors = sorted(1 - ap for ap in aps)
+        axes.step([*errors, errors[-1]], [*(i / len(errors) for i in range(len(errors))), 1], label=name)
+    axes.legend()
+    _save(figure, path)

@@ -1,0 +1,310 @@
+"""Workers of a campaign: claim a candidate, train it in a child process, evaluate it, report to the study.
+
+Any number of workers on any machines share one storage. A worker that dies stops sending signs of life;
+another one then claims its candidate and continues from the checkpoint, where the folder is shared. A
+training is tied to its worker: when the worker is killed, it gets SIGTERM, saves and ends.
+"""
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmdet.config import load_config
+from mmdet.errors import ConfigError
+from mmdet.files import write_text
+from mmdet.launch.jobs import Child, child_env, eval_command, start, train_command
+from mmdet.launch.report import read_metrics
+from mmdet.search import cost
+from mmdet.search.candidates import MAX_ASKS, Draws, Files
+from mmdet.search.split import Split
+from mmdet.search.study import ALIVE, ERROR, SETTINGS, SLOT, StudySettings, import_optuna, is_dead
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 1.0
+MAX_TRIES = 2  # failed trainings of a candidate before it is left out
+INTERRUPTED = 75  # exit code of a training that saved and stopped
+# Runs a command that gets SIGTERM when the thread that started it ends (Linux; elsewhere it only runs it).
+TIED = """import ctypes, os, sys
+getattr(ctypes.CDLL(None), "prctl", lambda *a: 0)(1, 15)
+os.execv(sys.argv[1], sys.argv[1:])"""
+
+
+@dataclass
+class Campaign:
+    """What all workers of a process share.
+
+    Attributes:
+        study: the Optuna study.
+        settings: of the study.
+        source: of candidates.
+        out: folder of the trials; shared by machines that shall take over each other's trials.
+        device: kind of device for trainings.
+        split: label files where a part of the training images decides, or None.
+        stop: set to end after saving.
+    """
+
+    study: Any
+    settings: StudySettings
+    source: Files | Draws
+    out: Path
+    device: str
+    split: Split | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, card: int | None = None) -> None:
+        """Work until every candidate is done, or until `stop`; waits for candidates of other workers."""
+        while not self.stop.is_set():
+            self._bury()
+            claimed = self._claim()
+            if claimed:
+                self._work(*claimed, card)
+            elif any(trial.state.name == "RUNNING" for trial in self._trials()):
+                self.stop.wait(min(self.settings.heartbeat_s, 10))
+            else:
+                return
+
+    def _trials(self) -> list:
+        return self.study.get_trials(deepcopy=False)
+
+    def _bury(self) -> None:
+        """End trials whose worker has died, so that their candidates are free."""
+        for trial in self._trials():
+            if trial.state.name == "RUNNING" and is_dead(trial, self.settings):
+                logger.warning("trial %d has died; its candidate is given back", trial.number)
+                self._finish(trial, "FAIL")
+
+    def _claim(self) -> tuple[Any, int] | None:
+        """Return a new trial and its slot, or None if no slot is free.
+
+        Two workers may choose the same slot at once; both then look again, and the later trial yields.
+        """
+        if self._free_slot() is None:
+            return None
+        trial = self.study.ask()
+        while (slot := self._free_slot(trial.number)) is not None:
+            trial.set_user_attr(SLOT, slot)
+            trial.set_user_attr(ALIVE, time.time())
+            if not any(t.user_attrs.get(SLOT) == slot for t in self._running() if t.number < trial.number):
+                return trial, slot
+        self._finish(trial, "FAIL")
+        return None
+
+    def _running(self) -> list:
+        return [trial for trial in self._trials() if trial.state.name == "RUNNING"]
+
+    def _free_slot(self, me: int | None = None) -> int | None:
+        """Return the first slot that is neither done, nor hopeless, nor claimed by another trial."""
+        taken = {trial.user_attrs.get(SLOT) for trial in self._running() if trial.number != me}
+        failures: Counter = Counter()
+        missed = 0
+        for trial in self._trials():
+            slot, state = trial.user_attrs.get(SLOT), trial.state.name
+            is_missed = state == "PRUNED" and "excess" in trial.user_attrs
+            missed += is_missed
+            if state in ("COMPLETE", "PRUNED") and not is_missed:
+                taken.add(slot)
+            failures[slot] += state == "FAIL" and ERROR in trial.user_attrs
+        if missed > MAX_ASKS * self.settings.num_slots:
+            raise ConfigError(
+                f"{missed} suggestions missed the budget or a constraint; widen search.eps or them"
+            )
+        taken |= {slot for slot, count in failures.items() if count >= MAX_TRIES}
+        return next((slot for slot in range(self.settings.num_slots) if slot not in taken), None)
+
+    def _finish(self, trial: Any, state: str, values: Any = None) -> None:
+        """Tell the study; a trial that another worker has ended stays as it is."""
+        state = getattr(import_optuna().trial.TrialState, state)
+        self.study.tell(trial.number, values, state=state, skip_if_finished=True)
+
+    def _work(self, trial: Any, slot: int, card: int | None) -> None:
+        folder = self.out / "trials" / f"{slot:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            config = self._write_config(trial, slot, folder)
+            if config is None:
+                self._finish(trial, "PRUNED")
+                return
+            with signs_of_life(trial, self.settings.heartbeat_s):
+                self._train_and_report(trial, slot, config, card)
+        except ConfigError as error:
+            trial.set_user_attr(ERROR, str(error))
+            self._finish(trial, "FAIL")
+            raise
+
+    def _write_config(self, trial: Any, slot: int, folder: Path) -> Path | None:
+        """Write the slot's config file unless it is there; None if an adaptive sampler missed the budget."""
+        path = folder / "config.py"
+        candidate, seed = slot % self.settings.num_candidates, slot // self.settings.num_candidates
+        trial.set_user_attr("candidate", candidate)
+        trial.set_user_attr("seed", self.settings.seed + seed)
+        if not path.exists():
+            text = self._text(trial, candidate, seed, folder)
+            if text is None:
+                return None
+            write_text(path, text)
+        parts = cost.model_flops(load_config(path).model)
+        trial.set_user_attr("flops", parts)
+        trial.set_user_attr("config", str(path))
+        return path
+
+    def _text(self, trial: Any, candidate: int, seed: int, folder: Path) -> str | None:
+        """Return a config that keeps the constraints; see `_write_config`."""
+        first = self.out / "trials" / f"{candidate:04d}" / "config.py"
+        if seed and first.exists():
+            return f'_base_ = ["{os.path.relpath(first, folder)}"]\n'
+        if self.settings.sampler != "random" and isinstance(self.source, Draws):
+            text, excess = self.source.suggest(trial, folder)
+            if text is not None:
+                excess = self._excess(text, folder)
+            if excess:
+                trial.set_user_attr("excess", excess)
+            return None if excess else text
+        if isinstance(self.source, Files):
+            return self.source.text(candidate, folder)
+        for attempt in range(MAX_ASKS):
+            text = self.source.text(candidate + attempt * self.settings.num_candidates, folder)
+            if not self._excess(text, folder):
+                return text
+        raise ConfigError(f"none of {MAX_ASKS} candidates keeps the study's constraints; widen them")
+
+    def _excess(self, text: str, folder: Path) -> float:
+        """Return by which share a config breaks the worst constraint; 0 if it keeps all."""
+        limits = (self.settings.max_gflops, self.settings.max_params, self.settings.max_latency_ms)
+        if limits == (None, None, None):
+            return 0.0
+        path = folder / "proposed.py"
+        write_text(path, text)
+        model = load_config(path).model
+        path.unlink()
+        measures = [lambda: cost.total_flops(model) / 1e9]
+        if limits[1:] != (None, None):
+            from mmdet.search.latency import count_params, latency_ms  # torch, onnxruntime
+
+            measures += [lambda: count_params(model), lambda: latency_ms(model)]
+        shares = [measure() / limit - 1 for measure, limit in zip(measures, limits, strict=False) if limit]
+        return max(0.0, *shares)
+
+    def _train_and_report(self, trial: Any, slot: int, config: Path, card: int | None) -> None:
+        folder = config.parent
+        begin = time.monotonic()
+        command = train_command(
+            config, folder, device=self.device, train_args=self._train_args(trial), options=self._options()
+        )
+        outcome = self._follow(trial, start(tied(command), folder / "train.log", child_env(os.environ, card)))
+        if outcome is not None:
+            self._finish(trial, outcome)
+            return
+        figures = self._evaluate(trial, config, card)
+        if figures is None:
+            self._finish(trial, "FAIL")
+            return
+        trial.set_user_attr("time_s", time.monotonic() - begin)
+        value = figures[self.settings.select_by]
+        gflops = sum(trial.user_attrs["flops"][part] for part in ("backbone", "neck", "bbox_head")) / 1e9
+        self._finish(trial, "COMPLETE", [value, gflops] if self.settings.sampler == "nsgaii" else value)
+        logger.info("candidate %d: %s %.4f at %.4f GFLOPs", slot, self.settings.select_by, value, gflops)
+
+    def _train_args(self, trial: Any) -> list[str]:
+        args = ["--seed", str(trial.user_attrs["seed"]), "--resume-from", "auto", *self.settings.train_args]
+        return args if self.settings.eval_interval else [*args, "--no-validate"]
+
+    def _options(self, report: bool = False) -> list[str]:
+        """Return the --cfg-options of a training, or of an evaluation on the config's own test images."""
+        options = [*self.settings.options, f"total_epochs={self.settings.epochs}"]
+        if self.settings.eval_interval:
+            options.append(f"evaluation.interval={self.settings.eval_interval}")
+        return options + (self.split.options() if self.split and not report else [])
+
+    def _follow(self, trial: Any, child: Child) -> str | None:
+        """Wait for a training; return None if it is done, else the state its trial ends with."""
+        seen = 0
+        while (code := child.wait(POLL_S)) is None:
+            if self.stop.is_set():
+                child.stop()
+                return "FAIL"
+            points = read_evaluations(child.log_file.parent)
+            for epoch, figures in points[seen:]:
+                if self.settings.sampler != "nsgaii":
+                    trial.report(figures[self.settings.select_by], epoch)
+            seen = len(points)
+            if self.settings.pruner != "none" and seen and trial.should_prune():
+                child.stop()
+                return "PRUNED"
+        if code == INTERRUPTED:
+            return "FAIL"  # given back
+        if code:
+            trial.set_user_attr(ERROR, f"training ended with exit code {code}; see {child.log_file}")
+            logger.warning("%s", trial.user_attrs[ERROR])
+            return "FAIL"
+        return None
+
+    def _evaluate(self, trial: Any, config: Path, card: int | None) -> dict | None:
+        """Evaluate the last checkpoint; also on the config's own test images where a split decides."""
+        figures: dict[str, dict] = {}
+        for name in ("select", "report") if self.split else ("select",):
+            out = config.parent / name
+            options = self._options(report=name == "report")
+            command = eval_command(
+                config, config.parent / "latest.pth", out, device=self.device, options=options
+            )
+            code = None
+            child = start(tied(command), config.parent / f"{name}.log", child_env(os.environ, card))
+            while code is None and not self.stop.is_set():
+                code = child.wait(POLL_S)
+            if code != 0:
+                child.stop()
+                if not self.stop.is_set():
+                    trial.set_user_attr(
+                        ERROR, f"evaluation ended with exit code {code}; see {child.log_file}"
+                    )
+                return None
+            metrics = read_metrics(out)
+            figures[name] = {key: metrics[key] or 0.0 for key in SETTINGS}
+        trial.set_user_attr("aps", figures["select"])
+        trial.set_user_attr("reported", figures.get("report", figures["select"]))
+        trial.set_user_attr("evaluations", read_evaluations(config.parent))
+        return figures["select"]
+
+
+def read_evaluations(folder: Path) -> list[tuple[int, dict[str, float]]]:
+    """Return (epoch, AP figures) of the evaluations of a training, also of its interrupted parts."""
+    found: dict[int, dict[str, float]] = {}
+    for path in sorted(folder.glob("*.log.json")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if '"AP_hard"' in line:
+                record = json.loads(line)
+                found[record["epoch"]] = {key: record[key] or 0.0 for key in SETTINGS}
+    return sorted(found.items())
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """Return a command that gets SIGTERM when its starter dies, however it dies."""
+    return [sys.executable, "-c", TIED, *command]
+
+
+@contextmanager
+def signs_of_life(trial: Any, interval_s: float) -> Iterator[None]:
+    """Write the time to the trial every interval_s seconds while the block runs."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(interval_s):
+            trial.set_user_attr(ALIVE, time.time())
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,172 @@
+"""The commands of tools/search.py."""
+
+import argparse
+import logging
+import os
+import signal
+import threading
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmdet.config import load_config
+from mmdet.errors import ConfigError, Interrupted
+from mmdet.files import write_text
+from mmdet.search.campaign import Campaign
+from mmdet.search.candidates import Draws, Files
+from mmdet.search.rank import best_candidate, certainty, read_candidates, table
+from mmdet.search.sample import SampleSettings
+from mmdet.search.settings import read_settings
+from mmdet.search.split import Split, make_split
+from mmdet.search.study import StudySettings, identity_of, is_dead, open_study
+
+
+def run(args: argparse.Namespace) -> None:
+    """Work with one thread per card until the study is done.
+
+    Raises:
+        Interrupted: SIGTERM or SIGINT; trainings were saved and their candidates given back.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    settings, out = _read(args)
+    root = [f"data_root={Path(args.data_root).resolve()}"] if args.data_root else []
+    settings = replace(settings, options=(*root, *settings.options))
+    campaign = Campaign(
+        study=_open(args, settings, out),
+        settings=settings,
+        source=_source(settings),
+        out=out,
+        device=args.device,
+        split=_split(settings, out),
+    )
+    errors: list[BaseException] = []
+
+    def work(card: int) -> None:
+        try:
+            campaign.run(card)
+        except BaseException as error:  # told by the main thread
+            errors.append(error)
+            campaign.stop.set()
+
+    threads = [threading.Thread(target=work, args=(card,)) for card in parse_cards(args.devices)]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: campaign.stop.set())
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.5)  # so that signals are handled
+    if errors:
+        raise errors[0]
+    if campaign.stop.is_set():
+        raise Interrupted("stopped; trainings are saved, `search.py run` continues")
+    status(args)
+
+
+def status(args: argparse.Namespace) -> None:
+    """Print how many candidates are in which state."""
+    settings, out = _read(args)
+    study = _open(args, settings, out)
+    counts: Counter = Counter()
+    for trial in study.get_trials(deepcopy=False):
+        name = trial.state.name.lower()
+        if name == "pruned" and "excess" in trial.user_attrs:
+            name = "outside the budget"
+        elif name == "running" and is_dead(trial, settings):
+            name = "dead"
+        counts[name] += 1
+    print(f"{counts['complete']} of {settings.num_slots} trainings done; trials: {dict(counts)}")
+
+
+def best(args: argparse.Namespace) -> None:
+    """Print the table and write OUT/best.py and OUT/results.md."""
+    settings, out = _read(args)
+    candidates = read_candidates(_open(args, settings, out), settings.select_by)
+    winner = best_candidate(candidates)
+    text = table(candidates)
+    print(text)
+    shares = certainty(candidates)
+    how = (
+        f"in {shares[0]:.0%} of bootstrap resamples over its seeds and later evaluations"
+        if shares
+        else "not known: one value per candidate; use search.num_seeds or search.eval_interval"
+    )
+    checkpoint = winner.config.parent / "latest.pth"
+    print(f"best: candidate {winner.index}, {settings.select_by} {winner.mean(settings.select_by):.4f}")
+    print(f"it is the best {how}")
+    if settings.search_val:
+        print(f"on data.test, which did not decide: {winner.reported}")
+    base = os.path.relpath(winner.config, out)
+    write_text(out / "best.py", f'# Candidate {winner.index}; weights: {checkpoint}\n_base_ = ["{base}"]\n')
+    write_text(out / "results.md", text + "\n")
+    print(f"config: {out / 'best.py'}, weights: {checkpoint}")
+
+
+def plot(args: argparse.Namespace) -> None:
+    """Write OUT/stages.png and OUT/errors.png."""
+    from mmdet.search.plot import plot_errors, plot_stages
+
+    settings, out = _read(args)
+    study = _open(args, settings, out)
+    candidates = read_candidates(study, settings.select_by)
+    best_candidate(candidates)
+    plot_stages(candidates, settings.select_by, out / "stages.png")
+    aps = {str(study.study_name): [one.mean(settings.select_by) for one in candidates]}
+    plot_errors(aps, out / "errors.png")
+    print(f"{out / 'stages.png'}, {out / 'errors.png'}")
+
+
+def parse_cards(text: str) -> list[int]:
+    """Turn "0-2,5" into [0, 1, 2, 5].
+
+    Raises:
+        ConfigError: it is no such list.
+    """
+    cards: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            cards += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise ConfigError(f"--devices {text!r}: write 0-7 or 0,2,3") from error
+    if not cards or len(set(cards)) != len(cards):
+        raise ConfigError(f"--devices {text!r}: names no card, or one twice")
+    return cards
+
+
+def _changes(args: argparse.Namespace) -> list[str]:
+    return [*args.cfg_options, *([f"search.epochs={args.epochs}"] if args.epochs else [])]
+
+
+def _read(args: argparse.Namespace) -> tuple[StudySettings, Path]:
+    settings = read_settings(args.study, StudySettings, _changes(args))
+    return settings, Path(args.out or Path("work_dirs") / Path(args.study).stem).resolve()
+
+
+def _open(args: argparse.Namespace, settings: StudySettings, out: Path) -> Any:
+    out.mkdir(parents=True, exist_ok=True)
+    search = read_settings(settings.search, SampleSettings) if settings.search else None
+    base = settings.base or (search.base if search else "")
+    url = args.storage or f"sqlite:///{out / 'study.db'}"
+    return open_study(args.name or Path(args.study).stem, url, settings, identity_of(settings, search, base))
+
+
+def _source(settings: StudySettings) -> Files | Draws:
+    if settings.configs:
+        files = Files.find(settings.configs)
+        if len(files.paths) < settings.num_candidates:
+            raise ConfigError(
+                f"search.configs names {len(files.paths)} files for {settings.num_candidates} candidates"
+            )
+        return files
+    search = read_settings(settings.search, SampleSettings)
+    return Draws(search, settings.mode, settings.base or search.base, settings.seed)
+
+
+def _split(settings: StudySettings, out: Path) -> Split | None:
+    if not settings.search_val:
+        return None
+    source = settings.configs[0] if settings.configs else read_settings(settings.search, SampleSettings).base
+    train = load_config(source, settings.options).data.train
+    return make_split(train["ann_file"], train["img_prefix"], settings.search_val, out / "split")
