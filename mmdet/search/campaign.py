@@ -31,6 +31,7 @@ from mmdet.search.study import ALIVE, ERROR, SETTINGS, SLOT, StudySettings, impo
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
+CONFIG = "candidate.py"
 MAX_TRIES = 2  # failed trainings of a candidate before it is left out
 INTERRUPTED = 75  # exit code of a training that saved and stopped
 # Runs a command that gets SIGTERM when the thread that started it ends (Linux; elsewhere it only runs it).
@@ -51,6 +52,7 @@ class Campaign:
         device: kind of device for trainings.
         split: label files where a part of the training images decides, or None.
         stop: set to end after saving.
+        started: failures before are forgotten: their cause may have been repaired.
     """
 
     study: Any
@@ -60,6 +62,7 @@ class Campaign:
     device: str
     split: Split | None = None
     stop: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=time.time)
 
     def run(self, card: int | None = None) -> None:
         """Work until every candidate is done, or until `stop`; waits for candidates of other workers."""
@@ -86,18 +89,22 @@ class Campaign:
     def _claim(self) -> tuple[Any, int] | None:
         """Return a new trial and its slot, or None if no slot is free.
 
-        Two workers may choose the same slot at once; both then look again, and the later trial yields.
+        Trials choose in the order of their numbers, which the storage gives out one by one: each waits until
+        those before it have chosen, so that no two take the same slot.
         """
         if self._free_slot() is None:
             return None
         trial = self.study.ask()
-        while (slot := self._free_slot(trial.number)) is not None:
-            trial.set_user_attr(SLOT, slot)
-            trial.set_user_attr(ALIVE, time.time())
-            if not any(t.user_attrs.get(SLOT) == slot for t in self._running() if t.number < trial.number):
-                return trial, slot
-        self._finish(trial, "FAIL")
-        return None
+        while any(SLOT not in t.user_attrs for t in self._running() if t.number < trial.number):
+            self.stop.wait(0.1)
+            self._bury()
+        slot = self._free_slot(trial.number)
+        if slot is None:
+            self._finish(trial, "FAIL")
+            return None
+        trial.set_user_attr(ALIVE, time.time())
+        trial.set_user_attr(SLOT, slot)
+        return trial, slot
 
     def _running(self) -> list:
         return [trial for trial in self._trials() if trial.state.name == "RUNNING"]
@@ -113,7 +120,8 @@ class Campaign:
             missed += is_missed
             if state in ("COMPLETE", "PRUNED") and not is_missed:
                 taken.add(slot)
-            failures[slot] += state == "FAIL" and ERROR in trial.user_attrs
+            is_new = bool(trial.datetime_start) and trial.datetime_start.timestamp() > self.started
+            failures[slot] += is_new and state == "FAIL" and ERROR in trial.user_attrs
         if missed > MAX_ASKS * self.settings.num_slots:
             raise ConfigError(
                 f"{missed} suggestions missed the budget or a constraint; widen search.eps or them"
@@ -143,7 +151,7 @@ class Campaign:
 
     def _write_config(self, trial: Any, slot: int, folder: Path) -> Path | None:
         """Write the slot's config file unless it is there; None if an adaptive sampler missed the budget."""
-        path = folder / "config.py"
+        path = folder / CONFIG
         candidate, seed = slot % self.settings.num_candidates, slot // self.settings.num_candidates
         trial.set_user_attr("candidate", candidate)
         trial.set_user_attr("seed", self.settings.seed + seed)
@@ -159,7 +167,7 @@ class Campaign:
 
     def _text(self, trial: Any, candidate: int, seed: int, folder: Path) -> str | None:
         """Return a config that keeps the constraints; see `_write_config`."""
-        first = self.out / "trials" / f"{candidate:04d}" / "config.py"
+        first = self.out / "trials" / f"{candidate:04d}" / CONFIG
         if seed and first.exists():
             return f'_base_ = ["{os.path.relpath(first, folder)}"]\n'
         if self.settings.sampler != "random" and isinstance(self.source, Draws):
