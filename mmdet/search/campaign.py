@@ -31,7 +31,7 @@ from mmdet.search.study import ALIVE, ERROR, SETTINGS, SLOT, StudySettings, impo
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
-CONFIG = "candidate.py"
+CONFIG, RUN = "candidate.py", "run"  # in a trial's folder; a training writes its resolved config, too
 MAX_TRIES = 2  # failed trainings of a candidate before it is left out
 INTERRUPTED = 75  # exit code of a training that saved and stopped
 # Runs a command that gets SIGTERM when the thread that started it ends (Linux; elsewhere it only runs it).
@@ -205,10 +205,12 @@ class Campaign:
     def _train_and_report(self, trial: Any, slot: int, config: Path, card: int | None) -> None:
         folder = config.parent
         begin = time.monotonic()
+        run = folder / RUN
         command = train_command(
-            config, folder, device=self.device, train_args=self._train_args(trial), options=self._options()
+            config, run, device=self.device, train_args=self._train_args(trial), options=self._options()
         )
-        outcome = self._follow(trial, start(tied(command), folder / "train.log", child_env(os.environ, card)))
+        child = start(tied(command), folder / "train.log", child_env(os.environ, card))
+        outcome = self._follow(trial, child, run)
         if outcome is not None:
             self._finish(trial, outcome)
             return
@@ -233,14 +235,14 @@ class Campaign:
             options.append(f"evaluation.interval={self.settings.eval_interval}")
         return options + (self.split.options() if self.split and not report else [])
 
-    def _follow(self, trial: Any, child: Child) -> str | None:
+    def _follow(self, trial: Any, child: Child, run: Path) -> str | None:
         """Wait for a training; return None if it is done, else the state its trial ends with."""
         seen = 0
         while (code := child.wait(POLL_S)) is None:
             if self.stop.is_set():
                 child.stop()
                 return "FAIL"
-            points = read_evaluations(child.log_file.parent)
+            points = read_evaluations(run)
             for epoch, figures in points[seen:]:
                 if self.settings.sampler != "nsgaii":
                     trial.report(figures[self.settings.select_by], epoch)
@@ -263,7 +265,7 @@ class Campaign:
             out = config.parent / name
             options = self._options(report=name == "report")
             command = eval_command(
-                config, config.parent / "latest.pth", out, device=self.device, options=options
+                config, config.parent / RUN / "latest.pth", out, device=self.device, options=options
             )
             code = None
             child = start(tied(command), config.parent / f"{name}.log", child_env(os.environ, card))
@@ -280,7 +282,7 @@ class Campaign:
             figures[name] = {key: metrics[key] or 0.0 for key in SETTINGS}
         trial.set_user_attr("aps", figures["select"])
         trial.set_user_attr("reported", figures.get("report", figures["select"]))
-        trial.set_user_attr("evaluations", read_evaluations(config.parent))
+        trial.set_user_attr("evaluations", read_evaluations(config.parent / RUN))
         return figures["select"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from mmdet.config import load_config
 from mmdet.errors import ConfigError, Interrupted
 from mmdet.files import write_text
-from mmdet.search.campaign import Campaign
+from mmdet.search.campaign import RUN, Campaign
 from mmdet.search.candidates import Draws, Files
 from mmdet.search.rank import best_candidate, certainty, read_candidates, table
 from mmdet.search.sample import SampleSettings
@@ -92,7 +92,7 @@ def best(args: argparse.Namespace) -> None:
         if shares
         else "not known: one value per candidate; use search.num_seeds or search.eval_interval"
     )
-    checkpoint = winner.config.parent / "latest.pth"
+    checkpoint = winner.config.parent / RUN / "latest.pth"
     print(f"best: candidate {winner.index}, {settings.select_by} {winner.mean(settings.select_by):.4f}")
     print(f"it is the best {how}")
     if settings.search_val:
