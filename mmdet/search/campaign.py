@@ -142,8 +142,9 @@ class Campaign:
             if config is None:
                 self._finish(trial, "PRUNED")
                 return
-            with signs_of_life(trial, self.settings.heartbeat_s):
-                self._train_and_report(trial, slot, config, card)
+            with signs_of_life(trial, self.settings.heartbeat_s) as lost:
+                state, values = self._train_and_evaluate(trial, config, card, lost)
+            self._finish(trial, state, values)
         except ConfigError as error:
             trial.set_user_attr(ERROR, str(error))
             self._finish(trial, "FAIL")
@@ -202,7 +203,10 @@ class Campaign:
         shares = [measure() / limit - 1 for measure, limit in zip(measures, limits, strict=False) if limit]
         return max(0.0, *shares)
 
-    def _train_and_report(self, trial: Any, slot: int, config: Path, card: int | None) -> None:
+    def _train_and_evaluate(
+        self, trial: Any, config: Path, card: int | None, lost: threading.Event
+    ) -> tuple[str, Any]:
+        """Return the state that the trial ends with, and its value or values."""
         folder = config.parent
         begin = time.monotonic()
         run = folder / RUN
@@ -210,19 +214,17 @@ class Campaign:
             config, run, device=self.device, train_args=self._train_args(trial), options=self._options()
         )
         child = start(tied(command), folder / "train.log", child_env(os.environ, card))
-        outcome = self._follow(trial, child, run)
+        outcome = self._follow(trial, child, run, lost)
         if outcome is not None:
-            self._finish(trial, outcome)
-            return
+            return outcome, None
         figures = self._evaluate(trial, config, card)
         if figures is None:
-            self._finish(trial, "FAIL")
-            return
+            return "FAIL", None
         trial.set_user_attr("time_s", time.monotonic() - begin)
         value = figures[self.settings.select_by]
         gflops = sum(trial.user_attrs["flops"][part] for part in ("backbone", "neck", "bbox_head")) / 1e9
-        self._finish(trial, "COMPLETE", [value, gflops] if self.settings.sampler == "nsgaii" else value)
-        logger.info("candidate %d: %s %.4f at %.4f GFLOPs", slot, self.settings.select_by, value, gflops)
+        logger.info("%s: %s %.4f at %.4f GFLOPs", folder.name, self.settings.select_by, value, gflops)
+        return "COMPLETE", [value, gflops] if self.settings.sampler == "nsgaii" else value
 
     def _train_args(self, trial: Any) -> list[str]:
         args = ["--seed", str(trial.user_attrs["seed"]), "--resume-from", "auto", *self.settings.train_args]
@@ -235,11 +237,11 @@ class Campaign:
             options.append(f"evaluation.interval={self.settings.eval_interval}")
         return options + (self.split.options() if self.split and not report else [])
 
-    def _follow(self, trial: Any, child: Child, run: Path) -> str | None:
+    def _follow(self, trial: Any, child: Child, run: Path, lost: threading.Event) -> str | None:
         """Wait for a training; return None if it is done, else the state its trial ends with."""
         seen = 0
         while (code := child.wait(POLL_S)) is None:
-            if self.stop.is_set():
+            if self.stop.is_set() or lost.is_set():
                 child.stop()
                 return "FAIL"
             points = read_evaluations(run)
@@ -303,18 +305,26 @@ def tied(command: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def signs_of_life(trial: Any, interval_s: float) -> Iterator[None]:
-    """Write the time to the trial every interval_s seconds while the block runs."""
-    done = threading.Event()
+def signs_of_life(trial: Any, interval_s: float) -> Iterator[threading.Event]:
+    """Write the time to the trial every interval_s seconds while the block runs.
+
+    Yields an event that is set if another worker has taken this one for dead and ended the trial.
+    """
+    done, lost = threading.Event(), threading.Event()
+    ended = import_optuna().exceptions.UpdateFinishedTrialError
 
     def beat() -> None:
         while not done.wait(interval_s):
-            trial.set_user_attr(ALIVE, time.time())
+            try:
+                trial.set_user_attr(ALIVE, time.time())
+            except ended:
+                lost.set()
+                return
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
-        yield
+        yield lost
     finally:
         done.set()
         thread.join()
