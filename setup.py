@@ -44,6 +44,7 @@ setup(
         "npu": ["torch-npu"],
         "npu-sim": ["torch==2.13.0", "torch-npu==2.13.0"],  # for python -m mmdet.testing.ascend_sim
         "onnx": ONNX,
+        "search": ["optuna>=4"],  # campaigns on PostgreSQL: also psycopg[binary]
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
         "test": [*ONNX, "pytest>=8", "pytest-xdist", "ruff", "mypy"],

@@ -111,8 +111,9 @@ def spearman(x: Sequence[float], y: Sequence[float], seed: int = 0) -> tuple[flo
     a, b = np.asarray(x, float), np.asarray(y, float)
     rng = np.random.default_rng(seed)
     picks = rng.integers(len(a), size=(2000, len(a)))
-    values = [_rank_correlation(a[pick], b[pick]) for pick in picks]
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+    values = np.array([_rank_correlation(a[pick], b[pick]) for pick in picks])
+    values = values[np.isfinite(values)]  # resamples of one value only have no correlation
+    low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (np.nan, np.nan)
     return _rank_correlation(a, b), float(low), float(high)
 
 
