@@ -295,5 +295,5 @@ def raise_with_rank(error: Exception) -> None:
         raise error
     if isinstance(error, MMDetError):
         raise type(error)(f"rank {this}: {error}") from error
-    print(f"rank {this} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    print(f"rank {this} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
     raise error

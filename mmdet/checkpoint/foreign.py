@@ -28,7 +28,7 @@ class Placeholder:
     def __init__(self, *args: object) -> None:
         pass
 
-    def __new__(cls, *args: object) -> Any:
+    def __new__(cls, *_args: object) -> Any:
         """Ignore the arguments."""
         return super().__new__(cls)
 
@@ -39,7 +39,7 @@ class Placeholder:
 class DictPlaceholder(Placeholder):
     """For a class derived from dict: its items are kept, in a plain dict."""
 
-    def __new__(cls, *args: object) -> Any:
+    def __new__(cls, *_args: object) -> Any:
         """Return what torch's reader fills."""
         return OrderedDict()
 
@@ -47,7 +47,7 @@ class DictPlaceholder(Placeholder):
 class ListPlaceholder(Placeholder):
     """For a class derived from list, or a deque: its items are kept, in a list."""
 
-    def __new__(cls, *args: object) -> Any:
+    def __new__(cls, *_args: object) -> Any:
         """Return what torch's reader fills."""
         return []
 

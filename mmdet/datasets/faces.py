@@ -42,7 +42,7 @@ class FacesDataset:
         DataError: a file or folder is missing, or the label file is wrong.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the keys of its config dict
         self,
         ann_file: str | Path,
         img_prefix: str | Path,

@@ -183,7 +183,7 @@ def _data_loader(dataset, batch_sampler, collate, workers: int, pin: Mapping[str
     )
 
 
-def _init_worker(worker_id: int) -> None:
+def _init_worker(_worker_id: int) -> None:
     """Use one thread per worker, and leave signals to the main process, which ends the workers.
 
     Garbage inherited from the main process is frozen, not collected: the destructor of an onnxruntime session

@@ -10,7 +10,7 @@ from mmdet.config.types import LrConfig
 from mmdet.errors import ConfigError, unknown_name
 
 
-def step_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float:
+def step_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float:  # noqa: ARG001
     """Return base_lr * gamma^(number of steps <= progress), at least min_lr."""
     return max(base_lr * cfg.gamma ** bisect_right(cfg.step, progress), cfg.min_lr or 0.0)
 
@@ -20,7 +20,7 @@ def cosine_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float
     return _half_wave(base_lr, cfg.min_lr or 0.0, min(progress / max(total, 1), 1.0))
 
 
-def cosine_restarts_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float:
+def cosine_restarts_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float:  # noqa: ARG001
     """Return the rate of half waves of length T_0, T_0 * T_mult, ... (SGDR, arXiv:1608.03983, equation 5).
 
     Equal to torch's CosineAnnealingWarmRestarts with eta_min = min_lr, stepped once per epoch.

@@ -16,7 +16,7 @@ from mmdet.evaluation.widerface.files import write_predictions
 from mmdet.files import write_json
 
 
-def evaluate_checkpoint(
+def evaluate_checkpoint(  # noqa: PLR0913  the options of tools/test_widerface.py
     config: str | Path,
     checkpoint: str | Path,
     out: str | Path,

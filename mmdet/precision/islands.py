@@ -40,7 +40,7 @@ def add_hooks(model: nn.Module, dtype: torch.dtype) -> None:
             module.register_forward_hook(OutputTo(dtype))
 
 
-def inputs_to_fp32(module: nn.Module, inputs: tuple) -> tuple:
+def inputs_to_fp32(_module: nn.Module, inputs: tuple) -> tuple:
     """Forward pre-hook: cast floating-point inputs to fp32."""
     return tuple(x.float() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs)
 

@@ -166,7 +166,7 @@ def _read_kps(lines: _Lines, faces: np.ndarray, values: np.ndarray) -> np.ndarra
     points = values.astype(np.float32)
     missing = (points == -1).all(2)
     valid = np.isfinite(points).all((1, 2)) & (missing | (points[..., 2] >= 0)).all(1)
-    _check(lines, faces, valid, lambda i: "a keypoint has v < 0 or nan; write -1 -1 -1 if unknown")
+    _check(lines, faces, valid, lambda _: "a keypoint has v < 0 or nan; write -1 -1 -1 if unknown")
     points[..., 2] = ~missing
     return points
 

@@ -19,7 +19,13 @@ class NonMaxSuppression(torch.autograd.Function):
     """The ONNX operator of this name; in torch the same by `mmdet.core.nms`."""
 
     @staticmethod
-    def forward(ctx: Any, bboxes: Tensor, scores: Tensor, iou_thr: float, score_thr: float) -> Tensor:
+    def forward(
+        ctx: Any,  # noqa: ARG004
+        bboxes: Tensor,
+        scores: Tensor,
+        iou_thr: float,
+        score_thr: float,
+    ) -> Tensor:
         """Return the (M, 3) int64 image, class and anchor of the faces, image by image, class by class.
 
         Args:

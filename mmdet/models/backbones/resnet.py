@@ -58,7 +58,7 @@ class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions."""
 
     def __init__(
-        self, in_channels: int, planes: int, stride: int, dilation: int, style: str, norm_cfg: dict,
+        self, in_channels: int, planes: int, stride: int, dilation: int, style: str, norm_cfg: dict,  # noqa: ARG002
         with_cp: bool, downsample: nn.Module | None,
     ):  # fmt: skip
         super().__init__(with_cp)
@@ -137,7 +137,7 @@ class ResNetV1e(nn.Module):
         ConfigError: unknown depth or block, or a value that is not supported.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the keys of its config dict
         self,
         *,
         depth: int,

@@ -27,7 +27,7 @@ class PAFPN(nn.Module):
         ConfigError: levels and num_outs do not fit.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the keys of its config dict
         self,
         *,
         in_channels: Sequence[int],
