@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mmdet.config.values import check_arguments
+from mmdet.config.values import check_arguments, shorten
 from mmdet.errors import ConfigError, unknown_name
 
 
@@ -34,7 +34,7 @@ def build_from(table: Mapping[str, Callable], cfg: Any, path: str) -> Any:
         return target(**arguments)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
         raise ConfigError(f"{path}: {name} refuses its arguments: {error}") from error
 
 
@@ -46,7 +46,11 @@ def find(table: Mapping[str, Callable], cfg: Any, path: str) -> Any:
     """
     if not isinstance(cfg, Mapping) or "type" not in cfg:
         known = ", ".join(sorted(table))
-        raise ConfigError(f"{path} = {cfg!r} must be a dict with a key 'type', one of: {known}")
+        raise ConfigError(f"{path} = {shorten(cfg)} must be a dict with a key 'type', one of: {known}")
+    if not isinstance(cfg["type"], str):
+        raise ConfigError(
+            f"{path}.type = {shorten(cfg['type'])} must be a name, one of: {', '.join(sorted(table))}"
+        )
     if cfg["type"] not in table:
         raise ConfigError(unknown_name(f"{path}.type", cfg["type"], table))
     return table[cfg["type"]]

@@ -12,7 +12,8 @@ from mmdet.errors import ConfigError
 
 # Declared by several tools because each means something else by it.
 OWN_MEANING = {
-    "--config", "--mode", "--out", "--profiling", "--rounds", "--shape", "--size", "--train", "--work_dir",
+    "--batch", "--batch_size", "--config", "--fp16", "--mode", "--out", "--profiling", "--rounds", "--shape",
+    "--size", "--train", "--work_dir",
 }  # fmt: skip
 
 
