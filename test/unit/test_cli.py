@@ -10,11 +10,8 @@ import pytest
 from mmdet.cli import OPTIONS, add_shared, at_least, make_parser, run_cli
 from mmdet.errors import ConfigError
 
-# Declared by several tools because each means something else by it.
-OWN_MEANING = {
-    "--batch", "--batch_size", "--config", "--fp16", "--mode", "--out", "--profiling", "--rounds", "--shape",
-    "--size", "--train", "--work_dir",
-}  # fmt: skip
+# Options that mean something else in each tool that declares them.
+OWN_MEANING = {"--mode", "--out", "--rounds", "--shape", "--size"}
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
@@ -64,7 +61,8 @@ def test_a_shared_option_is_declared_once(repo):
     files = [path for folder in folders for path in sorted((repo / folder).rglob("*.py"))]
     counts = Counter(option for path in files for option in declared(path))
     assert {option for option in counts if option in OPTIONS} - OWN_MEANING == set(), "use add_shared"
-    assert {option for option, count in counts.items() if count > 1} - OWN_MEANING == set()
+    common = {option for option, count in counts.items() if count > 2}  # two tools may use one word by chance
+    assert common - OWN_MEANING == set(), "declare it in OPTIONS of mmdet/cli.py"
 
 
 def test_cfg_options_given_twice_both_count():
