@@ -35,6 +35,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["mmdet", "mmdet.*"]),
     package_data={
+        "mmdet": ["py.typed"],
         "mmdet.deploy.web": ["*.html", "*.css", "*.js"],
         "mmdet.testing": ["ascend_tables/*.txt"],
         "mmdet.testing.ascend_sim": ["csrc/*", "inject/*"],

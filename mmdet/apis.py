@@ -89,7 +89,8 @@ def detect(model: SCRFD, imgs: Sequence[Image]) -> list[Detections]:
 
     Raises:
         DataError: a file cannot be read, or an array is no image.
-        ConfigError: the model was not made by `init_detector`, or its config has no test pipeline.
+        ConfigError: the model was not made by `init_detector`, is in train mode, or its config has no test
+            pipeline.
     """
     pipeline, postprocess = _test_parts(model)
     device = next(model.parameters()).device
@@ -103,6 +104,8 @@ def detect(model: SCRFD, imgs: Sequence[Image]) -> list[Detections]:
 def _test_parts(model: SCRFD) -> tuple[Compose, Postprocess]:
     """Return the pipeline and the post-processing of model.cfg, built at the first call."""
     config = getattr(model, "cfg", None)
+    if model.training and config is not None:
+        raise ConfigError("the model is in train mode; call model.eval() before it detects.")
     made_for, parts = getattr(model, "_test_parts", (None, None))
     if parts is not None and made_for is config:
         return parts

@@ -147,6 +147,20 @@ def check_outputs(
             raise ConfigError(f"{path} exists; give another name, or --overwrite to replace it")
 
 
+def recognise(path: str | Path) -> str:
+    """Return what a file is instead of what was asked for, in words: "is a web page, ..."; "" if unknown."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(256).lstrip().lower()
+    except OSError:
+        return ""
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page, not the file: the download failed; open its address in a browser"
+    if head.startswith(b"version ") and b"git-lfs" in head:
+        return "is a Git LFS pointer, not the file: fetch it with `git lfs pull`"
+    return ""
+
+
 def file_key(path: str | Path) -> tuple[int, int] | None:
     """Return what identifies a file under all its names; None if it does not exist."""
     try:

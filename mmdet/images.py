@@ -159,7 +159,7 @@ def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
         name: for messages.
 
     Raises:
-        DataError: another shape or type.
+        DataError: another shape or type, or values that lie between 0 and 1.
     """
     if not isinstance(image, np.ndarray):
         raise DataError(f"{name}: expected a path or an array, got {type(image).__name__}.")
@@ -169,6 +169,8 @@ def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
         raise DataError(f"{name}: shape {image.shape}, expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).")
     if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
         raise DataError(f"{name}: {image.dtype} pixels, expected uint8, or floats from 0 to 255.")
+    if image.dtype != np.uint8 and 0 < image.max() <= 1 and (image % 1).any():
+        raise DataError(f"{name}: values from 0 to 1, expected 0 to 255; multiply by 255.")
     if image.shape[2] == 1:
         image = np.repeat(image, 3, axis=2)
     pixels = image[..., :3] if image.dtype == np.uint8 else image[..., :3].astype(np.float32)

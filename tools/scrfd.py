@@ -34,7 +34,10 @@ def parse_args() -> argparse.Namespace:
         default=16,
         help="images at once, in memory and on an accelerator (default: %(default)s)",
     )
-    add("--two-scale", action="store_true", help="a second look at a quarter of the size, for close-ups")
+    add("--two-scale", action=argparse.BooleanOptionalAction,
+        help="a second look at a quarter of the size, for close-ups (default: auto)")  # fmt: skip
+    add("--tiles", default="auto", metavar="N",
+        help="also look at squares, N along the longer side (default: auto, long images)")  # fmt: skip
     add("--max-num", type=int, default=0, metavar="N", help="largest and most central faces only (0: all)")
     add_shared(parser, "--max-frames")
     add_shared(parser, "--provider")
@@ -59,6 +62,7 @@ def main() -> int:
             **{"--thr": args.thr, "--nms": args.nms, "--max-num": args.max_num},
             **{"--batch-size": args.batch_size, "--input-size": args.input_size},
             two_scale=args.two_scale,
+            **{"--tiles": args.tiles},
         ),
         max_frames=args.max_frames,
         show_progress=not args.quiet,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mmdet.errors import CheckpointError, WriteError
-from mmdet.files import write_bytes
+from mmdet.files import recognise, write_bytes
 
 
 def save(path: str | Path, obj: Mapping) -> None:
@@ -69,6 +69,8 @@ def load(path: str | Path) -> dict:
         raise CheckpointError(
             f"{path} is an ONNX file, not a checkpoint; tools/convert_weights.py makes a checkpoint of it"
         )
+    if other := recognise(path):
+        raise CheckpointError(f"{path} {other}")
     try:
         with _numpy_numbers_allowed():
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -49,7 +49,7 @@ class Resize(Transform):
         if not self.keep_ratio:
             return frame[1], frame[0]
         factor = min(max(frame) / max(height, width), min(frame) / min(height, width))
-        return int(height * factor + 0.5), int(width * factor + 0.5)
+        return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
     def apply(self, sample: Sample, params: object = None) -> Sample:
         """Return the resized sample; `scale_xy` is set to the float32 factors the reference uses."""

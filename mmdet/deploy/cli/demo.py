@@ -13,6 +13,8 @@ from mmdet.deploy.cli.draw import draw_faces
 from mmdet.deploy.cli.video import read_video, video_rate, write_video
 from mmdet.deploy.runtime.checks import check_count, check_fraction
 from mmdet.deploy.runtime.decode import Faces
+from mmdet.deploy.runtime.letterbox import letterbox
+from mmdet.deploy.runtime.looks import keep_close_ups, small_size
 from mmdet.deploy.runtime.ort_detector import FaceDetector
 from mmdet.errors import ConfigError
 
@@ -48,10 +50,18 @@ def load_finder(
 
     network = init_detector(model, checkpoint, device, {"test_cfg.score_thr": score_thr})
 
-    def find(image: np.ndarray) -> Faces:
+    def look(image: np.ndarray) -> Faces:
         (found,) = detect(network, [image])
         bboxes = np.concatenate((found.bboxes.numpy(), found.scores.numpy()[:, None]), axis=1)
         return Faces(bboxes, None if found.kps is None else found.kps.numpy(), found.labels.numpy())
+
+    def find(image: np.ndarray) -> Faces:
+        found = look(image)
+        if len(found):
+            return found
+        side = max(image.shape[:2])  # as `two_scale` of a file of fixed size: a face that fills the image?
+        canvas, scale = letterbox(image, (side, side), small_size((side, side), 1))
+        return keep_close_ups(look(canvas).scaled(scale), image.shape[:2])
 
     return find, ("face",) if network.CLASSES == ("FG",) else network.CLASSES  # as published files say
 

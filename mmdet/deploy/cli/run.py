@@ -53,6 +53,7 @@ class RunSummary:
     """What was done.
 
     Attributes:
+        used: model, input size and provider.
         num_images: read, frames of videos among them.
         num_faces: in them.
         skipped: path -> reason.
@@ -61,6 +62,7 @@ class RunSummary:
         exit_code: of the tool.
     """
 
+    used: str = ""
     num_images: int = 0
     num_faces: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
@@ -70,7 +72,7 @@ class RunSummary:
 
     def lines(self) -> list[str]:
         """Return what to tell the user, what could not be read first."""
-        told = [f"{self.num_images} pictures, {self.num_faces} faces"]
+        told = [self.used, f"{self.num_images} pictures, {self.num_faces} faces"]
         if self.skipped:
             told.append(f"skipped {len(self.skipped)}:")
             ordered = sorted(self.skipped.items(), key=lambda item: item[1] == NOT_MEDIA)
@@ -93,8 +95,8 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
         WriteError: a result cannot be written.
     """
     found = find_inputs(arguments, options.out)
-    if options.detect.input_size is not None:
-        detector.check_size(options.detect.input_size)
+    for size in options.detect.sizes:
+        detector.check_size(size)
     outputs = None
     if options.out is not None:
         outputs = OutputFiles.of(options.out, options.file_format, options.draw, found)
@@ -102,6 +104,7 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
     summary = RunSummary(skipped=found.skipped)
     if found.num_left_out:
         summary.left_out = f"left out {found.num_left_out} below {options.out}, the folder of the results"
+    summary.used = detector.describe()
     writer = Writer(outputs, detector.classes)
     total = len(found.files) if not found.videos else None
     try:

@@ -42,6 +42,13 @@ class Faces:
         bboxes[:, :4] /= scale
         return Faces(bboxes, None if self.kps is None else self.kps / np.float32(scale), self.labels)
 
+    def shifted(self, dx: float, dy: float) -> "Faces":
+        """Return the faces moved by (dx, dy)."""
+        step = np.array([dx, dy], np.float32)
+        bboxes = self.bboxes.copy()
+        bboxes[:, :4] += np.tile(step, 2)
+        return Faces(bboxes, None if self.kps is None else self.kps + step, self.labels)
+
 
 @lru_cache(maxsize=100)
 def anchor_centers(height: int, width: int, stride: int, num_anchors: int) -> np.ndarray:

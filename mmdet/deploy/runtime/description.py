@@ -111,12 +111,15 @@ def guess(num_outputs: int, last_dims: Sequence[object]) -> Description | None:
     strides, num_anchors, has_kps = PUBLISHED[num_outputs]
     levels = len(strides)
     numbers = [dim if isinstance(dim, int) else None for dim in last_dims]
-    wanted = [None] * levels + [4] * levels + [10] * (levels if has_kps else 0)
-    if any(
-        got is not None and want is not None and got != want
-        for got, want in zip(numbers, wanted, strict=True)
-    ):
-        return None
-    num_classes = numbers[0] or 1
+    sides = [4] * levels + [10] * (levels if has_kps else 0)
+    if None in numbers:  # then in the published order
+        scores, rest = numbers[:levels], numbers[levels:]
+        if any(dim not in (None, side) for dim, side in zip(rest, sides, strict=True)):
+            return None
+    else:
+        scores = [dim for dim in numbers if dim not in sides]
+        if len(scores) != levels or len(set(scores)) != 1:
+            return None
+    num_classes = scores[0] or 1
     classes = ("face",) if num_classes == 1 else tuple(f"class_{index}" for index in range(num_classes))
     return Description(strides, num_anchors, 5 if has_kps else 0, classes)

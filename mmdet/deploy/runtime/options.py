@@ -1,15 +1,17 @@
 """What may be asked of a detector: one frozen object, and the call forms it is read from."""
 
 import numbers
-from collections.abc import Sequence
+import operator
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from mmdet.deploy.runtime.checks import check_count, check_fraction
 from mmdet.errors import ConfigError, unknown_name
 
 Size = tuple[int, int]
-METRICS = ("default", "max")
+AUTO = "auto"
 # Spellings of the reference's class and of the packages that wrap it.
 ALIASES = {
     "thresh": "score_thr",
@@ -29,25 +31,39 @@ class DetectOptions:
     Attributes:
         score_thr: lowest score.
         iou_thr: a face that overlaps a better one by more goes.
-        input_size: width and height that images are fitted into; None: the model's own, or 640 x 640.
+        input_size: width and height that images are fitted into, or several of them, whose faces are put
+            together; None: the model's own, or 640 x 640.
         max_num: only this number of the largest or most central faces, in that order; 0 for all.
         metric: "max": by area; "default": area and distance from the centre of the image.
-        two_scale: look a second time at a quarter of the size, for faces that fill the image.
+        two_scale: look a second time at a quarter of the size, for faces that fill the image. "auto": with
+            one input_size always, but with a model of fixed size, where this costs as much as the first look,
+            only where that found nothing.
+        tiles: also look at overlapping squares of the image, so many along its longer side; 0: never. "auto":
+            where an image is TILED_RATIO times longer than wide and would be reduced to less than half, at
+            squares of its shorter side.
         batch_size: images at once.
     """
 
     score_thr: float = 0.5
     iou_thr: float = 0.4
-    input_size: Size | None = None
+    input_size: Size | tuple[Size, ...] | None = None
     max_num: int = 0
     metric: str = "default"
-    two_scale: bool = False
+    two_scale: bool | str = "auto"
+    tiles: int | str = "auto"
     batch_size: int = 16
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         for key in self.__dataclass_fields__:
             _check(key, key, getattr(self, key))
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Return all input sizes; none if the model's own is to be taken."""
+        if self.input_size is None:
+            return ()
+        return self.input_size if isinstance(self.input_size[0], tuple) else (self.input_size,)  # type: ignore
 
     def changed(self, *args: object, **changes: Any) -> "DetectOptions":
         """Return a copy with some values changed; None leaves a value as it is.
@@ -88,4 +104,28 @@ def _check(name: str, key: str, value: Any) -> Any:
         return "max" if value == "max" else "default"
     if key in ("max_num", "batch_size"):
         return check_count(name, value, int(key == "batch_size"))
-    return tuple(value) if key == "input_size" and isinstance(value, Sequence) else value
+    if key == "input_size" and value is not None:
+        return _check_size(name, value)
+    if key == "two_scale" and value not in (True, False, AUTO):
+        raise ConfigError(f"{name}={value!r}: give True, False or {AUTO!r}")
+    if key == "tiles" and value != AUTO:
+        return check_count(name, _whole_number(name, value))
+    return value
+
+
+def _check_size(name: str, value: Any) -> Size | tuple[Size, ...]:
+    """Return (w, h) or ((w, h), ...) of any sequences of whole numbers."""
+    try:
+        if np.ndim(value) == 2:
+            return tuple((operator.index(width), operator.index(height)) for width, height in value)
+        width, height = value
+        return operator.index(width), operator.index(height)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name}={value!r}: give a width and a height, or a list of such pairs") from None
+
+
+def _whole_number(name: str, value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name}={value!r}: give a whole number, or {AUTO!r}") from None

@@ -18,9 +18,10 @@ from mmdet.deploy.runtime.decode import (
     suppress,
 )
 from mmdet.deploy.runtime.letterbox import letterbox, normalize
-from mmdet.deploy.runtime.options import DetectOptions
-from mmdet.deploy.runtime.session import CPU, Model, count_cores, open_model
-from mmdet.errors import ConfigError
+from mmdet.deploy.runtime.looks import choose_tiles, keep_close_ups, place, small_size
+from mmdet.deploy.runtime.options import AUTO, DetectOptions
+from mmdet.deploy.runtime.session import SUFFIX, Model, check_scores, count_cores, open_model
+from mmdet.errors import ConfigError, DataError
 from mmdet.images import as_bgr, read_image
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mmdet")
 
 DEFAULT_HW = (640, 640)
-SMALL_PASS = 4  # two_scale: the second pass sees the image at a quarter of the size ...
-CLOSE_UP = 0.25  # ... and finds faces whose longer side is at least this part of the image's longer side
 Found = tuple[np.ndarray, np.ndarray | None]
 Image: TypeAlias = np.ndarray | str | Path
 
@@ -42,12 +41,16 @@ class FaceDetector:
     bboxes, kps = detector.detect(image)               # (n, 5) x1 y1 x2 y2 score; (n, 5, 2) or None
     found = detector.detect_batch(images)              # a list of such pairs
 
+    Safe to use from several threads, in a forked process, and to pickle; as a context manager it ends its
+    threads.
+
     Args:
         model_file: made by tools/scrfd2onnx.py or a published one.
         session: an open onnxruntime session instead of a file.
         provider: "auto", or a name such as "cpu", or several in order of preference.
         threads: cores to use on the CPU; 0 for all.
         device_id: of the accelerator.
+        changes: of `DetectOptions`, for example det_size; and providers, onnxruntime's name for provider.
 
     Attributes:
         model: the session and the description of the graph.
@@ -65,26 +68,44 @@ class FaceDetector:
         provider: str | Sequence[str] = "auto",
         threads: int = 0,
         device_id: int = 0,
+        **changes: Any,
     ) -> None:
         if (model_file is None) == (session is None):
             raise ConfigError("SCRFD needs a model_file or a session, not both")
         if model_file is not None:
+            provider = changes.pop("providers", None) or provider
             self.model = open_model(model_file, provider, threads, device_id)
         else:
             self.model = Model(session, num_cores=count_cores())
         self.options = DetectOptions()
         self._warned: set[str] = set()
+        if changes:
+            self.prepare(**changes)
+
+    def __enter__(self) -> "FaceDetector":
+        """Return self."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the detector's threads."""
+        self.model.close()
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes."""
         return self.model.description.classes
 
+    def describe(self) -> str:
+        """Return "model.onnx, input 640x640, on CPU"."""
+        height, width = self.input_hw
+        provider = self.model.providers[0].removesuffix(SUFFIX)
+        return f"{Path(self.model.name).name}, input {width}x{height}, on {provider}"
+
     @property
     def input_hw(self) -> tuple[int, int]:
         """Return height and width that images are fitted into."""
-        size = self.options.input_size
-        return self.model.fixed_hw or (DEFAULT_HW if size is None else size[::-1])
+        sizes = [(height, width) for width, height in self.options.sizes]
+        return self.model.fixed_hw or max(sizes, default=DEFAULT_HW)
 
     @property
     def det_thresh(self) -> float:
@@ -117,10 +138,10 @@ class FaceDetector:
                 "%s has a fixed input of %dx%d; input_size is not used", self.model.name, *fixed[::-1]
             )
             options = replace(options, input_size=None)
-        elif options.input_size is not None:
-            self.check_size(options.input_size)
+        for size in options.sizes:
+            self.check_size(size)
         if ctx_id < 0:
-            self.model.session.set_providers([CPU])
+            self.model.use_cpu()
         self._warn_if_fixed(options)
         self.options = options
 
@@ -155,16 +176,20 @@ class FaceDetector:
         return self.find(images, self.options.changed(batch_size=batch_size, **changes))
 
     def find(self, images: Sequence[Image], options: DetectOptions) -> list[Faces]:
-        """Return the faces of each image, found as `options` say; see `detect_batch`."""
+        """Return the faces of each image, found as `options` say; see `detect_batch`.
+
+        Raises:
+            DataError: one of the images is none, or is given alone and not in a list.
+            CheckpointError: the network gives what no detector gives.
+        """
+        if isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            raise DataError("images: a list of images is expected, and one image was given; put it into [ ]")
         self._warn_if_fixed(options)
-        input_hw = self.input_hw if options.input_size is None else self.check_size(options.input_size)
+        sizes_hw = [self.check_size(size) for size in options.sizes] or [self.input_hw]
 
         def find_part(first: int, last: int) -> list[Faces]:
             pixels = [_pixels(image, first + i) for i, image in enumerate(images[first:last])]
-            raw = self._candidates(pixels, input_hw, input_hw, options.score_thr)
-            if options.two_scale:
-                second = self._small_pass(pixels, input_hw, options.score_thr)
-                raw = [_join(*of_one) for of_one in zip(raw, second, pixels, strict=True)]
+            raw = self._all_looks(pixels, sizes_hw, options)
             return [
                 keep_largest(suppress(r, options.iou_thr), options.max_num, options.metric, p.shape[:2])
                 for r, p in zip(raw, pixels, strict=True)
@@ -177,15 +202,56 @@ class FaceDetector:
         parts = run(find_part, starts, (start + step for start in starts))
         return [faces for part in parts for faces in part]
 
-    def _small_pass(
-        self, images: Sequence[np.ndarray], input_hw: tuple[int, int], thresh: float
+    def _all_looks(
+        self, images: Sequence[np.ndarray], sizes_hw: Sequence[tuple[int, int]], options: DetectOptions
     ) -> list[Faces]:
-        """Return candidates found at a quarter of the size."""
-        multiple = max(self.model.description.strides)
-        small_h, small_w = (-(-side // SMALL_PASS // multiple) * multiple for side in input_hw)
-        small_hw = (small_h, small_w)
-        canvas_hw = input_hw if self.model.fixed_hw else small_hw
-        return self._candidates(images, canvas_hw, small_hw, thresh)
+        """Return the candidates of each image, in its own pixels, from every look at it."""
+        looks: list[list[Faces]] = [[] for _ in images]
+        for hw in sizes_hw:
+            self._add_look(looks, images, range(len(images)), hw, hw, options.score_thr)
+        input_hw = max(sizes_hw)
+        small_hw = small_size(input_hw, max(self.model.description.strides))
+        second = [i for i, found in enumerate(looks) if self._wants_second(found, options)]
+        self._add_look(looks, images, second, self.model.fixed_hw or small_hw, small_hw, options.score_thr)
+        for i in second:
+            looks[i][-1] = keep_close_ups(looks[i][-1], images[i].shape[:2])
+        for image, found in zip(images, looks, strict=True):
+            found += self._look_at_tiles(image, input_hw, options)
+        return [concatenate(found) for found in looks]
+
+    def _add_look(
+        self,
+        looks: list[list[Faces]],
+        images: Sequence[np.ndarray],
+        chosen: Sequence[int],
+        canvas_hw: tuple[int, int],
+        fit_hw: tuple[int, int],
+        score_thr: float,
+    ) -> None:
+        """Add to `looks` what is seen of the chosen images, fitted into a part of a canvas."""
+        if chosen:
+            found = self._candidates([images[i] for i in chosen], canvas_hw, fit_hw, score_thr)
+            for i, faces in zip(chosen, found, strict=True):
+                looks[i].append(faces)
+
+    def _wants_second(self, found: Sequence[Faces], options: DetectOptions) -> bool:
+        """Return whether to look at an image a second time at a quarter of the size."""
+        if options.two_scale != AUTO:
+            return bool(options.two_scale)
+        return len(found) == 1 and (self.model.fixed_hw is None or not len(found[0]))
+
+    def _look_at_tiles(
+        self, image: np.ndarray, input_hw: tuple[int, int], options: DetectOptions
+    ) -> list[Faces]:
+        """Return the candidates in each tile of an image, in the image's pixels."""
+        image_hw = image.shape[:2]
+        tiles = choose_tiles(image_hw, input_hw, options.tiles)
+        parts = [image[tile.y1 : tile.y2, tile.x1 : tile.x2] for tile in tiles]
+        found: list[Faces] = []
+        for first in range(0, len(parts), options.batch_size):
+            part = parts[first : first + options.batch_size]
+            found += self._candidates(part, input_hw, input_hw, options.score_thr)
+        return [place(faces, tile, image_hw) for faces, tile in zip(found, tiles, strict=True)]
 
     def _candidates(
         self, images: Sequence[np.ndarray], input_hw: tuple[int, int], fit_hw: tuple[int, int], thresh: float
@@ -215,6 +281,7 @@ class FaceDetector:
         facts = self.model.description
         if facts.nms is not None:
             bboxes, scores, labels, image = raw[:4]
+            check_scores(scores, self.model.name)
             keep = scores >= thresh
             faces = Faces(
                 np.concatenate((bboxes, scores[:, None]), axis=1), raw[4] if facts.num_kps else None, labels
@@ -281,12 +348,6 @@ def _pixels(image: Image, number: int) -> np.ndarray:
     if isinstance(image, (str, Path)):
         return read_image(image)
     return as_bgr(image, f"image {number}")
-
-
-def _join(full: Faces, small: Faces, image: np.ndarray) -> Faces:
-    """Return the candidates of both passes; of the second one the close-ups only."""
-    sides = (small.bboxes[:, 2:4] - small.bboxes[:, :2]).max(axis=1, initial=0.0)
-    return concatenate([full, small.take(np.flatnonzero(sides >= CLOSE_UP * max(image.shape[:2])))])
 
 
 def _split(blob: np.ndarray, fixed_batch: int | None) -> Iterator[tuple[np.ndarray, int]]:

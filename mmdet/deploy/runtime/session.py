@@ -1,9 +1,12 @@
 """An ONNX file opened with onnxruntime: what goes in, what comes out, on which provider."""
 
+import ctypes
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -12,59 +15,87 @@ import numpy as np
 from mmdet.deploy.runtime.checks import check_count
 from mmdet.deploy.runtime.description import METADATA_KEY, Description, guess
 from mmdet.errors import CheckpointError, ConfigError, DeviceError, unknown_name
+from mmdet.files import recognise
 
 if TYPE_CHECKING:
     import onnxruntime
 
     from mmdet.deploy.runtime.om_session import OmSession
 
+logger = logging.getLogger("mmdet")
+
 SUFFIX = "ExecutionProvider"
 CPU = f"CPU{SUFFIX}"
 T = TypeVar("T")
 OM = "om"
-REMOTE = f"Azure{SUFFIX}"  # in every build; sends the picture to a service, so never chosen by "auto"
+SLACK = 1e-3  # of a probability in half precision
+INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+REMOTE = f"Azure{SUFFIX}"  # in every build; sends the image to a service, so never chosen by "auto"
 
 
 class LevelOutput(NamedTuple):
-    """What one level says about N pictures: scores (N, A, C), bbox (N, A, 4), kps (N, A, 2K) or None."""
+    """What one level says about N images: scores (N, A, C), bbox (N, A, 4), kps (N, A, 2K) or None."""
 
     scores: np.ndarray
     bbox: np.ndarray
     kps: np.ndarray | None
 
 
+@dataclass(frozen=True)
+class Source:
+    """How a session is opened, so that another thread or process can open it, too.
+
+    Attributes:
+        path: of the ONNX file.
+        providers: onnxruntime's names, the first one perhaps with options.
+        num_cores: threads of the session.
+    """
+
+    path: str
+    providers: tuple[Any, ...]
+    num_cores: int
+
+    def open(self) -> "onnxruntime.InferenceSession":
+        """Return a session."""
+        ort = import_onnxruntime()
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # fatal; errors are raised, too, and warnings speak of graph internals
+        options.intra_op_num_threads = self.num_cores
+        return ort.InferenceSession(self.path, sess_options=options, providers=list(self.providers))
+
+
 class Model:
     """A session and what is known about its graph.
+
+    Can be pickled, and used in a forked process, where it opens its file again: neither a session nor its
+    threads survive a fork.
 
     Attributes:
         description: strides, anchors, classes, ...
         fixed_hw: the input height and width if the graph fixes them, else None.
-        fixed_batch: likewise the number of pictures. A graph without a batch axis in its outputs takes one.
-        num_cores: that several pictures may keep busy.
+        fixed_batch: likewise the number of images. A graph without a batch axis in its outputs takes one.
+        num_cores: that several images may keep busy.
 
     Args:
         session: open.
         name: for messages.
-        make_worker: opens the same file for use from several threads; None if there is no file.
+        source: how the session was opened; None if it was given open.
         num_cores: see above.
+
+    Raises:
+        CheckpointError: the graph is no face detector, or takes an input that is not understood.
     """
 
     def __init__(
         self,
         session: "onnxruntime.InferenceSession | OmSession",
         name: str = "the session",
-        make_worker: "Callable[[], onnxruntime.InferenceSession] | None" = None,
+        source: Source | None = None,
         num_cores: int = 1,
     ) -> None:
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        described = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        try:
-            description = Description.from_json(described) if described else None
-        except ValueError as error:
-            raise CheckpointError(
-                f"{name}: its description cannot be read ({error}); export it again"
-            ) from None
-        description = description or guess(len(outputs), [(out.shape or [None])[-1] for out in outputs])
+        last_dims = [(out.shape or [None])[-1] for out in outputs]
+        description = _describe(session, name) or guess(len(outputs), last_dims)
         if description is None or len(inputs) != 1 or len(inputs[0].shape) != 4:
             shapes = ", ".join(f"{out.name} {out.shape}" for out in outputs[:4])
             raise CheckpointError(
@@ -72,16 +103,62 @@ class Model:
                 "...). Expected are an (N, 3, H, W) input and 6, 9, 10 or 15 outputs (score, bbox[, kps] per "
                 "stride), or a file made by tools/scrfd2onnx.py."
             )
-        self.name, self.session, self.description = name, session, description
-        self.make_worker, self.num_cores = make_worker, num_cores
-        self.pool: ThreadPoolExecutor | None = None  # runs pictures
-        self.helpers: ThreadPoolExecutor | None = None  # prepares a batch
-        self.of_thread = threading.local()  # .session, in the threads of the pool
-        self.input_name = inputs[0].name
+        input_type = getattr(inputs[0], "type", "tensor(float)")  # an OM file has no other
+        if input_type not in INPUT_TYPES:
+            raise CheckpointError(
+                f"{name} takes {input_type} input; expected is float or float16, normalised as described"
+            )
+        self.name, self.description, self.source, self.num_cores = name, description, source, num_cores
+        self.input_name, self.input_type = inputs[0].name, INPUT_TYPES[input_type]
+        self.order = _order([out.name for out in outputs], last_dims, description)
         batch, _, height, width = (side if isinstance(side, int) else None for side in inputs[0].shape)
         self.fixed_hw = (height, width) if height and width else None
         has_batch_axis = description.nms is not None or len(outputs[0].shape) == 3
         self.fixed_batch = batch if has_batch_axis else 1
+        self._start(session)
+
+    def _start(self, session: "onnxruntime.InferenceSession | OmSession") -> None:
+        """Take a session of this process; no thread runs yet."""
+        self._session, self._process = session, os.getpid()
+        self.pool: ThreadPoolExecutor | None = None  # runs images
+        self.helpers: ThreadPoolExecutor | None = None  # prepares a batch
+        self.of_thread = threading.local()  # .session, in the threads of the pool
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but what belongs to this process."""
+        if self.source is None:
+            raise TypeError(f"{self.name} was given open and cannot be copied; make the detector from a file")
+        left_out = ("_session", "_process", "pool", "helpers", "of_thread")
+        return {key: value for key, value in self.__dict__.items() if key not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the file again."""
+        self.__dict__.update(state)
+        self._start(self.source.open())  # type: ignore[union-attr]
+
+    @property
+    def session(self) -> "onnxruntime.InferenceSession | OmSession":
+        """Return the session, opened again after a fork."""
+        if os.getpid() != self._process:
+            if self.source is None:
+                raise ConfigError(f"{self.name} was opened in another process; make the detector from a file")
+            # Their end would wait for threads that the fork has not copied, even when Python exits.
+            for left in (self._session, self.of_thread, self.pool, self.helpers):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(left))
+            self._start(self.source.open())
+        return self._session
+
+    def use_cpu(self) -> None:
+        """Run on the CPU from now on."""
+        self.session.set_providers([CPU])
+        self.source = self.source and replace(self.source, providers=(CPU,))
+
+    def close(self) -> None:
+        """End the threads; a later call starts them again."""
+        for pool in (self.pool, self.helpers):
+            if pool is not None:
+                pool.shutdown()
+        self.pool = self.helpers = None
 
     @property
     def providers(self) -> list[str]:
@@ -90,19 +167,20 @@ class Model:
 
     @property
     def takes_single(self) -> bool:
-        """Return whether pictures are better run one by one: on the CPU a batch only leaves the caches."""
+        """Return whether images are better run one by one: on the CPU a batch only leaves the caches."""
         return self.providers[0] == CPU and self.fixed_batch in (None, 1)
 
     def start_pool(self) -> ThreadPoolExecutor | None:
-        """Return threads that run one picture each, one thread per core; None where they are no gain.
+        """Return threads that run one image each, one thread per core; None where they are no gain.
 
-        Several pictures keep the cores busier than one picture cut in pieces: measured on 2 cores with the
-        500M model at 640 x 640, 5.2 ms per picture against 7.6 ms (7.1 ms as a batch of 16).
+        Several images keep the cores busier than one image cut in pieces: measured on 2 cores with the
+        500M model at 640 x 640, 5.2 ms per image against 7.6 ms (7.1 ms as a batch of 16).
         """
-        if self.num_cores < 2 or self.make_worker is None or not self.takes_single:
+        if self.num_cores < 2 or self.source is None or not self.takes_single:
             return None
         if self.pool is None:
-            to_thread = (self.of_thread, "session", self.make_worker())
+            worker = replace(self.source, providers=(CPU,), num_cores=1)
+            to_thread = (self.of_thread, "session", worker.open())
             self.pool = ThreadPoolExecutor(self.num_cores, "scrfd", setattr, to_thread)
         return self.pool
 
@@ -110,35 +188,84 @@ class Model:
         """Return work(number) for all numbers, on all cores: an accelerator waits for the batch."""
         if len(numbers) < 2 or self.num_cores < 2:
             return map(work, numbers)
+        assert self.session  # after a fork: without the threads of the other process
         self.helpers = self.helpers or ThreadPoolExecutor(self.num_cores, "prepare")
         return self.helpers.map(work, numbers)
 
     def run(self, blob: np.ndarray) -> list[np.ndarray]:
-        """Return the raw outputs for (N, 3, H, W) float32.
+        """Return the raw outputs for (N, 3, H, W) float32, in the order of `Description.output_names`.
 
         Raises:
             ConfigError: the graph does not take this shape.
         """
-        session = getattr(self.of_thread, "session", self.session)
+        session = getattr(self.of_thread, "session", None) or self.session
         try:
-            return session.run(None, {self.input_name: blob})
+            raw = session.run(None, {self.input_name: blob.astype(self.input_type, copy=False)})
         except Exception as error:  # onnxruntime has a class of its own for every kind of failure
             multiple = max(self.description.strides)
             raise ConfigError(
                 f"{self.name} fails on an input of {blob.shape}: {_first_line(error)} "
                 f"Give a height and width that are multiples of {multiple}, and what the graph fixes: "
-                f"{self.session.get_inputs()[0].shape}."
+                f"{session.get_inputs()[0].shape}."
             ) from None
+        return [raw[index] for index in self.order]
 
     def levels(self, raw: Sequence[np.ndarray]) -> list[LevelOutput]:
-        """Sort the raw outputs of a graph without NMS by level, adding the batch axis where there is none."""
+        """Sort the raw outputs of a graph without NMS by level, adding the batch axis where there is none.
+
+        Levels come from the finest to the coarsest, in whatever order the file lists them.
+
+        Raises:
+            CheckpointError: scores are not finite, or no probabilities.
+        """
         batched = [out if out.ndim == 3 else out[None] for out in raw]
         num = len(self.description.strides)
-        has_kps = len(batched) > 2 * num
-        return [
-            LevelOutput(batched[i], batched[i + num], batched[i + 2 * num] if has_kps else None)
-            for i in range(num)
-        ]
+        kinds = [batched[first : first + num] for first in range(0, len(batched), num)]
+        scores, bbox, *rest = (sorted(kind, key=lambda out: -out.shape[1]) for kind in kinds)
+        for score in scores:
+            check_scores(score, self.name)
+        kps = rest[0] if rest else [None] * num
+        return [LevelOutput(*level) for level in zip(scores, bbox, kps, strict=True)]
+
+
+def check_scores(scores: np.ndarray, name: str) -> None:
+    """Refuse scores that are no probabilities; a comparison with nan is False, so it would find no face.
+
+    Raises:
+        CheckpointError: not finite, or outside 0..1.
+    """
+    low, high = (float(scores.min()), float(scores.max())) if scores.size else (0.0, 0.0)
+    if -SLACK <= low and high <= 1 + SLACK:
+        return
+    if np.isfinite([low, high]).all():
+        raise CheckpointError(
+            f"{name} gives scores from {low:.3g} to {high:.3g}, not from 0 to 1: the graph lacks its "
+            "sigmoid, or this is not its score output"
+        )
+    raise CheckpointError(
+        f"{name} gives scores that are not finite: its weights are damaged, or too large for fp16; export it "
+        "again and compare with --verify"
+    )
+
+
+def _describe(session: "onnxruntime.InferenceSession | OmSession", name: str) -> Description | None:
+    """Return the description that a file carries; None if it carries none."""
+    described = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    try:
+        return Description.from_json(described) if described else None
+    except ValueError as error:
+        raise CheckpointError(f"{name}: its description cannot be read ({error}); export it again") from None
+
+
+def _order(names: list[str], last_dims: Sequence[object], description: Description) -> list[int]:
+    """Return where the outputs of `Description.output_names` are: by name, else by shape, else as listed."""
+    wanted = description.output_names()
+    if set(wanted) <= set(names):
+        return [names.index(name) for name in wanted]
+    sides = [len(description.classes), 4, *([2 * description.num_kps] if description.num_kps else [])]
+    found = [[index for index, dim in enumerate(last_dims) if dim == side] for side in sides]
+    is_clear = len(set(sides)) == len(sides) and all(len(f) == len(description.strides) for f in found)
+    return sum(found, []) if is_clear else list(range(len(names)))
 
 
 def open_model(
@@ -165,31 +292,28 @@ def open_model(
     ort = import_onnxruntime()
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
-    num_cores = threads or count_cores()
     wanted = find_providers(provider)
     # Only the device that is not the default one needs an option, and only accelerators know it.
     with_options: list[Any] = list(wanted)
     if device_id and wanted[0] != CPU:
         with_options[0] = (wanted[0], {"device_id": str(device_id)})
-
-    def open_session(num_threads: int, providers: list[Any]) -> "onnxruntime.InferenceSession":
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # fatal; errors are raised, too, and warnings speak of graph internals
-        options.intra_op_num_threads = num_threads
-        return ort.InferenceSession(str(path), sess_options=options, providers=providers)
-
+    source = Source(str(path), tuple(with_options), threads or count_cores())
     try:
-        session = open_session(num_cores, with_options)
+        session = source.open()
     except Exception as error:
-        raise CheckpointError(f"{path} cannot be opened as an ONNX model: {_first_line(error)}") from None
+        reason = recognise(path) or f"cannot be opened as an ONNX model: {_first_line(error)}"
+        raise CheckpointError(f"{path} {reason}") from None
     in_use = session.get_providers()
-    if provider != "auto" and wanted[0] not in in_use:
-        raise DeviceError(
+    if wanted[0] not in in_use:
+        message = (
             f"provider {wanted[0]} is part of this onnxruntime but did not start (its libraries or "
             f"the device are missing); in use would be {', '.join(in_use)}. Available: "
             f"{', '.join(ort.get_available_providers())}."
         )
-    return Model(session, str(path), lambda: open_session(1, [CPU]), num_cores)
+        if provider != "auto":
+            raise DeviceError(message)
+        logger.warning("%s", message.replace("in use would be", "in use is"))
+    return Model(session, str(path), source, source.num_cores)
 
 
 def _open_om(path: str | Path, provider: str | Sequence[str], device_id: int) -> Model:

@@ -78,7 +78,7 @@ async function detect() {
     if (state.bytes.size > state.largest) {
       throw new Error(`The picture is too large: at most ${state.largest / 2 ** 20} MiB.`);
     }
-    const query = find("two_scale").checked ? "?two_scale=1" : "";
+    const query = find("two_scale").checked ? "" : "?two_scale=0";
     const answer = await fetch(`detect${query}`, { method: "POST", body: state.bytes });
     const content = await answer.json();
     if (number !== state.number) return;

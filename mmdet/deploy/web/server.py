@@ -62,7 +62,8 @@ class App:
 
         Args:
             data: the file's bytes.
-            query: "threshold": lowest score (default: LOWEST_SCORE); "two_scale": "1" for a second look.
+            query: "threshold": lowest score (default: LOWEST_SCORE); "two_scale": "1" or "0" for or
+                against a second look for close-ups; default as the detector.
 
         Raises:
             DataError: it cannot be read, or states more pixels than tools/web_demo.py allows.
@@ -70,7 +71,7 @@ class App:
         """
         options = self.detector.options.changed(
             score_thr=_read_threshold(query.get("threshold", LOWEST_SCORE)),
-            two_scale=query.get("two_scale") == "1",
+            two_scale={"0": False, "1": True}.get(query.get("two_scale", "")),
         )
         with self.lock:  # around decoding, too: its pixels are most of the memory a request needs
             image = decode_complete(data, "the picture")

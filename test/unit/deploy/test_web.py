@@ -112,9 +112,9 @@ def test_faces_as_json(serve):
     assert ask("POST", "/detect?two_scale=1", picture())[0] == 200
     shape = (60, 80, 3)
     assert detector.asked == [
-        (shape, 0.1, False),
-        (shape, 0.5, False),
-        (shape, 1.0, False),
+        (shape, 0.1, "auto"),
+        (shape, 0.5, "auto"),
+        (shape, 1.0, "auto"),
         (shape, 0.1, True),
     ]
 

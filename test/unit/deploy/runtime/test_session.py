@@ -51,7 +51,7 @@ def test_the_pool_gives_the_same_outputs(spots):
     for raw in pool.map(model.run, [blob] * 6):
         for got, want in zip(raw, model.run(blob), strict=True):
             np.testing.assert_allclose(got, want, atol=1e-6)
-    model.session = None  # the pool's threads have another, which uses one core
+    model._session = None  # the pool's threads have another, which uses one core
     assert len(pool.submit(model.run, blob).result()) == 9
     assert open_model(spots, "cpu", threads=1).start_pool() is None
 
