@@ -291,6 +291,7 @@ class FaceDetector:
             parts, decoder = [], make_decoder(facts.coder)
             whs = facts.anchors or ((),) * len(facts.strides)
             for stride, wh, level in zip(facts.strides, whs, self.model.levels(raw), strict=True):
+                check_scores(level.scores, self.model.name)
                 height, width = (-(-side // stride) for side in input_hw)
                 anchors = level_anchors(height, width, stride, facts.num_anchors, wh)
                 if len(anchors.center) != level.scores.shape[1]:

@@ -214,16 +214,11 @@ class Model:
         """Sort the raw outputs of a graph without NMS by level, adding the batch axis where there is none.
 
         Levels come from the finest to the coarsest, in whatever order the file lists them.
-
-        Raises:
-            CheckpointError: scores are not finite, or no probabilities.
         """
         batched = [out if out.ndim == 3 else out[None] for out in raw]
         num = len(self.description.strides)
         kinds = [batched[first : first + num] for first in range(0, len(batched), num)]
         scores, bbox, *rest = (sorted(kind, key=lambda out: -out.shape[1]) for kind in kinds)
-        for score in scores:
-            check_scores(score, self.name)
         kps = rest[0] if rest else [None] * num
         return [LevelOutput(*level) for level in zip(scores, bbox, kps, strict=True)]
 
