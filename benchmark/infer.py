@@ -89,7 +89,7 @@ def _tool(setup: Setup) -> Callable[[], Figures]:
     options = RunOptions(
         out=Path(setup.folder) / "out",
         overwrite=True,
-        detect=DetectOptions(batch_size=setup.batch_size),
+        detect=DetectOptions(batch_size=setup.batch_size, two_scale=False),  # the reference looks once
         show_progress=False,
     )
     return lambda: _measure(lambda: detect_inputs(detector, [setup.images], options).num_faces)

@@ -168,7 +168,7 @@ def test_another_export_of_the_same_weights(shared, photos, wanted):
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_our_detector_decodes_the_same(shared, photos, wanted, exports, batch_size):
     for number, path in enumerate((shared / f"data/scrfd_onnx/{PUBLISHED[0]}.onnx", *exports.values())):
-        found = SCRFD(path, provider="cpu").detect_batch(list(photos.values()), batch_size)
+        found = SCRFD(path, provider="cpu").detect_batch(list(photos.values()), batch_size, two_scale=False)
         for name, pair in zip(photos, found, strict=True):
             assert_same_faces(rows_of(pair), wanted[name], pixels=0.01 if number == 0 else 1.0, score=1e-3)
 
@@ -223,7 +223,7 @@ def test_square_pictures_have_the_faces_of_inference_detector(repo, photos, mode
         side = min(image.shape[:2])
         square = np.ascontiguousarray(image[:side, :side])
         (want,) = detect(pytorch, [square])
-        bboxes, kps = detector.detect(square)
+        bboxes, kps = detector.detect(square, two_scale=False)
         for array in (bboxes[:, :4], kps):
             np.clip(array, 0, side, out=array)
         kps_rows = want.kps.numpy().reshape(-1, 10)
@@ -243,7 +243,12 @@ def test_nms_in_the_graph(photos, model, tmp_path):
     inside, outside = (SCRFD(tmp_path / f"{name}.onnx", provider="cpu") for name in ("nms", "plain"))
     for name, image in photos.items():
         if name != CROWD:
-            assert_same_faces(rows_of(inside.detect(image)), rows_of(outside.detect(image)), 1e-3, 1e-5)
+            assert_same_faces(
+                rows_of(inside.detect(image, two_scale=False)),
+                rows_of(outside.detect(image, two_scale=False)),
+                1e-3,
+                1e-5,
+            )
     assert len(inside.detect(photos[CROWD])[0]) == pytest.approx(116, abs=2)
     for parity in verify(tmp_path / "nms.onnx", module, options, ((320, 320), (96, 160))):
         assert parity.score < 1e-4 and parity.distance < 1e-4
@@ -263,11 +268,11 @@ def test_close_ups_are_found_by_the_second_look_only(photos, exports):
     """Each of six faces cut out so that it fills the picture; in the whole picture nothing changes."""
     detector = SCRFD(exports["open"], provider="cpu")
     image = photos["insightface__t1.jpg"]
-    whole, _ = detector.detect(image)
+    whole, _ = detector.detect(image, two_scale=False)
     np.testing.assert_allclose(detector.detect(image, two_scale=True)[0], whole, atol=1e-3)
     for x1, y1, x2, y2 in whole[:, :4].astype(int):
         cut = image[y1 - 5 : y2 + 5, x1 - 5 : x2 + 5]
-        assert len(detector.detect(cut)[0]) == 0
+        assert len(detector.detect(cut, two_scale=False)[0]) == 0
         (bbox,), (kps,) = detector.detect(cut, two_scale=True)
         assert bbox[4] > 0.75 and np.abs(bbox[:4] - (5, 5, x2 - x1 + 5, y2 - y1 + 5)).max() < 20
         assert kps[:2, 1].max() < kps[3:, 1].min()  # eyes above the mouth
