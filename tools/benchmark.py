@@ -19,6 +19,7 @@ COMMANDS = {
     "step": ("benchmark.step", "a training step, part by part, and its roofline"),
     "infer": ("benchmark.infer", "image files to faces with an ONNX model"),
     "startup": ("benchmark.startup", "from the command line to the first iteration"),
+    "search": ("benchmark.search", "architecture search: evolution and FLOPs of candidates"),
 }
 ALIASES = {"eval": "evaluation"}
 
