@@ -37,6 +37,17 @@ def parse_args() -> argparse.Namespace:
     )
     add("--load-from", metavar="FILE", help="start from these weights")
     add("--load-fitting", action="store_true", help="take of --load-from what fits, and list the rest")
+    add(
+        "--epochs",
+        type=at_least(1),
+        metavar="N",
+        help="train so many epochs; milestones and intervals are scaled, a long warm-up is shortened",
+    )
+    add(
+        "--schedule",
+        choices=("auto",),
+        help="auto: warm-up, rate and intervals that fit the run, instead of the config's",
+    )
     add("--perf", action="store_true", help="measure speed: 3 epochs, no checkpoints, no evaluation")
     add("--max-iters", type=at_least(1), metavar="N", help="stop after N iterations")
     add("--auto-scale-lr", action="store_true", help="scale the learning rate with the images per step")
@@ -79,6 +90,8 @@ def main() -> None:
         seed=args.seed,
         deterministic=args.deterministic,
         validate=not args.no_validate,
+        epochs=args.epochs,
+        schedule=args.schedule,
         perf=args.perf,
         max_iters=args.max_iters,
         resume_from=args.resume_from,

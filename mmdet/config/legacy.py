@@ -7,6 +7,7 @@ dict is left for the reader, which refuses it by name.
 from dataclasses import dataclass
 from typing import Any
 
+from mmdet.config.fit import automatic_interval
 from mmdet.config.schema import as_dict, check_key, key, read
 from mmdet.config.table import copy_plain
 from mmdet.config.types import (
@@ -59,7 +60,7 @@ def translate(values: dict, unused: list[str]) -> dict:
         ConfigError: a key has a wrong value, contradicts another one, or asks for what is not supported.
     """
     values = copy_plain(values)
-    for step in (_data, _optimizer, _length, _lr, _amp, _ema, _checkpoint, _log, _model, _unsupported):
+    for step in (_data, _optimizer, _length, _lr, _amp, _ema, _checkpoint, _log, _auto, _model, _unsupported):
         step(values, unused)
     unused.extend(name for name in values if name in UNREAD)
     return {name: value for name, value in values.items() if name not in UNREAD}
@@ -191,6 +192,24 @@ def _log(values: dict, unused: list[str]) -> None:
     for index, hook in enumerate(hooks if isinstance(hooks, list | tuple) else ()):
         if isinstance(hook, dict):
             _ignore(hook, UNREAD_LOG_KEYS, f"log_config.hooks.{index}", unused)
+
+
+def _auto(values: dict, _unused: list[str]) -> None:
+    """Make a file without lr_config automatic; then intervals that it leaves out follow the epochs."""
+    if values.get("lr_config") is None:
+        values["lr_config"] = {"policy": "auto"}
+    section, total = _section(values, "lr_config"), values.get("total_epochs")
+    if section.get("policy") != "auto" or type(total) is not int:
+        return
+    given = [name for name, value in section.items() if value is not None]
+    if chosen := [name for name in given if name not in ("policy", "min_lr", "warmup_ratio")]:
+        raise ConfigError(f"lr_config.policy = 'auto' chooses {', '.join(chosen)} itself; remove it there")
+    if values.get("checkpoint_config") is None:
+        values["checkpoint_config"] = {}
+    for name in ("evaluation", "checkpoint_config"):
+        section = _section(values, name)
+        if values.get(name) is not None and section.get("interval") is None:
+            section["interval"] = automatic_interval(total)
 
 
 def _model(values: dict, unused: list[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mmdet.config.fit import automatic_schedule, scale_epochs
 from mmdet.config.foreign import refuse_foreign
 from mmdet.config.legacy import FILE_LOCAL, translate
 from mmdet.config.options import apply_options, parse_options
@@ -32,12 +33,19 @@ None means that the key is not set. Numbers are finite; an unknown key is an err
 """
 
 
-def load_config(path: str | Path, options: Sequence[str] | Mapping[str, object] = ()) -> RunConfig:
+def load_config(
+    path: str | Path,
+    options: Sequence[str] | Mapping[str, object] = (),
+    epochs: int | None = None,
+    schedule: str | None = None,
+) -> RunConfig:
     """Read a config file and its bases, set options, check everything.
 
     Args:
         path: an mmdet 2.x config file (.py, .json, .yaml).
         options: what --cfg-options got, ["optimizer.lr=0.02"], or a dict {"optimizer.lr": 0.02}.
+        epochs: length of training; the file's milestones and intervals are scaled, see `scale_epochs`.
+        schedule: "auto" replaces the file's lr_config and intervals; see `automatic_schedule`.
 
     Returns:
         RunConfig; keys that the file carries and nobody reads are logged in one line.
@@ -59,9 +67,26 @@ def load_config(path: str | Path, options: Sequence[str] | Mapping[str, object] 
         values, unused = translate_ternaus(values, os.environ)
     refuse_foreign(values, str(path))
     config = resolve(values, options, str(path), unused)
+    if epochs is not None or schedule == "auto":
+        config = resolve(values, _fit(config, values, options, epochs, schedule), str(path), unused)
     if config.unused:
         logger.warning("config %s: accepted, but read by nobody: %s", path, ", ".join(config.unused))
     return config
+
+
+def _fit(
+    config: RunConfig, values: dict, options: Mapping[str, object], epochs: int | None, schedule: str | None
+) -> dict[str, object]:
+    """Return options with those that fit the file to `epochs` or to an automatic schedule; given ones win."""
+    if epochs is not None and "total_epochs" in options and options["total_epochs"] != epochs:
+        raise ConfigError(
+            f"--epochs {epochs} contradicts --cfg-options total_epochs={options['total_epochs']}; keep one"
+        )
+    scaled = {} if epochs is None else scale_epochs(config, epochs, options)
+    if epochs is not None and values.get("runner") is not None:
+        scaled["runner"] = None  # its max_epochs is total_epochs by another name
+    automatic = automatic_schedule(config) if schedule == "auto" else {}
+    return {**scaled, **automatic, **options}
 
 
 def resolve(

@@ -49,7 +49,9 @@ class LrConfig:
     policy: str = key(
         "step",
         "a name of SCHEDULES (mmdet/engine/schedule.py): step: times gamma at each of `step`; cosine: down "
-        "to min_lr over all epochs; CosineRestarts: the same in T_0 epochs, then in T_0 * T_mult, and so on",
+        "to min_lr over all epochs; CosineRestarts: the same in T_0 epochs, then in T_0 * T_mult, and so on; "
+        "auto, also in a file without lr_config: warm-up and cosine that fit the run's iters, a rate scaled "
+        "to its batch size (auto_scale_lr), and intervals, where the file has none, that fit its epochs",
     )
     step: tuple[int, ...] = key(
         (), "epochs (iters if not by_epoch), ascending, counted from 0", least=1, ascending=True
@@ -264,7 +266,13 @@ class RunConfig:
         CheckpointConfig(), "when to save; the end is always saved", name="checkpoint_config"
     )
     evaluation: EvalConfig | None = key(None, "validation while training; without it there is none")
-    log_interval: int = key(50, "iters between log lines", name="log_config.interval", least=1)
+    log_interval: int | None = key(
+        None,
+        "iters between log lines; default: 50, or a hundredth of the run if that is less and "
+        "lr_config.policy is auto",
+        name="log_config.interval",
+        least=1,
+    )
     log_hooks: tuple[dict, ...] = key(
         (),
         "where figures go besides the JSON log: dicts of WRITERS (mmdet/engine/scalar_writers.py), such as "

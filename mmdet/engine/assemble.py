@@ -1,5 +1,6 @@
 """From a config file to a `Trainer` with all its parts. Writes nothing: all input is checked here first."""
 
+import logging
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +27,9 @@ from mmdet.engine.log_hook import LogHook
 from mmdet.engine.logger import RunLog
 from mmdet.engine.options import (
     TrainOptions,
+    choose_log_interval,
     choose_lr,
+    choose_power,
     choose_seed,
     choose_work_dir,
     count_iters,
@@ -34,13 +37,15 @@ from mmdet.engine.options import (
 )
 from mmdet.engine.profile_hook import ProfileHook
 from mmdet.engine.scalar_writers import build_writers
-from mmdet.engine.schedule import Schedule
+from mmdet.engine.schedule import Schedule, shorten_warmup
 from mmdet.engine.speed import check_speed
 from mmdet.engine.state import load_resumable, restore
 from mmdet.engine.step import build_step, keep
 from mmdet.engine.trainer import Hook, RunFacts, Trainer
 from mmdet.errors import ConfigError
 from mmdet.models.build import build_detector
+
+logger = logging.getLogger("mmdet")
 
 
 def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer:
@@ -73,17 +78,17 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
         classes=dataset.CLASSES,
         commit=read_commit(),
     )
-    cfg = replace(cfg, optimizer=choose_lr(cfg, facts.batch_size_total, options.auto_scale_lr))
+    cfg = replace(cfg, optimizer=_choose_optimizer(cfg, options, facts.batch_size_total))
     saving = CheckpointHook(cfg.checkpoint)
     model = _build_model(cfg, is_new=resumed is None)
     step = build_step(model, cfg, device, finish=finish, describe=saving.describe)
     trainer = Trainer(
         step=step,
-        schedule=Schedule(cfg.lr, cfg.optimizer["lr"], facts.iters_per_epoch, cfg.total_epochs),
+        schedule=_build_schedule(cfg, options, facts.iters_per_epoch),
         make_loader=_loader_factory(cfg, dataset, sampler, facts.total_iters, device),
         log=log,
         facts=facts,
-        hooks=_build_hooks(cfg, options, saving, eval_data, device),
+        hooks=_build_hooks(cfg, options, facts.total_iters, saving, eval_data, device),
         ema=WeightAverage(cfg.ema, step.precision.named_masters()) if cfg.ema else None,
     )
     if resumed is not None:
@@ -110,6 +115,27 @@ def _build_model(cfg: RunConfig, is_new: bool) -> nn.Module:
     return model
 
 
+def _choose_optimizer(cfg: RunConfig, options: TrainOptions, batch_size_total: int) -> dict:
+    """Return the optimizer's dict; an automatic schedule scales the rate if the config has auto_scale_lr."""
+    is_auto = cfg.lr.policy == "auto" and cfg.base_batch_size is not None and not options.auto_scale_lr
+    power = choose_power(cfg) if is_auto else 1.0
+    return choose_lr(cfg, batch_size_total, is_auto or options.auto_scale_lr, power)
+
+
+def _build_schedule(cfg: RunConfig, options: TrainOptions, iters_per_epoch: int) -> Schedule:
+    """Return the schedule; say so if it does not fit the planned run."""
+    lr = cfg.lr if options.epochs is None else shorten_warmup(cfg.lr, iters_per_epoch, cfg.total_epochs)
+    schedule = Schedule(lr, cfg.optimizer["lr"], iters_per_epoch, cfg.total_epochs)
+    planned = cfg.total_epochs * iters_per_epoch
+    if not options.perf and (late := schedule.misfit(planned)):
+        logger.warning(
+            "this run ends at iter %d, but %s; --epochs N scales a recipe, --schedule auto replaces it",
+            planned,
+            late,
+        )
+    return schedule
+
+
 def _loader_factory(
     cfg: RunConfig, dataset: FacesDataset, sampler: GroupBatchSampler, total_iters: int, device: torch.device
 ) -> Callable[..., TrainLoader]:
@@ -128,6 +154,7 @@ def _loader_factory(
 def _build_hooks(
     cfg: RunConfig,
     options: TrainOptions,
+    total_iters: int,
     saving: CheckpointHook,
     eval_data: EvalData | None,
     device: torch.device,
@@ -135,7 +162,8 @@ def _build_hooks(
     """Return the hooks in the order they need: see the docstring of each."""
     hooks: list[Hook] = [ProfileHook()] if options.profiling else []
     hooks += [EMAHook()] if cfg.ema else []
-    hooks += [LogHook(cfg.log_interval)] if options.perf else [LogHook(cfg.log_interval), saving]
+    hooks.append(LogHook(choose_log_interval(cfg, total_iters)))
+    hooks += [] if options.perf else [saving]
     if eval_data is not None:
         model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).to(device)
         hooks.append(EvalHook(cfg, eval_data, model))

@@ -55,6 +55,6 @@ def _find_class(name: str, backend: str) -> type[torch.optim.Optimizer]:
     return OPTIMIZERS[name]
 
 
-def scale_lr(lr: float, batch_size_total: int, base_batch_size: int) -> float:
-    """Return the learning rate for another number of images per step over all ranks (the linear rule)."""
-    return lr * batch_size_total / base_batch_size
+def scale_lr(lr: float, batch_size_total: int, base_batch_size: int, power: float = 1.0) -> float:
+    """Return the learning rate for another number of images per step over all ranks (1: the linear rule)."""
+    return lr * (batch_size_total / base_batch_size) ** power

@@ -13,6 +13,7 @@ from mmdet.errors import ConfigError
 logger = logging.getLogger("mmdet")
 
 PERF_EPOCHS = 3
+LOG_INTERVAL = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class TrainOptions:
 
     Attributes:
         amp: level, instead of the config's amp.level.
+        epochs: length of training, to which the recipe's milestones and intervals are scaled.
+        schedule: "auto" replaces the config's lr_config and intervals.
         perf: measure speed: 3 epochs or max_iters, no checkpoints, no evaluation.
         resume_from: a file or "auto".
         load_fitting: take of load_from what fits; else every weight must.
@@ -34,6 +37,8 @@ class TrainOptions:
     seed: int | None = None
     deterministic: bool = False
     validate: bool = True
+    epochs: int | None = None
+    schedule: str | None = None
     perf: bool = False
     max_iters: int | None = None
     resume_from: str | None = None
@@ -46,7 +51,7 @@ class TrainOptions:
 
 def read_config(options: TrainOptions) -> RunConfig:
     """Load the config file and let the command line win over it."""
-    cfg = load_config(options.config, options.cfg_options)
+    cfg = load_config(options.config, options.cfg_options, options.epochs, options.schedule)
     if not cfg.data.train:
         raise ConfigError(f"config {options.config}: data.train is missing; it says what to train on")
     if options.load_fitting and not (options.load_from or cfg.load_from):
@@ -83,8 +88,14 @@ def choose_seed(wanted: int | None, resumed: dict | None) -> int:
     return int(resumed["position"]["seed"]) if resumed else 0
 
 
-def choose_lr(cfg: RunConfig, batch_size_total: int, is_auto: bool) -> dict:
+def choose_lr(cfg: RunConfig, batch_size_total: int, is_auto: bool, power: float = 1.0) -> dict:
     """Return the optimizer's dict, with the learning rate scaled if asked for.
+
+    Args:
+        cfg: the config.
+        batch_size_total: images per step over all ranks.
+        is_auto: scale it.
+        power: of the batch size that the rate is proportional to.
 
     Raises:
         ConfigError: asked for, but the config does not say which batch size its rate is meant for.
@@ -93,7 +104,7 @@ def choose_lr(cfg: RunConfig, batch_size_total: int, is_auto: bool) -> dict:
     if is_auto:
         if base is None:
             raise ConfigError("--auto-scale-lr: the config lacks auto_scale_lr=dict(base_batch_size=...)")
-        scaled = scale_lr(lr, batch_size_total, base)
+        scaled = scale_lr(lr, batch_size_total, base, power)
         logger.info(
             "learning rate %g for %d images per step becomes %g for %d", lr, base, scaled, batch_size_total
         )
@@ -107,6 +118,21 @@ def choose_lr(cfg: RunConfig, batch_size_total: int, is_auto: bool) -> dict:
             scale_lr(lr, batch_size_total, base),
         )
     return cfg.optimizer
+
+
+def choose_power(cfg: RunConfig) -> float:
+    """Return the power of the batch size by which an automatic schedule scales the rate.
+
+    1 for SGD (arXiv:1706.02677), 0.5 for Adam and AdamW (arXiv:2205.10287).
+    """
+    return 0.5 if cfg.optimizer["type"].startswith("Adam") else 1.0
+
+
+def choose_log_interval(cfg: RunConfig, total_iters: int) -> int:
+    """Return the iterations between log lines."""
+    if cfg.log_interval is not None or cfg.lr.policy != "auto":
+        return cfg.log_interval or LOG_INTERVAL
+    return min(LOG_INTERVAL, max(1, total_iters // 100))
 
 
 def count_iters(options: TrainOptions, total_epochs: int, iters_per_epoch: int) -> int:

@@ -1,13 +1,24 @@
 """Learning rate as a pure function of the iteration: nothing to save, nothing to restore."""
 
+import logging
 import math
 from bisect import bisect_right
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from mmdet.config.types import LrConfig
 from mmdet.errors import ConfigError, unknown_name
+
+logger = logging.getLogger("mmdet")
+
+# The warm-up of policy "auto": three epochs within bounds, where the run has room for it.
+WARMUP_EPOCHS = 3
+LEAST_WARMUP_ITERS = 50
+MOST_WARMUP_ITERS = 1500
+WARMUP_SHARE = 0.15  # most that a fitted warm-up takes of a run
+FINAL_LR = 0.01  # the cosine of "auto" ends at this share of the rate
 
 
 def step_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float:  # noqa: ARG001
@@ -46,8 +57,40 @@ SCHEDULES: dict[str, Callable[[LrConfig, float, int, int], float]] = {
 }
 
 
+def fit_lr(cfg: LrConfig, base_lr: float, iters_per_epoch: int, total_epochs: int) -> LrConfig:
+    """Return what policy "auto" means for a run: a linear warm-up, then a cosine, iteration by iteration."""
+    total_iters = iters_per_epoch * total_epochs
+    wanted = min(max(WARMUP_EPOCHS * iters_per_epoch, LEAST_WARMUP_ITERS), MOST_WARMUP_ITERS)
+    fitted = min(wanted, int(WARMUP_SHARE * total_iters))
+    if fitted < LEAST_WARMUP_ITERS:
+        logger.warning(
+            "lr_config.policy auto: %d iters are too few for a warm-up of %d; used %d",
+            total_iters,
+            LEAST_WARMUP_ITERS,
+            fitted,
+        )
+    return LrConfig(
+        policy="cosine",
+        by_epoch=False,
+        min_lr=FINAL_LR * base_lr if cfg.min_lr is None else cfg.min_lr,
+        warmup="linear" if fitted else None,
+        warmup_iters=fitted,
+        warmup_ratio=cfg.warmup_ratio,
+    )
+
+
+def shorten_warmup(cfg: LrConfig, iters_per_epoch: int, total_epochs: int) -> LrConfig:
+    """Return the config with a warm-up that leaves room for the rest of a run; log a change."""
+    most = int(WARMUP_SHARE * total_epochs * iters_per_epoch)
+    iters = cfg.warmup_iters * (iters_per_epoch if cfg.warmup_by_epoch else 1)
+    if cfg.warmup is None or iters <= most:
+        return cfg
+    logger.warning("lr_config: the warm-up of %d iters is shortened to %d, to fit the run", iters, most)
+    return replace(cfg, warmup=cfg.warmup if most else None, warmup_iters=most, warmup_by_epoch=False)
+
+
 class Schedule:
-    """A policy of SCHEDULES with a warm-up, as mmcv's learning-rate hooks compute them.
+    """A policy of SCHEDULES, or "auto", with a warm-up, as mmcv's learning-rate hooks compute them.
 
     During the first warmup_iters iterations the regular rate is multiplied by a factor that grows from
     warmup_ratio to 1.
@@ -63,8 +106,10 @@ class Schedule:
     """
 
     def __init__(self, cfg: LrConfig, base_lr: float, iters_per_epoch: int, total_epochs: int) -> None:
+        if cfg.policy == "auto":
+            cfg = fit_lr(cfg, base_lr, iters_per_epoch, total_epochs)
         if cfg.policy not in SCHEDULES:
-            raise ConfigError(unknown_name("lr_config.policy", cfg.policy, SCHEDULES))
+            raise ConfigError(unknown_name("lr_config.policy", cfg.policy, (*SCHEDULES, "auto")))
         if cfg.policy == "CosineRestarts" and not (cfg.T_0 >= 1 and cfg.T_mult >= 1):
             raise ConfigError(
                 f"lr_config.policy = 'CosineRestarts' needs T_0 >= 1 (length of the first period) and "
@@ -75,6 +120,16 @@ class Schedule:
         self.iters_per_epoch = iters_per_epoch
         self.total = total_epochs * (1 if cfg.by_epoch else iters_per_epoch)
         self.warmup_iters = cfg.warmup_iters * (iters_per_epoch if cfg.warmup_by_epoch else 1)
+
+    def misfit(self, total_iters: int) -> str:
+        """Return what of the schedule lies beyond a run of so many iterations, "" if nothing does."""
+        late = []
+        if self.cfg.warmup is not None and self.warmup_iters >= total_iters:
+            late.append(f"the warm-up ends at iter {self.warmup_iters}")
+        if self.cfg.policy == "step" and self.cfg.step:
+            first = self.cfg.step[0] * (self.iters_per_epoch if self.cfg.by_epoch else 1)
+            late += [f"the rate first falls at iter {first}"] if first >= total_iters else []
+        return " and ".join(late)
 
     def lr_at(self, iter: int) -> float:
         """Return the learning rate of an iteration, counted from 0 over the whole run."""

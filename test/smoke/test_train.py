@@ -67,6 +67,19 @@ def test_perf_measures_and_saves_nothing(repo, faces, tmp_path):
     assert not list(tmp_path.glob("*.pth"))
 
 
+def test_a_schedule_that_does_not_fit_is_told_and_auto_fits(repo, faces, tmp_path, capsys):
+    short = dict(validate=False, max_iters=1)
+    train(make_options(repo, faces, tmp_path / "a", "total_epochs=1", **short))
+    told = "this run ends at iter 5, but the rate first falls at iter 2200; --epochs N scales a recipe"
+    assert capsys.readouterr().out.count(told) == 1
+    train(make_options(repo, faces, tmp_path / "b", epochs=20, **short))
+    train(make_options(repo, faces, tmp_path / "c", epochs=100, schedule="auto", **short))
+    assert "this run ends" not in capsys.readouterr().out
+    (path,) = (tmp_path / "c").glob("*.log.json")
+    line = next(row for row in map(json.loads, path.read_text().splitlines()) if row.get("mode") == "train")
+    assert line["lr"] == pytest.approx(0.01 * 2 / 64 * 0.1)  # for 2 images per step; the warm-up's start
+
+
 def test_max_iters_ends_inside_an_epoch_with_everything_saved(repo, faces, tmp_path):
     figures = train(make_options(repo, faces, tmp_path, "total_epochs=9", max_iters=3))
     assert figures["iters"] == 3 and figures["epochs"] == 0 and figures["AP_easy"] is not None

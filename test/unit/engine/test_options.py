@@ -5,7 +5,9 @@ import pytest
 
 from mmdet.engine.options import (
     TrainOptions,
+    choose_log_interval,
     choose_lr,
+    choose_power,
     choose_seed,
     choose_work_dir,
     count_iters,
@@ -78,3 +80,21 @@ def test_work_dir_without_permission(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *args: False)
     with pytest.raises(ConfigError, match="is not writable; choose another --work-dir"):
         choose_work_dir(SimpleNamespace(work_dir=str(tmp_path / "a")))
+
+
+def test_an_automatic_rate_follows_the_batch_size():
+    adam, sgd = lr_config(16), lr_config(16)
+    adam.optimizer = {"type": "AdamW", "lr": 0.002}
+    assert (choose_power(adam), choose_power(sgd)) == (0.5, 1.0)
+    assert choose_lr(adam, 64, is_auto=True, power=0.5)["lr"] == pytest.approx(0.004)
+    assert choose_lr(sgd, 64, is_auto=True)["lr"] == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize(
+    ("policy", "given", "total_iters", "interval"),
+    [("step", None, 336, 50), ("step", 7, 336, 7), ("auto", 7, 336, 7), ("auto", None, 336, 3)]
+    + [("auto", None, 50, 1), ("auto", None, 10**5, 50)],
+)
+def test_log_interval(policy, given, total_iters, interval):
+    cfg = SimpleNamespace(lr=SimpleNamespace(policy=policy), log_interval=given)
+    assert choose_log_interval(cfg, total_iters) == interval

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmdet.config.types import LrConfig
-from mmdet.engine.schedule import SCHEDULES, Schedule
+from mmdet.engine.schedule import SCHEDULES, Schedule, shorten_warmup
 from mmdet.errors import ConfigError
 
 
@@ -115,3 +115,66 @@ def test_apply_sets_every_group():
 
     make(step=(1,)).apply(Optimizer(), 15)
     assert [group["lr"] for group in Optimizer.param_groups] == pytest.approx([0.01, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("iters_per_epoch", "epochs", "warmup_iters"),
+    [
+        (403, 640, 1209),  # WIDER FACE: three epochs
+        (900, 640, 1500),  # at most 1,500
+        (10, 100, 50),  # at least 50
+        (48, 7, 50),  # 15 % of 336
+        (48, 10, 72),  # 15 % of 480; three epochs would be 144
+    ],
+)
+def test_an_automatic_warmup_fits(iters_per_epoch, epochs, warmup_iters, caplog):
+    schedule = make(policy="auto", iters_per_epoch=iters_per_epoch, total_epochs=epochs)
+    total = iters_per_epoch * epochs
+    assert schedule.warmup_iters == warmup_iters and schedule.misfit(total) == "" and not caplog.records
+    assert schedule.lr_at(0) == pytest.approx(0.01)
+    assert schedule.lr_at(total) == pytest.approx(0.001)
+
+
+def test_an_automatic_schedule_by_hand():
+    schedule = make(policy="auto", iters_per_epoch=50, total_epochs=10, base_lr=1.0)  # warm-up: 75 of 500
+    middle = 0.01 + 0.99 * (1 + math.cos(math.pi * 0.5)) / 2
+    early = 0.01 + 0.99 * (1 + math.cos(math.pi * 30 / 500)) / 2
+    assert schedule.lr_at(250) == pytest.approx(middle)
+    assert schedule.lr_at(30) == pytest.approx(early * (1 - 0.6 * 0.9))
+    assert make(policy="auto", min_lr=0.05).lr_at(80) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("epochs", "used"), [(20, 30), (4, 6), (1, 1)])
+def test_a_run_too_short_for_a_warmup_says_what_was_used(epochs, used, caplog):
+    schedule = make(policy="auto", iters_per_epoch=10, total_epochs=epochs)
+    assert schedule.warmup_iters == used
+    assert caplog.messages == [
+        f"lr_config.policy auto: {10 * epochs} iters are too few for a warm-up of 50; used {used}"
+    ]
+
+
+def test_a_run_of_few_iters_has_no_warmup():
+    schedule = make(policy="auto", iters_per_epoch=3, total_epochs=1)
+    assert schedule.cfg.warmup is None and schedule.lr_at(0) == pytest.approx(0.1)
+
+
+def test_what_lies_beyond_the_end_is_named():
+    recipe = dict(step=(440, 544), warmup="linear", warmup_iters=1500, warmup_ratio=0.001)
+    assert make(iters_per_epoch=403, total_epochs=640, **recipe).misfit(403 * 640) == ""
+    assert make(iters_per_epoch=48, total_epochs=7, **recipe).misfit(336) == (
+        "the warm-up ends at iter 1500 and the rate first falls at iter 21120"
+    )
+    assert make(iters_per_epoch=48, step=(7,)).misfit(336) == "the rate first falls at iter 336"
+    assert make(iters_per_epoch=48, step=(330,), by_epoch=False).misfit(336) == ""
+    assert make(iters_per_epoch=48, policy="cosine").misfit(336) == ""
+
+
+def test_a_warmup_is_shortened_only_where_it_takes_too_much(caplog):
+    cfg = LrConfig(step=(5,), warmup="exp", warmup_iters=1500, warmup_ratio=0.001)
+    assert shorten_warmup(cfg, 1000, 10) == cfg and not caplog.records
+    short = shorten_warmup(cfg, 48, 7)
+    assert (short.warmup, short.warmup_iters, short.warmup_ratio, short.step) == ("exp", 50, 0.001, (5,))
+    assert caplog.messages == ["lr_config: the warm-up of 1500 iters is shortened to 50, to fit the run"]
+    by_epoch = shorten_warmup(LrConfig(warmup="linear", warmup_iters=3, warmup_by_epoch=True), 48, 7)
+    assert (by_epoch.warmup_iters, by_epoch.warmup_by_epoch) == (50, False)
+    assert shorten_warmup(cfg, 1, 3).warmup is None
