@@ -14,12 +14,13 @@ def keep_true(mask: Tensor, num_kept: int) -> tuple[Tensor, Tensor]:
     Returns:
         (B, P) int64 indices, 0 where there is none; (B, P) bool, whether there is one.
     """
-    number = torch.arange(mask.shape[1], device=mask.device)
+    # In fp32, which holds every index: Ascend chips count and scatter int64 on their slow CPU.
+    number = torch.arange(mask.shape[1], device=mask.device, dtype=torch.float32)
     # False entries share one place past the end; so would true ones beyond num_kept.
-    place = torch.where(mask, mask.cumsum(dim=1) - 1, num_kept).clamp(max=num_kept)
+    place = torch.where(mask, mask.float().cumsum(dim=1) - 1, num_kept).clamp(max=num_kept).long()
     kept = number.new_zeros(mask.shape[0], num_kept + 1).scatter_(1, place, number.expand_as(mask))
     exists = torch.arange(num_kept, device=mask.device) < mask.sum(dim=1, keepdim=True)
-    return kept[:, :num_kept], exists
+    return kept[:, :num_kept].long(), exists
 
 
 def largest_mask(values: Tensor, count: Tensor) -> Tensor:
@@ -42,11 +43,11 @@ def largest_mask(values: Tensor, count: Tensor) -> Tensor:
     threshold = _value_of_rank(rank)[:, None]
     is_larger, is_tied = values > threshold, values == threshold
     num_missing = count - is_larger.sum(dim=1)
-    is_first = is_tied & (is_tied.cumsum(dim=1) <= num_missing[:, None])
+    is_first = is_tied & (is_tied.float().cumsum(dim=1) <= num_missing[:, None])
     return (is_larger | is_first) & (count > 0)[:, None]
 
 
 def _value_of_rank(rank: Tensor) -> Tensor:
     """Return the float32 that is `rank`-th, 0 to 2 ** 32 - 1, in the order of all bit patterns."""
-    bits = (rank - (1 << 31)).int()
-    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    # The negative numbers, ranks below 2 ** 31, have their bit patterns in reverse order.
+    return torch.where(rank < 1 << 31, -1 - rank, rank - (1 << 31)).int().view(torch.float32)

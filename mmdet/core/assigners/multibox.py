@@ -19,7 +19,6 @@ from mmdet.core.assigners.atss import find_ignored
 from mmdet.core.structures import Assignment
 from mmdet.errors import ConfigError
 
-_LOW_32_BITS = (1 << 32) - 1
 _FORCED_IOU = 2.0  # of a face's best anchor: above every other
 
 
@@ -65,32 +64,51 @@ class MultiBoxAssigner:
         best_anchor = torch.where(found.iou == best_iou, found.anchor, grid.num_anchors).amin(dim=0)
         claims = is_face & (best_iou > 0)
         is_matched = claims & (best_iou >= self.min_pos_iou)
-
-        batch_size, num_slots = claims.shape
-        slot = torch.arange(num_slots, device=claims.device)
-        first = torch.arange(batch_size, device=claims.device)[:, None] * grid.num_anchors
-        anchor = torch.cat((found.anchor, best_anchor[None])) + first
         iou = torch.cat((found.iou, _FORCED_IOU * is_matched[None]))
         wants = (iou >= self.pos_iou_thr) & is_face
-        # Ordered as (IoU, slot from the last to the first): the bits of a float32 >= 0 order as it does.
-        bid = (iou.view(torch.int32).long() << 32) | (_LOW_32_BITS - slot)
-        best = _amax_at(anchor, torch.where(wants, bid, -1), is_ignored)
-        owner = _amax_at(best_anchor + first, torch.where(claims, slot, -1), is_ignored)
+        anchor = torch.where(wants, torch.cat((found.anchor, best_anchor[None])), grid.num_anchors)
+
+        bids = _Bids(is_ignored)
+        for slot in range(claims.shape[1]):
+            bids.add(slot, anchor[..., slot].t(), iou[..., slot].t())
         return Assignment(
-            gt_index=torch.where(owner >= 0, owner, _LOW_32_BITS - (best & _LOW_32_BITS)).clamp(
-                max=num_slots - 1
-            ),
-            is_positive=(best >= 0) & ~is_ignored & is_matched.any(dim=1, keepdim=True),
+            gt_index=bids.owners(torch.where(claims, best_anchor, grid.num_anchors)),
+            is_positive=bids.is_wanted & ~is_ignored & is_matched.any(dim=1, keepdim=True),
             is_ignored=is_ignored,
-            max_positives=_most_positives(grid, num_slots, self.pos_iou_thr),
+            max_positives=_most_positives(grid, claims.shape[1], self.pos_iou_thr),
         )
 
 
-def _amax_at(where: Tensor, values: Tensor, like: Tensor) -> Tensor:
-    """Return int64 of the shape of `like`: the largest of the values at each flat index, -1 where none is."""
-    out = torch.full_like(like, -1, dtype=torch.int64)
-    out.view(-1).scatter_reduce_(0, where.flatten(), values.flatten(), "amax")
-    return out
+class _Bids:
+    """Which face has each anchor, as the faces come one after the other.
+
+    Written with plain scatters of fp32, a place past the end for what is not meant: the one operator that
+    would do, a scatter that keeps the maximum, runs on the host of an Ascend machine.
+    """
+
+    def __init__(self, like: Tensor):
+        self._best = torch.zeros(like.shape[0], like.shape[1] + 1, device=like.device)  # (B, A + 1) IoU
+        self._slot = torch.zeros_like(self._best)
+
+    def add(self, slot: int, anchor: Tensor, iou: Tensor) -> None:
+        """Let the face in a slot have the anchors (B, M), each at most once, where its IoU is the highest."""
+        is_best = iou > self._best.gather(1, anchor)
+        anchor = torch.where(is_best, anchor, self._best.shape[1] - 1)
+        self._best.scatter_(1, anchor, iou)
+        self._slot.scatter_(1, anchor, float(slot))
+
+    @property
+    def is_wanted(self) -> Tensor:
+        """(B, A) bool: some face has the anchor."""
+        return self._best[:, :-1] > 0
+
+    def owners(self, claimed: Tensor) -> Tensor:
+        """Return (B, A) int64 slots, after the faces have claimed the anchors (B, G); the last one has it."""
+        slot = torch.arange(claimed.shape[1], device=claimed.device)
+        is_repeated = (claimed[:, :, None] == claimed[:, None]) & (slot[:, None] < slot)  # (B, G, G)
+        claimed = torch.where(is_repeated.any(dim=2), self._best.shape[1] - 1, claimed)
+        self._slot.scatter_(1, claimed, slot.float().expand_as(claimed))
+        return self._slot[:, :-1].long()
 
 
 class _Overlaps(NamedTuple):

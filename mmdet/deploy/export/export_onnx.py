@@ -20,6 +20,7 @@ from mmdet.deploy.runtime.checks import check_fraction
 from mmdet.deploy.runtime.description import METADATA_KEY, Description
 from mmdet.errors import ConfigError, DeviceError
 from mmdet.files import atomic_write, check_outputs
+from mmdet.models.dense_heads.scrfd_head import SCRFDHead
 from mmdet.models.detectors.dense import SCRFD
 
 logger = logging.getLogger("mmdet")
@@ -128,6 +129,8 @@ def describe(model: SCRFD, options: ExportOptions) -> Description:
         anchors=tuple(level.anchor_whs for level in grid.levels),
         nms=nms,
         coder=describe_coder(model.coder),
+        center_offset=grid.center_offset,
+        family=cfg.model["type"],
         precision="fp16" if options.half else "fp32",
         config=Path(cfg.filename).stem,
     )
@@ -200,6 +203,8 @@ def export_checkpoint(
     path = Path(path)
     check_outputs([path, path.with_suffix(".json")], [config, checkpoint], overwrite)
     model = init_detector(config, checkpoint, device="cpu")
+    if options.merge_heads and not isinstance(model.bbox_head, SCRFDHead):
+        raise ConfigError(f"--merge-heads is for SCRFDHead; this model has {type(model.bbox_head).__name__}")
     description = describe(model, options)
     exported: SCRFD | MergedPredictors = MergedPredictors(model) if options.merge_heads else model
     exported = copy.deepcopy(exported).half() if options.half else exported

@@ -90,11 +90,12 @@ def _anchors(level: Outputs, description: Description, number: int) -> Anchors:
     ((height, width),) = level.level_sizes_hw
     stride = description.strides[number]
     whs = torch.tensor(description.anchors[number]).repeat(height * width, 1)
-    return Anchors(_centers(height, width, stride, description.num_anchors), stride, whs)
+    centers = _centers(height, width, description.num_anchors) + description.center_offset
+    return Anchors(centers * stride, stride, whs)
 
 
-def _centers(height: int, width: int, stride: int, num_anchors: int) -> Tensor:
-    """Return (height * width * num_anchors, 2) x, y."""
-    y, x = torch.arange(height) * stride, torch.arange(width) * stride
+def _centers(height: int, width: int, num_anchors: int) -> Tensor:
+    """Return (height * width * num_anchors, 2) column, row."""
+    y, x = torch.arange(height), torch.arange(width)
     grid = torch.stack((x[None, :].expand(height, width), y[:, None].expand(height, width)), dim=-1)
     return grid.reshape(-1, 1, 2).expand(-1, num_anchors, -1).reshape(-1, 2).float()

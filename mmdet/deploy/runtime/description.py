@@ -34,6 +34,8 @@ class Description:
         nms: the thresholds inside the graph, {"iou_threshold", "score_threshold"}; None without.
         coder: what the numbers of bbox and kps mean: the config dict of a coder, see runtime/coders.py.
             Published files and those made before this was written hold distances.
+        center_offset: of an anchor's centre from the corner of its cell, in strides.
+        family: the detector's type in its config, "SCRFD" or "RetinaFace"; decoding does not need it.
         precision: "fp32" or "fp16" arithmetic inside; inputs and outputs are fp32 either way.
         config: name of the config file.
     """
@@ -48,6 +50,8 @@ class Description:
     anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
     nms: dict[str, float] | None = None
     coder: dict[str, Any] = field(default_factory=lambda: {"type": "DistanceCoder"})
+    center_offset: float = 0.0
+    family: str = "SCRFD"
     precision: str = "fp32"
     config: str = ""
 
@@ -77,7 +81,7 @@ class Description:
         content = json.loads(text)
         if not isinstance(content, Mapping) or content.get("format") != FORMAT:
             raise ValueError(f"format {FORMAT} expected")
-        content = {"coder": {"type": "DistanceCoder"}, **content}  # files made before it was written
+        content = {**BEFORE_CODERS, **content}
         try:
             facts = cls(**{key: _freeze(content[key]) for key in cls.__dataclass_fields__})
             make_decoder(facts.coder)
@@ -86,9 +90,11 @@ class Description:
             raise ValueError(f"{error} is missing") from None
 
 
+# What files say that do not say it: they were made before these keys were written.
+BEFORE_CODERS = {"coder": {"type": "DistanceCoder"}, "center_offset": 0.0, "family": "SCRFD"}
 DECODING = (
     "Anchor i of a level belongs to cell i // num_anchors; cells go row by row, ceil(W / stride) in a row. "
-    "Its centre is (column * stride, row * stride). {} "
+    "Its centre is ((column + center_offset) * stride, (row + center_offset) * stride). {} "
     "score is a probability already."
 )
 

@@ -293,7 +293,7 @@ class FaceDetector:
             for stride, wh, level in zip(facts.strides, whs, self.model.levels(raw), strict=True):
                 check_scores(level.scores, self.model.name)
                 height, width = (-(-side // stride) for side in input_hw)
-                anchors = level_anchors(height, width, stride, facts.num_anchors, wh)
+                anchors = level_anchors(height, width, stride, facts.num_anchors, wh, facts.center_offset)
                 if len(anchors.center) != level.scores.shape[1]:
                     raise ConfigError(
                         f"{self.model.name} gives {level.scores.shape[1]} anchors at stride {stride} for an "

@@ -104,7 +104,8 @@ class MultiBoxCriterion:
     def _class_loss(self, logits: Tensor, assigned: Assignment) -> Tensor:
         """Return the summed cross-entropy of positives and hard negatives; logits (B, A, 2)."""
         is_positive = assigned.is_positive
-        margin = logits[..., 1] - logits[..., 0]  # ln(p / (1 - p)) of a face
+        background, face = logits.unbind(dim=-1)
+        margin = face - background  # ln(p / (1 - p)) of a face
         may_be_negative = ~(is_positive | assigned.is_ignored)
         wanted = self.neg_pos_ratio * is_positive.sum(dim=1)
         count = torch.minimum(wanted, may_be_negative.sum(dim=1))
