@@ -24,6 +24,10 @@ def parse_args() -> argparse.Namespace:
     add("--out", type=Path, metavar="DIR", help="folder for the results (default: JSON lines to stdout)")
     add("--format", default="json", metavar="F", help="json, txt or widerface (default: json)")
     add("--draw", action="store_true", help="also write images and videos with the faces drawn in")
+    add("--blur", action="store_true", help="write images and videos with the faces made unrecognisable")
+    add("--crop", action="store_true", help="also write every face alone")
+    add("--align", type=int, nargs="?", const=112, default=0, metavar="PX",
+        help="also write every face upright in a square, for recognition (112 pixels)")  # fmt: skip
     add_shared(parser, "--thr", default=None, help="lowest score (default: 0.5)")
     add_shared(parser, "--overwrite")
     add("--nms", type=float, metavar="T", help="largest overlap of two faces (default: 0.4)")
@@ -49,14 +53,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
+    from mmdet.deploy.cli.outputs import Products
     from mmdet.deploy.cli.run import RunOptions, detect_inputs, tune_process
     from mmdet.deploy.runtime.options import DetectOptions
     from mmdet.deploy.runtime.ort_detector import FaceDetector
 
     options = RunOptions(
         out=args.out,
-        file_format=args.format,
-        draw=args.draw,
+        products=Products(args.format, args.draw, args.blur, args.crop, args.align),
         overwrite=args.overwrite,
         detect=DetectOptions().changed(
             **{"--thr": args.thr, "--nms": args.nms, "--max-num": args.max_num},

@@ -7,10 +7,48 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmdet.deploy.cli.inputs import Inputs, video_label
-from mmdet.errors import DataError
+from mmdet.deploy.runtime.checks import check_count
+from mmdet.errors import ConfigError, DataError, unknown_name
 from mmdet.files import check_outputs
 
 RESULTS = "detections.jsonl"
+FORMATS = ("json", "txt", "widerface")
+
+
+@dataclass(frozen=True)
+class Products:
+    """What is made of the faces.
+
+    Attributes:
+        file_format: see `writers.Writer`.
+        draw: also images, or videos, with the faces drawn in.
+        blur: these with the faces made unrecognisable.
+        crop: also every face alone.
+        align: also every face upright in a square of this many pixels, for a recognition network; 0: none.
+    """
+
+    file_format: str = "json"
+    draw: bool = False
+    blur: bool = False
+    crop: bool = False
+    align: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown format and a negative size."""
+        if self.file_format not in FORMATS:
+            raise ConfigError(unknown_name("--format", self.file_format, FORMATS))
+        check_count("--align", self.align)
+
+    @property
+    def has_images(self) -> bool:
+        """Return whether the inputs are written again, changed."""
+        return self.draw or self.blur
+
+    def need_folder(self) -> str:
+        """Return the first of the options that write files; "" if none does."""
+        flags = {"--draw": self.draw, "--blur": self.blur, "--crop": self.crop, "--align": self.align}
+        flags[f"--format {self.file_format}"] = self.file_format != "json"
+        return next((name for name, is_on in flags.items() if is_on), "")
 
 
 @dataclass(frozen=True)
@@ -19,28 +57,30 @@ class OutputFiles:
 
     Attributes:
         out: folder.
-        file_format: see `writers.Writer`.
-        draw: also write images, or videos, with the faces drawn in.
+        products: what is made.
         titles: name of a video -> what its files are called: its name without suffix, if no other has that.
     """
 
     out: Path
-    file_format: str
-    draw: bool
+    products: Products
     titles: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, out: Path, file_format: str, draw: bool, found: Inputs) -> "OutputFiles":
+    def of(cls, out: Path, products: Products, found: Inputs) -> "OutputFiles":
         """Name the results of these inputs."""
         names = list(found.video_names.values())
         stems = [os.path.splitext(name)[0] for name in names]
         count = Counter(stems)
         titles = {n: (s if count[s] == 1 else n) for n, s in zip(names, stems, strict=True)}
-        return cls(out, file_format, draw, titles)
+        return cls(out, products, titles)
 
     def text(self, name: str, frame: int | None) -> Path:
         """Return the .txt file of an image or a frame."""
-        return self.out / f"{name}{'' if frame is None else f'_{frame:06d}'}.txt"
+        return self.out / f"{_title(name, frame)}.txt"
+
+    def face(self, kind: str, name: str, frame: int | None, index: int) -> Path:
+        """Return the file of one face alone; kind: "crops" or "aligned"."""
+        return self.out / kind / f"{_title(name, frame)}_{index}.jpg"
 
     def widerface(self, name: str, frame: int | None) -> tuple[str, str]:
         """Return the event and the name of an image or a frame in the WIDER FACE protocol."""
@@ -52,7 +92,7 @@ class OutputFiles:
         return event, f"{title}_{frame:06d}"
 
     def drawn(self, name: str, is_frame: bool) -> Path:
-        """Return the image or the video with the faces drawn in."""
+        """Return the image or the video with the faces drawn in, or blurred."""
         if is_frame:
             return self.out / f"{self.titles.get(name, name).replace(' ', '_')}_faces.mp4"
         return self.out / (name if Path(name).suffix.lower() in (".jpg", ".jpeg") else f"{name}.jpg")
@@ -73,15 +113,22 @@ class OutputFiles:
         check_outputs(sources, inputs, overwrite)
 
     def _planned(self, found: Inputs) -> Iterator[tuple[str, Path]]:
-        """Yield (input, file); of a video's text files the first."""
-        if self.file_format == "json":
+        """Yield (input, file); of a video's text files, and of an image's faces, the first."""
+        if self.products.file_format == "json":
             yield "all", self.out / RESULTS
         images: list[tuple[str, str, int | None]] = [(str(path), name, None) for path, name in found.files]
         for source, name, frame in images + [(video_label(v), n, 0) for v, n in found.video_names.items()]:
-            if self.file_format == "txt":
+            if self.products.file_format == "txt":
                 yield source, self.text(name, frame)
-            elif self.file_format == "widerface":
+            elif self.products.file_format == "widerface":
                 event, title = self.widerface(name, frame)
                 yield source, self.out / event / f"{title}.txt"
-            if self.draw:
+            if self.products.has_images:
                 yield source, self.drawn(name, frame is not None)
+            for kind, is_on in (("crops", self.products.crop), ("aligned", self.products.align)):
+                if is_on:
+                    yield source, self.face(kind, name, frame, 0)
+
+
+def _title(name: str, frame: int | None) -> str:
+    return name if frame is None else f"{name}_{frame:06d}"

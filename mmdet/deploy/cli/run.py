@@ -9,14 +9,14 @@ import cv2
 from tqdm import tqdm
 
 from mmdet.deploy.cli.inputs import NOT_MEDIA, Inputs, find_inputs, image_tasks
-from mmdet.deploy.cli.outputs import OutputFiles
+from mmdet.deploy.cli.outputs import OutputFiles, Products
 from mmdet.deploy.cli.stream import Result, detect_stream
 from mmdet.deploy.cli.video import video_rate, video_tasks
-from mmdet.deploy.cli.writers import FORMATS, Writer
+from mmdet.deploy.cli.writers import Writer
 from mmdet.deploy.runtime.checks import check_count
 from mmdet.deploy.runtime.options import DetectOptions
 from mmdet.deploy.runtime.ort_detector import FaceDetector
-from mmdet.errors import ConfigError, DataError, unknown_name
+from mmdet.errors import ConfigError, DataError
 from mmdet.images import UnreadableImageError, quiet_opencv
 from mmdet.process import keep_freed_memory
 
@@ -29,8 +29,7 @@ class RunOptions:
     """What to look for and where to write; see tools/scrfd.py."""
 
     out: Path | None = None
-    file_format: str = "json"
-    draw: bool = False
+    products: Products = Products()
     overwrite: bool = False
     detect: DetectOptions = DetectOptions()
     max_frames: int = 0
@@ -38,10 +37,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense before anything is opened."""
-        if self.file_format not in FORMATS:
-            raise ConfigError(unknown_name("--format", self.file_format, FORMATS))
-        if self.out is None and (self.draw or self.file_format != "json"):
-            what = "--draw" if self.draw else f"--format {self.file_format}"
+        if self.out is None and (what := self.products.need_folder()):
             raise ConfigError(f"{what} writes files; give a folder with --out")
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise ConfigError(f"--out {self.out} is a file, not a folder")
@@ -97,9 +93,11 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
     found = find_inputs(arguments, options.out)
     for size in options.detect.sizes:
         detector.check_size(size)
+    if options.products.align and detector.model.description.num_kps != 5:
+        raise ConfigError(f"--align: {detector.model.name} gives no five keypoints per face")
     outputs = None
     if options.out is not None:
-        outputs = OutputFiles.of(options.out, options.file_format, options.draw, found)
+        outputs = OutputFiles.of(options.out, options.products, found)
         outputs.check(found, options.overwrite)
     summary = RunSummary(skipped=found.skipped)
     if found.num_left_out:
@@ -137,7 +135,7 @@ def _results(detector: FaceDetector, found: Inputs, writer: Writer, options: Run
     yield from detect_stream(detector, image_tasks(found), found.skipped, options.detect)
     for source, name in found.video_names.items():
         writer.source = source
-        writer.rate = video_rate(source) if options.draw else writer.rate
+        writer.rate = video_rate(source) if options.products.has_images else writer.rate
         # a camera's faces are wanted now
         how = replace(options.detect, batch_size=1) if isinstance(source, int) else options.detect
         try:

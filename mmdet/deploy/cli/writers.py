@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
@@ -10,14 +10,13 @@ from typing import Any, TextIO
 import cv2
 import numpy as np
 
+from mmdet.deploy.align import align_faces, blur_faces, crop_faces
 from mmdet.deploy.cli.draw import draw_faces
 from mmdet.deploy.cli.outputs import RESULTS, OutputFiles
 from mmdet.deploy.cli.video import DEFAULT_RATE, LoadedImage, write_video
 from mmdet.deploy.runtime.decode import Faces
 from mmdet.errors import ConfigError
 from mmdet.files import atomic_write, write_bytes, write_text
-
-FORMATS = ("json", "txt", "widerface")
 
 
 class Writer:
@@ -39,7 +38,7 @@ class Writer:
 
     def __init__(self, outputs: OutputFiles | None, classes: tuple[str, ...]) -> None:
         self.outputs, self.classes = outputs, classes
-        file_format = "json" if outputs is None else outputs.file_format
+        file_format = "json" if outputs is None else outputs.products.file_format
         self.write_one: Callable[[LoadedImage, Faces], None] = getattr(self, f"_write_{file_format}")
         self.stream: TextIO | None = sys.stdout if outputs is None else None
         self.source: str | int | None = None
@@ -74,12 +73,20 @@ class Writer:
             WriteError: a file cannot be written.
         """
         self.write_one(loaded, found)
-        if self.outputs is not None and self.outputs.draw:
-            drawn = draw_faces(loaded.image, found, self.classes)
+        if self.outputs is None:
+            return
+        products = self.outputs.products
+        if products.has_images:
+            drawn = blur_faces(loaded.image, found.bboxes) if products.blur else loaded.image
+            drawn = draw_faces(drawn, found, self.classes) if products.draw else drawn
             if loaded.frame is None:
-                self._write_image(loaded, drawn)
+                self._write_image(self.outputs.drawn(loaded.name, is_frame=False), drawn)
             else:
                 self._write_frame(loaded, drawn)
+        if products.crop:
+            self._write_faces("crops", loaded, crop_faces(loaded.image, found.bboxes))
+        if products.align:
+            self._write_faces("aligned", loaded, align_faces(loaded.image, found.kps, products.align))
 
     def _write_json(self, loaded: LoadedImage, found: Faces) -> None:
         if self.stream is None:
@@ -113,9 +120,12 @@ class Writer:
         rows[:, 2:4] -= rows[:, :2]
         write_predictions({event: {name: rows}}, self._outputs.out)
 
-    def _write_image(self, loaded: LoadedImage, drawn: np.ndarray) -> None:
-        path = self._outputs.drawn(loaded.name, is_frame=False)
-        write_bytes(path, encode_image(drawn, ".jpg"), parents=True, durable=False)
+    def _write_faces(self, kind: str, loaded: LoadedImage, faces: Iterable[np.ndarray]) -> None:
+        for index, face in enumerate(faces):
+            self._write_image(self._outputs.face(kind, loaded.name, loaded.frame, index), face)
+
+    def _write_image(self, path: Path, image: np.ndarray) -> None:
+        write_bytes(path, encode_image(image, ".jpg"), parents=True, durable=False)
 
     def _write_frame(self, loaded: LoadedImage, drawn: np.ndarray) -> None:
         if self._video_name != loaded.name:

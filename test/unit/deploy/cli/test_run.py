@@ -345,3 +345,22 @@ def test_in_a_process_of_its_own(repo, spots, photos):
     done = subprocess.run([*command[:3], "none.jpg"], capture_output=True, text=True, cwd="/")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "DataError: none.jpg: no such file or folder\n"
+
+
+def test_crops_aligned_and_blurred_faces(run_tool, spots, photos, film, tmp_path):
+    out = tmp_path / "out"
+    args = (spots, photos / "sub/b.png", photos / "a.png", film, "--thr", 0.9, "--max-frames", 1)
+    code, _, err = run_tool("scrfd", *args, "--out", out, "--crop", "--align", "--blur", "--max-num", 1)
+    assert code == 0, err
+    names = {str(path.relative_to(out)) for path in out.rglob("*.*") if path.is_file()}
+    titles = ("b.png_0.jpg", "a.png_0.jpg", "film.avi_000000_0.jpg")
+    faces = {f"{kind}/{name}" for kind in ("crops", "aligned") for name in titles}
+    assert names == {"detections.jsonl", "b.png.jpg", "a.png.jpg", "film_faces.mp4", *faces}
+    assert cv2.imread(str(out / "aligned/a.png_0.jpg")).shape == (112, 112, 3)
+    assert cv2.imread(str(out / "crops/a.png_0.jpg")).shape == (16, 16, 3)
+    changed = cv2.absdiff(cv2.imread(str(out / "a.png.jpg")), cv2.imread(str(photos / "a.png"))) > 30
+    assert changed[150:171, 70:91].any() and not changed[:140].any()  # the white square is a mosaic
+    code, _, err = run_tool("scrfd", *args, "--out", out, "--crop", "--quiet", "--format", "txt")
+    assert code == 2 and "crops/b.png_0.jpg exists" in err
+    code, _, err = run_tool("scrfd", *args, "--blur")
+    assert code == 2 and "--blur writes files; give a folder with --out" in err
