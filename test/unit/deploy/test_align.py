@@ -18,8 +18,8 @@ from mmdet.errors import DataError
 # Points found in a photograph, and skimage's SimilarityTransform.estimate for them (0.26).
 POINTS = [
     [761.0890, 400.0930],
-    [803.8240, 399.7711],
-    [774.5850, 428.9680],
+    [803.8240, 399.771],
+    [774.5850, 428.968],
     [767.1560, 444.4500],
     [804.9940, 443.5400],
 ]
