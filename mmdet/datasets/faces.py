@@ -8,14 +8,14 @@ import numpy as np
 
 from mmdet.core.structures import Note, Sample
 from mmdet.datasets.cache import DecodedCache
+from mmdet.datasets.check_images import check_images
 from mmdet.datasets.labels import Record, read_labels
-from mmdet.datasets.labels.base import DEFAULT_NUM_KPS
+from mmdet.datasets.labels.base import DEFAULT_NUM_KPS, concatenate
 from mmdet.datasets.transforms.base import Transform
 from mmdet.errors import ConfigError, DataError
 from mmdet.images import UnreadableImageError, read_image, read_image_size
 
 MAX_UNREADABLE_FRACTION = 0.01
-NUM_PROBED_IMAGES = 20
 
 
 class FacesDataset:
@@ -25,8 +25,8 @@ class FacesDataset:
     rank. `dataset[index]` is epoch 0.
 
     Args:
-        ann_file: the label file.
-        img_prefix: folder the names in the file are relative to.
+        ann_file: the label file (a folder for yolo, voc, labelme), or several of one format.
+        img_prefix: folder the names in the file are relative to; as many, or one for all.
         pipeline: the built transforms (`build_dataset` builds them from the config).
         test_mode: keep all images; a file that cannot be read is an error instead of being replaced.
         min_size: training only; smaller faces become ignore boxes.
@@ -44,8 +44,8 @@ class FacesDataset:
 
     def __init__(  # noqa: PLR0913  the keys of its config dict
         self,
-        ann_file: str | Path,
-        img_prefix: str | Path,
+        ann_file: str | Path | Sequence[str | Path],
+        img_prefix: str | Path | Sequence[str | Path],
         pipeline: Transform,
         test_mode: bool = False,
         min_size: float | None = None,
@@ -59,22 +59,35 @@ class FacesDataset:
     ) -> None:
         if test_mode and min_size is not None:
             raise ConfigError("FacesDataset.min_size is for training; remove it from the test data set")
-        self.ann_file, self.img_prefix = Path(ann_file), Path(img_prefix)
-        if not self.ann_file.is_file():
-            raise DataError(f"ann_file {self.ann_file} does not exist; expected a {label_format} file")
-        if not self.img_prefix.is_dir():
-            raise DataError(f"img_prefix {self.img_prefix} does not exist; expected the folder of the images")
+        ann_files, prefixes = _as_paths(ann_file), _as_paths(img_prefix)
+        prefixes = prefixes * len(ann_files) if len(prefixes) == 1 else prefixes
+        if not ann_files or len(prefixes) != len(ann_files):
+            raise ConfigError(f"{len(ann_files)} ann_file, but {len(prefixes)} img_prefix")
+        for file in ann_files:
+            if not file.exists():
+                raise DataError(f"ann_file {file} does not exist; expected a {label_format} file")
+        for folder in prefixes:
+            if not folder.is_dir():
+                raise DataError(f"img_prefix {folder} does not exist; expected the folder of the images")
+        self.ann_file, self.img_prefix = ann_files[0], prefixes[0]
         self.pipeline, self.test_mode, self.seed = pipeline, test_mode, seed
-        self.labels = read_labels(
-            self.ann_file,
-            label_format,
-            train=not test_mode,
-            classes=(classes,) if isinstance(classes, str) else classes,
-            num_kps=num_kps,
-            min_size=min_size,
-            filter_empty_gt=filter_empty_gt,
-        )
-        self._check_some_image_exists()
+        parts = [
+            read_labels(
+                file,
+                label_format,
+                train=not test_mode,
+                classes=(classes,) if isinstance(classes, str) else classes,
+                num_kps=num_kps,
+                min_size=min_size,
+                filter_empty_gt=filter_empty_gt,
+            )
+            for file in ann_files
+        ]
+        self.labels = concatenate(parts)
+        if test_mode and len(set(self.labels.names)) < len(self.labels):
+            raise DataError(f"the files {', '.join(map(str, ann_files))} share image names; rename folders")
+        self._prefixes = [folder for folder, part in zip(prefixes, parts, strict=True) for _ in part.names]
+        check_images(self)
         self._cache = None if cache_dir is None else DecodedCache(cache_dir, cache_gib, self.sizes_hw)
 
     def __len__(self) -> int:
@@ -111,7 +124,7 @@ class FacesDataset:
 
     def path(self, index: int) -> Path:
         """Return the image file."""
-        return self.img_prefix / self.labels.names[index]
+        return self._prefixes[index] / self.labels.names[index]
 
     def __getitem__(self, sample_id: int | tuple[int, int]) -> Sample:
         """Return the transformed sample of (epoch, index), or of `index` in epoch 0.
@@ -156,13 +169,9 @@ class FacesDataset:
         first = notes[0].detail.split(";")[0]
         raise DataError(f"{len(notes)} images in a row cannot be read; the first: {first}")
 
-    def _check_some_image_exists(self) -> None:
-        probe = range(min(len(self), NUM_PROBED_IMAGES))
-        if len(self) and not any(self.path(i).is_file() for i in probe):
-            raise DataError(
-                f"none of the first {len(probe)} images of {self.ann_file} is in img_prefix "
-                f"{self.img_prefix}; expected for example {self.path(0)}"
-            )
+
+def _as_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    return [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
 
 
 def _make_sample(record: Record, image: np.ndarray) -> Sample:

@@ -32,7 +32,7 @@ class TrainLoader:
 
     def __init__(self, loader: DataLoader, sampler: GroupBatchSampler, start_iter: int) -> None:
         share = sampler.iters_per_epoch * sampler.batch_size
-        self.notes = NoteKeeper(max_unreadable=int(MAX_UNREADABLE_FRACTION * share))
+        self.notes = NoteKeeper(max_unreadable=max(1, int(MAX_UNREADABLE_FRACTION * share)))
         self._iters_per_epoch = sampler.iters_per_epoch
         self._iter = start_iter
         self._batches = iter(loader)

@@ -16,7 +16,7 @@ class NoteKeeper:
     """Collects the notes of all batches, in the main process.
 
     Args:
-        max_unreadable: different unreadable images allowed per epoch on this rank (1 % of its images).
+        max_unreadable: unreadable images allowed per epoch on this rank (1 % of its images, at least 1).
 
     Attributes:
         counts: kind of note -> sum of the notes' counts, repetitions included.

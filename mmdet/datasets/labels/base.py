@@ -1,23 +1,18 @@
 """What every label format is read into: a `LabelFile`, image by image a `Record`. No torch here.
 
 A reader checks its format and fills a `LabelFile`. What does not depend on the format (repeated names, images
-too narrow or without faces, faces too small) is done by `prepare`.
+too narrow or without faces, faces too small, odd boxes) is done by `prepare`.
 """
 
-import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mmdet.errors import DataError
 
-MIN_IMAGE_SIDE = 32  # training drops images narrower than this, as mmdet does
 DEFAULT_CLASSES = ("FG",)
 DEFAULT_NUM_KPS = 5
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,8 @@ class LabelFile(Sequence):
         kps: (F, K, 3) float32 x, y, weight (0: not annotated); K may be 0.
         is_ignored: (F,) bool, ignore regions.
         classes: class names.
+        lines: (F,) line numbers from 1; None where the format has none.
+        not_carried: what the file holds and a LabelFile cannot, with counts.
     """
 
     names: tuple[str, ...]
@@ -64,6 +61,8 @@ class LabelFile(Sequence):
     kps: np.ndarray
     is_ignored: np.ndarray
     classes: tuple[str, ...] = DEFAULT_CLASSES
+    lines: np.ndarray | None = None
+    not_carried: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def num_kps(self) -> int:
@@ -106,11 +105,90 @@ class LabelFile(Sequence):
             labels=self.labels[rows],
             kps=self.kps[rows],
             is_ignored=self.is_ignored[rows],
+            lines=None if self.lines is None else self.lines[rows],
         )
 
 
+def concatenate(parts: Sequence[LabelFile]) -> LabelFile:
+    """Return the images of several files with the same classes and number of points, in order."""
+    num_rows = np.cumsum([0, *(len(part.bboxes) for part in parts)])
+    offsets = [part.offsets[:-1] + start for part, start in zip(parts, num_rows, strict=False)]
+    arrays = ("sizes_hw", "bboxes", "labels", "kps", "is_ignored")
+    return replace(
+        parts[0],
+        names=tuple(name for part in parts for name in part.names),
+        offsets=np.append(np.concatenate(offsets), num_rows[-1]),
+        lines=None,
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
+    )
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face as a reader finds it: box x1, y1, x2, y2; kps (K, 3) x, y, weight, or None."""
+
+    bbox: Sequence[float]
+    label: int = 0
+    kps: np.ndarray | None = None
+    is_ignored: bool = False
+
+
+def make_record(
+    name: str, faces: Sequence[Face], num_kps: int, size_hw: tuple[int, int] | None, where: str
+) -> Record:
+    """Return the record of an image from its faces.
+
+    Raises:
+        DataError: a box is not finite or is inverted, or points are not finite; begins with `where`.
+    """
+    for number, face in enumerate(faces):
+        x1, y1, x2, y2 = face.bbox
+        if not np.isfinite(face.bbox).all() or x2 < x1 or y2 < y1:
+            raise DataError(
+                f"{where}: face {number} of {name}: box {list(face.bbox)} is inverted or not finite"
+            )
+        if face.kps is not None and not np.isfinite(face.kps).all():
+            raise DataError(f"{where}: face {number} of {name}: a point is not finite")
+    shown = [face for face in faces if not face.is_ignored]
+    none = np.zeros((num_kps, 3), np.float32)
+    kps = [none if face.kps is None else face.kps for face in shown]
+    return Record(
+        name=name,
+        bboxes=np.array([face.bbox for face in shown], np.float32).reshape(-1, 4),
+        labels=np.array([face.label for face in shown], np.int64),
+        kps=np.array(kps, np.float32).reshape(-1, num_kps, 3),
+        bboxes_ignore=np.array([face.bbox for face in faces if face.is_ignored], np.float32).reshape(-1, 4),
+        size_hw=size_hw,
+    )
+
+
+class ClassIndex:
+    """Indices of class names: those given, or every name in order of appearance.
+
+    Attributes:
+        names: the classes so far.
+        unknown: how often a name was not among those given.
+    """
+
+    def __init__(self, classes: Sequence[str] | None) -> None:
+        self.is_open, self.names = classes is None, list(classes or ())
+        self.unknown = 0
+
+    def get(self, name: str) -> int | None:
+        """Return the index of a name; None if it is not among those given."""
+        if name not in self.names:
+            if not self.is_open:
+                self.unknown += 1
+                return None
+            self.names.append(name)
+        return self.names.index(name)
+
+
 def join_records(
-    records: Iterable[Record], num_kps: int, classes: Sequence[str] = DEFAULT_CLASSES
+    records: Iterable[Record],
+    num_kps: int,
+    classes: Sequence[str] = DEFAULT_CLASSES,
+    not_carried: Mapping[str, int] | None = None,
 ) -> LabelFile:
     """Return a `LabelFile` of records made one by one: faces first, then the ignore regions of each image.
 
@@ -118,6 +196,7 @@ def join_records(
         records: kps are (n, num_kps, 3).
         num_kps: K, for files without a face.
         classes: names that the records' labels index.
+        not_carried: see LabelFile.
     """
     records = list(records)
     counts = [len(r.bboxes) + len(r.bboxes_ignore) for r in records]
@@ -135,67 +214,5 @@ def join_records(
         kps=np.concatenate([np.zeros((0, num_kps, 3), np.float32), *kps]).astype(np.float32),
         is_ignored=np.concatenate([np.zeros(0, bool), *place]),
         classes=tuple(classes),
+        not_carried=dict(not_carried or {}),
     )
-
-
-def prepare(
-    labels: LabelFile,
-    path: str | Path,
-    *,
-    train: bool,
-    min_size: float | None = None,
-    filter_empty_gt: bool = True,
-) -> LabelFile:
-    """Return what a data set uses of a file that was read; the log says what was left out.
-
-    The same name twice: the later block replaces the earlier one.
-
-    Args:
-        labels: as a reader returned them.
-        path: the file, for messages.
-        train: drop images without a face and images narrower than 32 px (where the size is known).
-        min_size: faces narrower or lower than this become ignore boxes.
-        filter_empty_gt: False keeps images without faces in training, too.
-
-    Raises:
-        DataError: no image is left to train on.
-    """
-    if min_size is not None:
-        is_small = (labels.bboxes[:, 2:] - labels.bboxes[:, :2] < min_size).any(1)
-        labels = replace(labels, is_ignored=labels.is_ignored | is_small)
-    labels = _latest_of_each_name(labels, path)
-    return _drop_unusable(labels, path, filter_empty_gt) if train else labels
-
-
-def _latest_of_each_name(labels: LabelFile, path: str | Path) -> LabelFile:
-    """Keep, at the place of its first block, the last block of each name (as a dict does)."""
-    latest = {name: index for index, name in enumerate(labels.names)}
-    num_repeated = len(labels) - len(latest)
-    if not num_repeated:
-        return labels
-    logger.warning("%s: %d images are listed more than once; the last block counts", path, num_repeated)
-    return labels.select(np.fromiter(latest.values(), np.int64))
-
-
-def _drop_unusable(labels: LabelFile, path: str | Path, filter_empty_gt: bool) -> LabelFile:
-    shorter_side = labels.sizes_hw.min(1)
-    is_wide_enough = (shorter_side >= MIN_IMAGE_SIDE) | (shorter_side == 0)
-    if not is_wide_enough.all():
-        narrow = np.flatnonzero(~is_wide_enough)
-        logger.warning(
-            "%s: %d images narrower than %d px are not trained on (%s%s)",
-            path,
-            len(narrow),
-            MIN_IMAGE_SIDE,
-            ", ".join(labels.names[i] for i in narrow[:3]),
-            ", ..." if len(narrow) > 3 else "",
-        )
-    keep = is_wide_enough
-    if filter_empty_gt:
-        keep = keep & (np.diff(labels.offsets) > 0)
-        num_empty = int((is_wide_enough & ~keep).sum())
-        if num_empty:
-            logger.info("%s: %d images without faces are not trained on", path, num_empty)
-    if not keep.any():
-        raise DataError(f"{path}: none of {len(labels)} images has a face and {MIN_IMAGE_SIDE} px or more")
-    return labels if keep.all() else labels.select(np.flatnonzero(keep))

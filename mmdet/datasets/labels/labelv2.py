@@ -1,12 +1,15 @@
 """The labelv2 format: faces of all images in one text file, read with numpy in a fraction of a second.
 
     # event/name.jpg 1024 732                      name, width, height; further fields are not read
-    122 380 132 392 125 384 0 130 384 0 ...        box x1 y1 x2 y2, then five points x y v
+    122 380 132 392 125 384 0 130 384 0 ...        box x1 y1 x2 y2, then K points x y v (five, unless said)
     246 378 258 392 -1 -1 -1 -1 -1 -1 ...          a point of -1 -1 -1 is not annotated (weight 0)
-    10 20 40 60 1                                  fifth value 1: an ignore box; else a face without points
+    246 378 258 392 -1 -1 -1 ... 0.8               one more value, blur or score: not read
+    246 378 258 392 -1 -1 -1 ... 0.8 2             and another: the class, an index (an extension of ours)
+    10 20 40 60 1                                  fifth value 1: an ignore box; 0: a face without points
     10 20 40 60                                    box only: allowed for test files
 
-Any v >= 0 gives weight 1. Values after the 19th are not used. Zero-size faces are legal.
+Any v >= 0 gives weight 1. Zero-size faces are legal. A name may hold blanks if width and height end the line.
+The original readers read all of this but names with blanks, without the classes.
 """
 
 import warnings
@@ -17,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdet.datasets.labels.base import DEFAULT_CLASSES, DEFAULT_NUM_KPS, LabelFile, Record
+from mmdet.datasets.labels.text import read_utf8
 from mmdet.errors import DataError
 from mmdet.files import write_text
 
@@ -33,8 +37,8 @@ def read_labelv2(
     Args:
         path: the file.
         train: refuse lines of 4 values.
-        classes: class names; every face is the first.
-        num_kps: points of a face line.
+        classes: class names; a face whose line has no class is of the first.
+        num_kps: K, points of a face line.
 
     Raises:
         DataError: the file is missing, not text, empty, or has a bad line (file:line and reason).
@@ -46,58 +50,75 @@ def read_labelv2(
     names, sizes_hw = _read_headers(lines, headers)
     counts = lines.num_values[faces]
     full = 4 + 3 * num_kps
-    legal = (counts == 5) | (counts >= full) | ((counts == 4) & (not train))
+    legal = np.isin(counts, (5, full + 1, full + 2)) | (counts == full) & (num_kps > 0)
+    legal |= (counts == 4) & (not train)
     _check(lines, faces, legal, lambda i: _wrong_count(int(counts[i]), train, num_kps))
 
     values = _read_values(lines, headers, faces)
     first = np.concatenate([[0], np.cumsum(counts)])[:-1]
     bboxes = _read_bboxes(lines, faces, values[first[:, None] + np.arange(4)])
     kps = np.zeros((len(faces), num_kps, 3), np.float32)
-    with_kps = np.flatnonzero(counts >= full)
+    with_kps = np.flatnonzero((counts >= full) & (num_kps > 0))
     points = values[first[with_kps, None] + np.arange(4, full)]
-    kps[with_kps] = _read_kps(lines, faces[with_kps], points.reshape(-1, num_kps, 3))
+    kps[with_kps] = _read_kps(lines, faces[with_kps], points.reshape(len(with_kps), num_kps, 3))
     is_ignored = np.zeros(len(faces), bool)
-    flagged = np.flatnonzero(counts == 5)
-    is_ignored[flagged] = values[first[flagged] + 4] == 1
+    flagged = np.flatnonzero((counts == 5) | (counts > 4) & (num_kps == 0))
+    flags = values[first[flagged] + 4]
+    message = "fifth value {:g}; write 0 (a face without points) or 1 (an ignore box)".format
+    _check(lines, faces[flagged], np.isin(flags, (0, 1)), lambda i: message(flags[i]))
+    is_ignored[flagged] = flags == 1
+    labels = np.zeros(len(faces), np.int64)
+    classes = tuple(classes or DEFAULT_CLASSES)
+    with_class = np.flatnonzero(counts == full + 2)
+    labels[with_class] = _read_classes(
+        lines, faces[with_class], values[first[with_class] + full + 1], classes
+    )
     return LabelFile(
         names=names,
         sizes_hw=sizes_hw,
         offsets=np.append(np.searchsorted(faces, headers), len(faces)),
         bboxes=bboxes,
-        labels=np.zeros(len(faces), np.int64),
+        labels=labels,
         kps=kps,
         is_ignored=is_ignored,
-        classes=tuple(classes or DEFAULT_CLASSES),
+        classes=classes,
+        lines=faces + 1,
     )
 
 
 def write_labelv2(labels: LabelFile, path: str | Path) -> None:
-    """Write a labelv2 file that reads back equal; ignore boxes lose their points.
+    """Write a labelv2 file that reads back equal; faces carry their class if there are several classes.
 
     Raises:
-        DataError: an image's size is unknown.
+        DataError: an image's size is unknown, or its name would read back as another.
         WriteError: the file cannot be written.
     """
-    unknown = np.flatnonzero(labels.sizes_hw.min(1) == 0)
+    unknown = np.flatnonzero(labels.sizes_hw.min(1, initial=1) == 0)
     if len(unknown):
         raise DataError(f"{path}: the size of {labels.names[unknown[0]]} is unknown; labelv2 needs it")
-    write_text(path, "".join(f"{line}\n" for record in labels for line in labelv2_lines(record)))
+    with_class = len(labels.classes) > 1
+    text = "".join(f"{line}\n" for record in labels for line in labelv2_lines(record, with_class))
+    write_text(path, text)
 
 
-def labelv2_lines(record: Record) -> Iterator[str]:
+def labelv2_lines(record: Record, with_class: bool = False) -> Iterator[str]:
     """Yield the header and the face lines of an image whose size is known."""
     assert record.size_hw is not None
     height, width = record.size_hw
-    yield f"# {record.name} {width} {height}"
-    for bbox, kps in zip(record.bboxes, record.kps, strict=True):
-        points = [f"{_number(x)} {_number(y)} 0" if weight else "-1 -1 -1" for x, y, weight in kps]
-        is_annotated = bool((kps[:, 2] > 0).any())
-        yield " ".join([*map(_number, bbox), *(points if is_annotated else ["0"])])
+    header = f"# {record.name} {width} {height}"
+    if _read_header(header) != (record.name, width, height):
+        raise DataError(f"labelv2 cannot hold the image name {record.name!r}; rename the file")
+    yield header
+    for bbox, label, kps in zip(record.bboxes, record.labels, record.kps, strict=True):
+        points = [f"{number(x)} {number(y)} 0" if weight else "-1 -1 -1" for x, y, weight in kps]
+        is_short = not (kps[:, 2] > 0).any() and not with_class
+        end = ["0", str(label)] if with_class else []
+        yield " ".join([*map(number, bbox), *(["0"] if is_short else [*points, *end])])
     for bbox in record.bboxes_ignore:
-        yield " ".join([*map(_number, bbox), "1"])
+        yield " ".join([*map(number, bbox), "1"])
 
 
-def _number(value: np.float32) -> str:
+def number(value: np.float32) -> str:
     """Return the shortest decimal number that reads back equal."""
     return str(value).removesuffix(".0")
 
@@ -122,17 +143,14 @@ class _Lines:
     def fail(self, line: int, reason: str, num_more: int = 0) -> None:
         """Raise the error of a line, naming the image it belongs to."""
         headers = np.flatnonzero(self.is_header[: line + 1])
-        name = self.text(headers[-1])[1:].split()[:1] if len(headers) else []
-        where = f" in {name[0]}" if name else ""
+        header = _read_header(self.text(headers[-1])) if len(headers) else None
+        where = f" in {header[0]}" if header else ""
         more = f" ({num_more} more such lines)" if num_more else ""
         raise DataError(f"{self.path}:{line + 1}: {reason}{where}{more}")
 
 
 def _scan(path: Path) -> _Lines:
-    try:
-        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf").rstrip()
-    except OSError as error:
-        raise DataError(f"label file {path}: {error.strerror}") from None
+    data = read_utf8(path).rstrip()
     if not data:
         raise DataError(f"{path} is empty; expected lines '# name width height' and faces below each")
     text = np.frombuffer(data, np.uint8)
@@ -171,6 +189,16 @@ def _read_kps(lines: _Lines, faces: np.ndarray, values: np.ndarray) -> np.ndarra
     return points
 
 
+def _read_classes(lines: _Lines, faces: np.ndarray, values: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Return (F,) int64; refuse what is no index into `classes`."""
+    valid = (values == np.floor(values)) & (values >= 0) & (values < len(classes))
+    message = (
+        f"class {{:g}}, but the classes are {tuple(classes)}; set classes of the data set (--classes)".format
+    )
+    _check(lines, faces, valid, lambda i: message(values[i]))
+    return values.astype(np.int64)
+
+
 def _check(lines: _Lines, line_numbers: np.ndarray, is_good: np.ndarray, describe) -> None:  # noqa: ANN001
     """Raise for the first False of `is_good`; describe(i) gives the reason of row i."""
     bad = np.flatnonzero(~is_good)
@@ -181,27 +209,42 @@ def _check(lines: _Lines, line_numbers: np.ndarray, is_good: np.ndarray, describ
 def _wrong_count(count: int, train: bool, num_kps: int) -> str:
     if count == 4 and train:
         return "4 values (only a box) are for test files; write 'x1 y1 x2 y2 0' to train on it"
-    full = f"{4 + 3 * num_kps} (box, {num_kps} points)"
-    return f"{count} values; expected 4 (box, test only), 5 (box, ignore flag) or {full}"
+    if not num_kps:
+        return f"{count} values; expected 4 (box, test only), 5 (box, ignore flag) or 6 (with a class)"
+    full = 4 + 3 * num_kps
+    words = f"{full} (box, {num_kps} points), {full + 1} (with a score) or {full + 2} (with score and class)"
+    others = "" if (count - 4) % 3 else f"; if it has {(count - 4) // 3} points, set num_kps of the data set"
+    return f"{count} values; expected 4 (box, test only), 5 (box, ignore flag), {words}{others}"
 
 
 def _read_headers(lines: _Lines, headers: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     names, sizes_hw = [], np.empty((len(headers), 2), np.int32)
     for row, line in enumerate(headers):
-        fields = lines.text(line)[1:].split()
-        try:
-            name, width, height = fields[0], int(fields[1]), int(fields[2])
-            if min(width, height) <= 0:
-                raise ValueError
-        except (IndexError, ValueError):
-            text = lines.text(line)[:80]
+        header = _read_header(lines.text(line))
+        if header is None:
             raise DataError(
-                f"{lines.path}:{line + 1}: expected '# name width height' with positive whole numbers "
-                f"(names cannot contain blanks), got {text!r}"
-            ) from None
-        names.append(name)
-        sizes_hw[row] = height, width
+                f"{lines.path}:{line + 1}: expected '# name width height' with positive whole numbers, got "
+                f"{lines.text(line)[:80]!r}"
+            )
+        names.append(header[0])
+        sizes_hw[row] = header[2], header[1]
     return tuple(names), sizes_hw
+
+
+def _read_header(text: str) -> tuple[str, int, int] | None:
+    """Return name, width and height of "# name width height ..." or "# name with blanks width height"."""
+    fields = text[1:].split()
+    if len(fields) >= 3 and "." in fields[0] and (size := _read_size(fields[1:3])):
+        return fields[0], *size
+    name, *last = text[1:].rsplit(None, 2) if len(fields) >= 3 else ("", "", "")
+    size = _read_size(last)
+    return (name.strip(), *size) if size else None
+
+
+def _read_size(words: Sequence[str]) -> tuple[int, int] | None:
+    is_whole = all(word.isascii() and word.isdigit() and 0 < len(word) < 10 for word in words)
+    width, height = (int(word) for word in words) if is_whole else (0, 0)
+    return (width, height) if width and height else None
 
 
 def _read_values(lines: _Lines, headers: np.ndarray, faces: np.ndarray) -> np.ndarray:

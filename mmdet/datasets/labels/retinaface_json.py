@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmdet.datasets.labels.base import DEFAULT_CLASSES, DEFAULT_NUM_KPS, LabelFile, Record, join_records
+from mmdet.datasets.labels.text import read_text
 from mmdet.errors import DataError
 from mmdet.files import write_text
 
@@ -69,9 +70,7 @@ def _numbers(values: np.ndarray) -> list[float]:
 
 def _load(path: Path) -> list:
     try:
-        images = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"label file {path}: {error.strerror}") from None
+        images = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error})") from None
     if not isinstance(images, list) or not images:

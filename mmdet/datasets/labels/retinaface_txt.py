@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdet.datasets.labels.base import DEFAULT_CLASSES, DEFAULT_NUM_KPS, LabelFile, Record, join_records
+from mmdet.datasets.labels.text import read_text
 from mmdet.errors import DataError
 from mmdet.files import write_text
 
@@ -34,12 +35,7 @@ def read_retinaface_txt(
         DataError: the file is missing, not text, empty, or has a bad line (file:line and reason).
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"label file {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason})") from None
+    lines = read_text(path).split("\n")
     faces_of: dict[str, list[list[float]]] = {}
     faces: list[list[float]] | None = None
     for number, line in enumerate(lines, start=1):

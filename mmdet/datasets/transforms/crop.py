@@ -35,9 +35,9 @@ class RandomSquareCrop(Transform):
         bbox_clip_border: clip boxes and keypoints to the patch.
         max_tries: scales drawn before giving up.
 
-    Differs from the reference: it never loops for ever. When max_tries scales failed, the patch is the
-    whole image at the top left of a square of its longer side; an image without faces takes the first
-    position. Keypoint weights do not change when a point leaves the patch (as there).
+    Differs from the reference: it never loops for ever. When max_tries scales failed, or all faces lie
+    outside the image, the patch is the whole image at the top left of a square of its longer side; an image
+    without faces takes the first position. A keypoint that leaves the patch keeps its weight (as there).
     """
 
     def __init__(
@@ -73,6 +73,8 @@ class RandomSquareCrop(Transform):
                 patch = Patch(_corner(rng, width, side), _corner(rng, height, side), side)
                 if len(centers) == 0 or _is_inside(centers, patch).any():
                     return patch
+            if max(self.scales) <= 1 and side >= max(height, width):
+                break  # the whole image was visible: its faces lie outside, a larger patch is only larger
         return Patch(0, 0, max(height, width))
 
     def apply(self, sample: Sample, params: Patch) -> Sample:  # type: ignore[override]

@@ -9,7 +9,7 @@ from mmdet.core.structures import Sample
 from mmdet.datasets.transforms.base import Transform
 from mmdet.errors import ConfigError
 
-FLIPPED_KEYPOINTS = (1, 0, 2, 4, 3)  # eyes and mouth corners change sides
+FIVE_POINT_PAIRS = ((0, 1), (3, 4))  # eyes and mouth corners change sides
 
 
 class Resize(Transform):
@@ -68,14 +68,31 @@ class Resize(Transform):
 
 
 class RandomFlip(Transform):
-    """Mirror left-right with probability `flip_ratio`; left and right keypoints change places."""
+    """Mirror left-right with probability `flip_ratio`; left and right keypoints change places.
 
-    def __init__(self, *, flip_ratio: float | None = None, direction: str = "horizontal") -> None:
+    Args:
+        flip_ratio: the probability; None: 0.
+        direction: "horizontal".
+        flip_pairs: keypoints (i, j) that change places; None: eyes and mouth corners of five points. Other
+            numbers of points need it, [] if none has a counterpart.
+    """
+
+    def __init__(
+        self,
+        *,
+        flip_ratio: float | None = None,
+        direction: str = "horizontal",
+        flip_pairs: Sequence | None = None,
+    ) -> None:
         if direction != "horizontal":
             raise ConfigError(f"RandomFlip.direction = {direction!r}: only 'horizontal' is supported")
         if flip_ratio is not None and not (isinstance(flip_ratio, int | float) and 0 <= flip_ratio <= 1):
             raise ConfigError(f"RandomFlip.flip_ratio = {flip_ratio!r}: expected a number from 0 to 1")
         self.flip_ratio = float(flip_ratio or 0)
+        pairs = None if flip_pairs is None else np.array(flip_pairs, int).reshape(-1, 2)
+        self.flip_pairs = pairs
+        if pairs is not None and len(np.unique(pairs)) < pairs.size:
+            raise ConfigError(f"RandomFlip.flip_pairs = {flip_pairs!r}: a keypoint occurs twice")
 
     def draw(self, rng: np.random.RandomState, sample: Sample) -> bool:
         """Return whether to flip."""
@@ -86,17 +103,26 @@ class RandomFlip(Transform):
         if not params:
             return sample
         width = np.float32(sample.image.shape[1])
-        kps = sample.gt_kps
-        if kps.shape[1] == len(FLIPPED_KEYPOINTS):
-            kps = kps[:, FLIPPED_KEYPOINTS]
-        mirrored = kps.copy()
-        mirrored[..., 0] = width - kps[..., 0]
+        mirrored = sample.gt_kps[:, self._order(sample.gt_kps.shape[1])]
+        mirrored[..., 0] = width - mirrored[..., 0]
         return sample.replace(
             image=cv2.flip(sample.image, 1),
             gt_bboxes=_flip_bboxes(sample.gt_bboxes, width),
             gt_bboxes_ignore=_flip_bboxes(sample.gt_bboxes_ignore, width),
             gt_kps=mirrored,
         )
+
+    def _order(self, num_kps: int) -> np.ndarray:
+        """Return where each of the K mirrored keypoints comes from."""
+        order, pairs = np.arange(num_kps), self.flip_pairs
+        if pairs is None and num_kps not in (0, 5):
+            raise ConfigError(f"RandomFlip needs flip_pairs for {num_kps} keypoints: which change sides?")
+        if pairs is None:
+            pairs = np.array(FIVE_POINT_PAIRS[: num_kps // 2], int).reshape(-1, 2)
+        if pairs.size and not 0 <= pairs.min() <= pairs.max() < num_kps:
+            raise ConfigError(f"RandomFlip.flip_pairs {pairs.tolist()} do not fit {num_kps} keypoints")
+        order[pairs] = pairs[:, ::-1]
+        return order
 
 
 class Pad(Transform):

@@ -71,8 +71,11 @@ def test_two_unreadable_images_in_a_row_of_six_stop(root):
 
 
 def test_in_test_mode_an_unreadable_image_is_an_error(root):
+    options = root / "labelv2.txt", root / "images", eval_transform()
+    dataset = FacesDataset(*options, test_mode=True)
     (root / "images" / "4.png").unlink()
-    dataset = FacesDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
+    with pytest.raises(DataError, match="1 of 6 images of .*labelv2.txt are missing, the first: .*4.png"):
+        FacesDataset(*options, test_mode=True)
     with pytest.raises(DataError, match="4.png"):
         dataset[4]
     with pytest.raises(ConfigError, match="min_size"):
@@ -105,3 +108,50 @@ def test_sizes_that_the_format_lacks_come_from_the_images(root, monkeypatch):
     assert dataset.sizes_hw.tolist() == [[80, 60], [60, 80], [60, 80], [80, 60], [60, 80], [0, 0]]
     assert dataset.group_flags.tolist() == [*want[:5], 0]
     assert dataset[3].notes == () and dataset[3].size_hw == (80, 60)
+
+
+def resize_all(root, count):
+    for i in range(count):
+        cv2.imwrite(str(root / "images" / f"{i}.png"), np.zeros((30, 30, 3), np.uint8))
+
+
+@pytest.mark.parametrize("test_mode", [True, False])
+def test_labels_of_images_of_another_size_are_refused(root, test_mode, caplog):
+    """B20 of the shared cases is the evaluation of images that are half as large as their labels say."""
+    options = root / "labelv2.txt", root / "images", eval_transform()
+    resize_all(root, 3)
+    FacesDataset(*options, test_mode=test_mode)
+    assert "wrong size: 3 of 6 probed images of " in caplog.text and "the boxes may not fit" in caplog.text
+    resize_all(root, 4)
+    with pytest.raises(
+        DataError, match="wrong size: 4 of 6 .* 0.png has 30x30 px, the label file says 60x80"
+    ):
+        FacesDataset(*options, test_mode=test_mode)
+
+
+def test_an_empty_validation_image_is_named_before_it_is_needed(root):
+    (root / "images" / "5.png").write_bytes(b"")
+    with pytest.raises(DataError, match="5.png is empty; .*labelv2.txt lists it"):
+        FacesDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
+
+
+def test_several_label_files_are_joined(root, tmp_path):
+    write_images(tmp_path / "other", 3, faces_per_image=1)
+    files, folders = (
+        [folder / name for folder in (root, tmp_path / "other")] for name in ("labelv2.txt", "images")
+    )
+    dataset = FacesDataset(files, folders, eval_transform())
+    assert len(dataset) == 9 and dataset.path(7) == tmp_path / "other/images/1.png"
+    assert len(dataset.load(0).gt_bboxes) == 2 and len(dataset.load(7).gt_bboxes) == 1
+    with pytest.raises(DataError, match="share image names"):
+        FacesDataset(files, folders, eval_transform(), test_mode=True)
+    with pytest.raises(ConfigError, match="2 ann_file, but 3 img_prefix"):
+        FacesDataset(files, [*folders, root], eval_transform())
+    assert len(FacesDataset(files[:1], folders[:1], eval_transform())) == 6
+
+
+def test_a_class_reaches_the_sample(root):
+    text = (root / "labelv2.txt").read_text().replace(" 0\n", f"{' -1' * 15} 0.5 1\n")
+    (root / "labelv2.txt").write_text(text)
+    dataset = make_dataset(root, classes=("mask", "none"))
+    assert dataset.load(0).gt_labels.tolist() == [1, 1] and dataset.CLASSES == ("mask", "none")

@@ -207,3 +207,38 @@ def test_multi_scale_flip_aug_gives_resize_its_scale():
     ):
         with pytest.raises(ConfigError):
             MultiScaleFlipAug(transforms=steps, **wrong)
+
+
+def test_faces_outside_the_image_do_not_make_the_patch_grow():
+    """B24 of the shared cases: a face 20,000 px away once gave a canvas of 23,110 px."""
+    image = np.zeros((60, 90, 3), np.uint8)
+    for bbox in ([20000, 20000, 20100, 20100], [-50, 10, -40, 20]):
+        faces = np.array([bbox], np.float32)
+        sample = make_sample(image).replace(
+            gt_bboxes=faces, gt_labels=np.zeros(1, np.int64), gt_kps=np.zeros((1, 5, 3), np.float32)
+        )
+        crop = RandomSquareCrop(crop_choice=(0.3, 1.0))
+        assert crop.draw(np.random.RandomState(0), sample) == (0, 0, 90)
+        assert crop(sample, np.random.RandomState(0)).image.shape == (90, 90, 3)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "num_kps", "order"),
+    [(None, 5, [1, 0, 2, 4, 3]), (None, 0, []), ([], 3, [0, 1, 2]), ([[0, 2]], 3, [2, 1, 0])],
+)
+def test_flip_pairs(pairs, num_kps, order):
+    kps = np.zeros((1, num_kps, 3), np.float32)
+    kps[0, :, 0] = np.arange(num_kps)
+    sample = make_sample(np.zeros((4, 10, 3), np.uint8), num_kps=num_kps).replace(gt_kps=kps)
+    flipped = RandomFlip(flip_ratio=1.0, flip_pairs=pairs).apply(sample, True)
+    assert flipped.gt_kps[0, :, 0].tolist() == [10 - i for i in order]
+
+
+def test_flip_pairs_that_do_not_fit():
+    sample = make_sample(np.zeros((4, 10, 3), np.uint8), num_kps=3)
+    with pytest.raises(ConfigError, match="needs flip_pairs for 3 keypoints"):
+        RandomFlip(flip_ratio=1.0).apply(sample, True)
+    with pytest.raises(ConfigError, match=r"\[\[0, 3\]\] do not fit 3 keypoints"):
+        RandomFlip(flip_ratio=1.0, flip_pairs=[[0, 3]]).apply(sample, True)
+    with pytest.raises(ConfigError, match="a keypoint occurs twice"):
+        RandomFlip(flip_ratio=1.0, flip_pairs=[[0, 1], [1, 2]])

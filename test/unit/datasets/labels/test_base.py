@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mmdet.datasets.labels import LABEL_READERS, LabelFile, Record, read_labels
-from mmdet.datasets.labels.base import join_records, prepare
+from mmdet.datasets.labels.base import join_records
+from mmdet.datasets.labels.prepare import prepare
 from mmdet.errors import ConfigError
 
 

@@ -58,7 +58,8 @@ def test_two_images(read):
         ("# a.jpg 160 120\n0 0 5 8 0\n\n# b.jpg 1 1\n", ":3:", "blank line"),
         ("\n# a.jpg 160 120\n", ":1:", "blank line"),
         ("0 0 5 8 0\n# a.jpg 160 120\n", ":1:", "expected '# name width height' first"),
-        ("# a b.jpg 160 120\n0 0 5 8 0\n", ":1:", "names cannot contain blanks"),
+        ("# a b.jpg 160\n0 0 5 8 0\n", ":1:", "expected '# name width height'"),
+        ("# a.jpg 160 99999999999\n0 0 5 8 0\n", ":1:", "expected '# name width height'"),
         ("# a.jpg 160\n", ":1:", "expected '# name width height'"),
         ("# a.jpg 160 0\n", ":1:", "positive"),
         ("#\n", ":1:", "expected '# name width height'"),
@@ -157,7 +158,5 @@ def test_points_other_than_five(read, num_kps):
     labels = read(f"# a.jpg 160 120\n1 1 9 9 {'2 3 1 ' * num_kps}\n1 1 9 9 0\n", num_kps=num_kps)
     assert labels.kps.shape == (2, num_kps, 3)
     assert labels.kps[0].tolist() == [[2, 3, 1]] * num_kps
-    with pytest.raises(
-        DataError, match=rf"6 values; expected .* or {4 + 3 * num_kps} \(box, {num_kps} points"
-    ):
+    with pytest.raises(DataError, match=rf"6 values; expected .* {4 + 3 * num_kps} \(box, {num_kps} points"):
         read("# a.jpg 160 120\n1 1 9 9 0 0\n", num_kps=num_kps)
