@@ -5,7 +5,7 @@ o is 0 for SCRFD and 0.5 for RetinaFace. Order everywhere: levels by stride, cel
 anchors of a cell (ratios outer, scales inner; or as listed).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -50,11 +50,15 @@ class Anchors(NamedTuple):
 
     def take(self, index: Tensor) -> "Anchors":
         """Return the anchors that index (n,) chooses from all (A, ...)."""
-        return Anchors(*(v[index] if isinstance(v, Tensor) else v for v in self))
+        return self._map(lambda values: values[index])
 
     def to(self, device: torch.device | str) -> "Anchors":
         """Return the anchors with all tensors on `device`."""
-        return Anchors(*(v.to(device) if isinstance(v, Tensor) else v for v in self))
+        return self._map(lambda values: values.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Anchors":
+        values = self._asdict().items()
+        return self._replace(**{name: change(v) for name, v in values if isinstance(v, Tensor)})
 
 
 @dataclass(frozen=True, eq=False)

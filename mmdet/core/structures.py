@@ -6,6 +6,7 @@ detector's coder knows).
 """
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,8 +127,8 @@ class Outputs:
 
     def float(self) -> "Outputs":
         """Return the outputs in fp32 (losses and decoding are computed in fp32)."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Outputs(**{k: v.float() if isinstance(v, Tensor) else v for k, v in values.items()})
+        tensors: dict[str, Any] = {k: v.float() for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
 
 @dataclass

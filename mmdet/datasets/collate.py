@@ -52,8 +52,9 @@ class Collate:
             gt_kps[row, :num_faces] = sample.gt_kps
             gt_valid[row, :num_faces] = True
             gt_ignore[row, num_faces:end] = True
-        images, pixel_ops = [sample.image for sample in samples], [sample.pixel_ops for sample in samples]
-        is_raw = pixel_ops[0] is not None  # all samples of a pipeline are alike
+        images = [sample.image for sample in samples]
+        pixel_ops = [sample.pixel_ops for sample in samples if sample.pixel_ops is not None]
+        is_raw = len(pixel_ops) > 0  # all samples of a pipeline are alike
         return Batch(
             images=torch.from_numpy(np.stack(images)) if is_raw else stack_images(images),
             gt_bboxes=torch.from_numpy(gt_bboxes),

@@ -106,7 +106,7 @@ class FacesDataset:
         0 0 where the file does not say and the image cannot be read.
         """
         sizes_hw = self.labels.sizes_hw.copy()
-        for index in np.flatnonzero(sizes_hw.min(1) == 0):
+        for index in np.flatnonzero(sizes_hw.min(1) == 0).tolist():
             try:
                 sizes_hw[index] = read_image_size(self.path(index))
             except UnreadableImageError:

@@ -12,7 +12,7 @@ from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mmdet.core.structures import Batch, Sample
 from mmdet.datasets.collate import Collate, TestBatch, collate_test
@@ -35,7 +35,7 @@ class TrainLoader:
         self.notes = NoteKeeper(max_unreadable=max(1, int(MAX_UNREADABLE_FRACTION * share)))
         self._iters_per_epoch = sampler.iters_per_epoch
         self._iter = start_iter
-        self._batches = iter(loader)
+        self._batches: Iterator[Any] = iter(loader)
 
     def __iter__(self) -> Iterator[Batch]:
         """Return itself: a stream is read once."""
@@ -129,7 +129,7 @@ class _Failure:
         self.error = error
 
 
-class _Guarded:
+class _Guarded(Dataset):
     """The data set, with our errors returned instead of raised."""
 
     def __init__(self, dataset: FacesDataset) -> None:

@@ -57,12 +57,12 @@ class GroupBatchSampler:
     def batches(self, epoch: int) -> list[list[SampleId]]:
         """Return this rank's batches of an epoch."""
         rng = np.random.RandomState([self.seed, epoch])
-        joint = []
+        batches = []
         for group in self.groups:
             order = rng.permutation(group)
             num_batches = -(-len(order) // self.joint_batch_size)
-            joint.append(np.resize(order, (num_batches, self.joint_batch_size)))  # repeats from the start
-        joint = np.concatenate(joint)
+            batches.append(np.resize(order, (num_batches, self.joint_batch_size)))  # repeats from the start
+        joint = np.concatenate(batches)
         joint = joint[rng.permutation(len(joint))]
         mine = joint[:, self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
         return [[(epoch, int(index)) for index in batch] for batch in mine]

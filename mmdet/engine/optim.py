@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ def build_optimizer(
     Raises:
         ConfigError: unknown type, or arguments its class refuses.
     """
-    arguments = {key: value for key, value in cfg.items() if key != "type"}
+    arguments: dict[str, Any] = {key: value for key, value in cfg.items() if key != "type"}
     name = str(cfg.get("type"))
     optimizer_class = _find_class(name, backend)
     try:

@@ -104,7 +104,7 @@ def build_step(
         sync_free: never read the device's values on the host; None: except on a CPU, where it costs nothing.
     """
     memory_format = choose_memory_format(cfg.speed, device)
-    model = model.to(device, memory_format=memory_format).train()
+    model = model.to(device, memory_format=memory_format).train()  # type: ignore[call-overload]
     precision = Precision(model, cfg.amp, device, sync_free=sync_free)
     fused_cfg = fuse_optimizer(cfg.optimizer, cfg.speed)
     optimizer = build_optimizer(precision.optimizer_params(), fused_cfg, cfg.amp.backend)

@@ -6,6 +6,7 @@ modules (1 per output element), pooling (1 per input element). Not counted: addi
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class Complexity:
     conv_macs: dict[str, int]
 
 
-def count_complexity(model: nn.Module, height: int, width: int) -> Complexity:
+def count_complexity(model: Any, height: int, width: int) -> Complexity:
     """Count one image of height x width through model.raw; runs on shapes only, in no time.
 
     Args:

@@ -155,7 +155,7 @@ def run_checkpointed(block: nn.Module, function: Callable[[Tensor], Tensor], x: 
 @contextmanager
 def _statistics_held(block: nn.Module) -> Iterator[None]:
     norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    before = [(norm.momentum, _counter(norm).clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0  # running = 1 * running + 0 * batch; None would save other tensors
     try:
@@ -163,7 +163,12 @@ def _statistics_held(block: nn.Module) -> Iterator[None]:
     finally:
         for norm, (momentum, num_batches) in zip(norms, before, strict=True):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(num_batches)
+            _counter(norm).copy_(num_batches)
+
+
+def _counter(norm: nn.modules.batchnorm._BatchNorm) -> Tensor:
+    assert norm.num_batches_tracked is not None
+    return norm.num_batches_tracked
 
 
 def conv_norm(

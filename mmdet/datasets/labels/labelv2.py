@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -171,11 +172,11 @@ def _scan(path: Path) -> _Lines:
 def _read_bboxes(lines: _Lines, faces: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return (F, 4) float32; refuse boxes that are not finite or are inverted."""
     bboxes = values.astype(np.float32)
-    _check(lines, faces, np.isfinite(bboxes).all(1), lambda i: f"box {bboxes[i].tolist()} is not finite")
+    _check(lines, faces, np.all(np.isfinite(bboxes), axis=1), lambda i: f"box {bboxes[i].tolist()} is not finite")
     for axis, letter in ((0, "x"), (1, "y")):
         low, high = bboxes[:, axis], bboxes[:, axis + 2]
         message = f"{letter}2={{:g}} < {letter}1={{:g}}".format
-        _check(lines, faces, high >= low, lambda i: message(high[i], low[i]))  # noqa: B023
+        _check(lines, faces, np.asarray(high >= low), lambda i: message(high[i], low[i]))  # noqa: B023
     return bboxes
 
 
@@ -258,13 +259,13 @@ def _read_values(lines: _Lines, headers: np.ndarray, faces: np.ndarray) -> np.nd
         try:
             values = np.fromstring(text, np.float64, sep=" ") if expected else np.empty(0)
         except (DeprecationWarning, ValueError):
-            values = None
-    if values is None or len(values) != expected:
+            _fail_at_bad_number(lines, faces)
+    if len(values) != expected:
         _fail_at_bad_number(lines, faces)
     return values
 
 
-def _fail_at_bad_number(lines: _Lines, faces: np.ndarray) -> None:
+def _fail_at_bad_number(lines: _Lines, faces: np.ndarray) -> NoReturn:
     for line in faces:
         for word in lines.text(line).split():
             try:

@@ -58,11 +58,11 @@ class PhotoMetricDistortion(Transform):
         contrast_first = bool(rng.randint(2))
         contrast = None
         if contrast_first and rng.randint(2):
-            contrast = rng.uniform(*self.contrast_range)
-        saturation = rng.uniform(*self.saturation_range) if rng.randint(2) else None
+            contrast = _uniform(rng, self.contrast_range)
+        saturation = _uniform(rng, self.saturation_range) if rng.randint(2) else None
         hue = rng.uniform(-self.hue_delta, self.hue_delta) if rng.randint(2) else None
         if not contrast_first and rng.randint(2):
-            contrast = rng.uniform(*self.contrast_range)
+            contrast = _uniform(rng, self.contrast_range)
         channels = tuple(rng.permutation(3)) if rng.randint(2) else None
         is_gray = self.gray_prob > 0 and rng.uniform(0, 1) < self.gray_prob
         return Distortion(brightness, contrast_first, contrast, saturation, hue, channels, is_gray)
@@ -127,3 +127,8 @@ def _reorder_channels(image: np.ndarray, channels: Sequence[int]) -> np.ndarray:
     """Return image[..., channels], contiguous."""
     pairs = [number for target, source in enumerate(channels) for number in (int(source), target)]
     return cv2.mixChannels([image], [np.empty_like(image)], pairs)[0]
+
+
+def _uniform(rng: np.random.RandomState, limits: Sequence[float]) -> float:
+    low, high = limits
+    return rng.uniform(low, high)

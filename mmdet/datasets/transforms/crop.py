@@ -65,7 +65,9 @@ class RandomSquareCrop(Transform):
         scale = 0.0
         for attempt in range(self.max_tries):
             if attempt == 0 or max(self.scales) > 1:
-                scale = rng.uniform(*self.scales) if self.is_range else rng.choice(self.scales)
+                scale = (
+                    rng.uniform(self.scales[0], self.scales[1]) if self.is_range else rng.choice(self.scales)
+                )
             else:
                 scale *= 1.2  # no scale shows the whole image: grow until a face is met
             side = max(int(scale * min(height, width)), 1)
@@ -112,7 +114,7 @@ def _centers(bboxes: np.ndarray) -> np.ndarray:
 
 def _is_inside(centers: np.ndarray, patch: Patch) -> np.ndarray:
     corner = np.array([patch.left, patch.top])
-    return ((centers > corner) & (centers < corner + patch.side)).all(1)  # (n,)
+    return np.all((centers > corner) & (centers < corner + patch.side), axis=1)  # (n,)
 
 
 def _cut(image: np.ndarray, patch: Patch) -> np.ndarray:

@@ -169,13 +169,13 @@ def single_scale(scale: Sequence, what: str) -> tuple[int, int]:
 
 def _scale_bboxes(bboxes: np.ndarray, scale: np.ndarray, limit: tuple[int, int] | None) -> np.ndarray:
     scaled = bboxes * np.tile(scale, 2)
-    return scaled if limit is None else scaled.clip(0, np.tile(np.float32(limit), 2))
+    return scaled if limit is None else scaled.clip(0, np.tile(np.asarray(limit, np.float32), 2))
 
 
 def _scale_kps(kps: np.ndarray, scale: np.ndarray, limit: tuple[int, int] | None) -> np.ndarray:
     points = kps[..., :2] * scale
     if limit is not None:
-        points = points.clip(0, np.float32(limit))
+        points = points.clip(0, np.asarray(limit, np.float32))
     return np.concatenate([points, kps[..., 2:]], axis=-1)
 
 

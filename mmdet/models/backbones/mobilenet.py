@@ -22,6 +22,11 @@ class MobileNetV1(nn.Module):
         out_indices: stages (from 0) to return.
     """
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+
     def __init__(
         self,
         *,

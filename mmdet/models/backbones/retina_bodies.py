@@ -25,6 +25,11 @@ class ResNet50(nn.Module):
     ImageNet weights loads through `model.pretrained`.
     """
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+
     def __init__(self, *, out_indices: Sequence[int] = (1, 2, 3), norm_cfg: dict | None = None):
         super().__init__()
         norm_cfg = norm_cfg or DEFAULT_NORM
@@ -88,6 +93,10 @@ class MobileNet025(nn.Module):
         out_indices: stages (from 0) to return.
         norm_cfg: BN or SyncBN, see `build_norm`.
     """
+
+    stage1: nn.Module
+    stage2: nn.Module
+    stage3: nn.Module
 
     SLOPE = 0.1
     STAGES = (  # (in, out, stride) of each depthwise unit

@@ -95,6 +95,7 @@ class MultiBoxCriterion:
             "loss_bbox": bbox_loss.sum() / num_positives,
         }
         if self.loss_kps is not None:
+            assert outputs.kps_pred is not None
             points = positives.of_gt(batch.gt_kps[..., :2].flatten(2))  # (2K, R)
             target = self.coder.encode_kps(points, positives.anchors, dim=0)
             loss = self.loss_kps(positives.pick(outputs.kps_pred), target)

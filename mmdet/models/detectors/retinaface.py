@@ -38,17 +38,17 @@ class RetinaFace(SCRFD):
         self.coder = geometry["coder"]
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> nn.Module:  # type: ignore[override]
         """The body."""
         return self.body
 
     @property
-    def neck(self) -> nn.Module:
+    def neck(self) -> nn.Module:  # type: ignore[override]
         """The modules between body and head."""
         return self._parts[0]
 
     @property
-    def bbox_head(self) -> nn.Module:
+    def bbox_head(self) -> nn.Module:  # type: ignore[override]
         """The predictors."""
         return self._parts[1]
 

@@ -4,6 +4,8 @@ Attribute names (`module_list`, `netblock`, `proj`) and the places of ReLUs in t
 checkpoint format. ReLU is no `nn.ReLU` here because the published FLOPs do not count it.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -79,7 +81,9 @@ def _conv_layers(convs: tuple[Conv, ...]) -> list[nn.Module]:
     """Return conv, BN, ReLU, conv, BN, ...; it ends with a BN."""
     layers: list[nn.Module] = []
     for conv in convs:
-        options = dict(stride=conv.stride, padding=(conv.kernel - 1) // 2, groups=conv.groups, bias=False)
+        options: dict[str, Any] = dict(
+            stride=conv.stride, padding=(conv.kernel - 1) // 2, groups=conv.groups, bias=False
+        )
         layers += [
             Layer(nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel, **options)),
             Layer(nn.BatchNorm2d(conv.out_channels, eps=BN_EPS)),
