@@ -97,4 +97,5 @@ check: $(STAMPS)/test
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	$(PY) -m mypy --config-file test/mypy_tensors.ini
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"

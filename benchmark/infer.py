@@ -30,7 +30,7 @@ HW = (640, 640)
 
 
 @dataclass(frozen=True)
-class Setup:
+class InferSetup:
     """What both get."""
 
     model: str
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         images = args.images or _draw_images(Path(folder) / "images")
         files = [path for path, _ in find_inputs([images]).files]
-        setup = Setup(args.model, args.provider, images, args.batch_size, folder)
+        setup = InferSetup(args.model, args.provider, images, args.batch_size, folder)
         turns = take_turns({"one_by_one": _one_by_one, "tool": _tool}, setup, args.rounds, warmup=1)
         parts = _parts(args.model, files, args.rounds)
     times = {name: Timing(figures["wall_s"], figures["cpu_s"]) for name, figures in turns.items()}
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _one_by_one(setup: Setup) -> Callable[[], Figures]:
+def _one_by_one(setup: InferSetup) -> Callable[[], Figures]:
     """Prepare the reference's way: a session and OpenCV with their defaults."""
     ort = import_onnxruntime()
     ort.set_default_logger_severity(3)
@@ -82,7 +82,7 @@ def _one_by_one(setup: Setup) -> Callable[[], Figures]:
     return lambda: _measure(lambda: sum(len(detector.detect_file(path)) for path in files))
 
 
-def _tool(setup: Setup) -> Callable[[], Figures]:
+def _tool(setup: InferSetup) -> Callable[[], Figures]:
     """Prepare what tools/scrfd.py does with --out."""
     tune_process()
     detector = FaceDetector(setup.model, provider=setup.provider)

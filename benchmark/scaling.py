@@ -52,7 +52,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class ClusterForecast:
     """One row of the table.
 
     Attributes:
@@ -72,7 +72,7 @@ class Forecast:
     cores_needed: float
 
 
-def forecast(cards: int, costs: Costs, cluster: Cluster) -> Forecast:
+def forecast(cards: int, costs: Costs, cluster: Cluster) -> ClusterForecast:
     """Calculate a training step of `cards` cards, each with `costs.batch` images."""
     alone_s = costs.batch / costs.card_images_per_s
     reduce_s = ring_s(costs.gradient_bytes, cards, cluster)
@@ -82,7 +82,7 @@ def forecast(cards: int, costs: Costs, cluster: Cluster) -> Forecast:
     workers = cluster.cores_per_card - 1
     host_s = core_s / workers if workers > 0 else math.inf
     step_s = max(card_s, host_s)
-    return Forecast(
+    return ClusterForecast(
         cards=cards,
         images_per_s=cards * costs.batch / step_s,
         efficiency=alone_s / step_s,

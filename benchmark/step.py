@@ -30,7 +30,7 @@ ITERS_PER_EPOCH = 1000  # of the learning rate's schedule
 
 
 @dataclass(frozen=True)
-class Setup:
+class StepSetup:
     """What every contestant builds its step from."""
 
     config: str
@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure and return the figures."""
     device = pick_device(args.device)
-    setup = Setup(
+    setup = StepSetup(
         config=args.config,
         options=tuple(args.cfg_options),
         device=str(device),
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def count_flops(cfg: RunConfig, setup: Setup) -> dict[str, int]:
+def count_flops(cfg: RunConfig, setup: StepSetup) -> dict[str, int]:
     """Return floating-point operations of the convolutions of one step, forward and backward."""
     calls = list_convolutions(_on_meta(cfg), setup.batch_size, setup.size, setup.size)
     return {
@@ -166,7 +166,7 @@ def summarise(times: dict[str, Figures], flops: dict[str, int], batch_size: int)
     return figures
 
 
-def make_product(setup: Setup):  # noqa: ANN201
+def make_product(setup: StepSetup):  # noqa: ANN201
     """Return what times one training step, and another one part by part."""
     cfg, device = setup.prepare(is_product=True)
     step = make_step(cfg, device)
@@ -188,23 +188,23 @@ def make_product(setup: Setup):  # noqa: ANN201
     return turn
 
 
-def make_baseline(setup: Setup):  # noqa: ANN201
+def make_baseline(setup: StepSetup):  # noqa: ANN201
     """Return the reference's step, in the C library's own way with memory."""
     return _baseline(setup, is_product=False)
 
 
-def make_baseline_keeping_memory(setup: Setup):  # noqa: ANN201
+def make_baseline_keeping_memory(setup: StepSetup):  # noqa: ANN201
     """Return the reference's step with our way to keep freed memory."""
     return _baseline(setup, is_product=True)
 
 
-def _baseline(setup: Setup, is_product: bool):  # noqa: ANN202
+def _baseline(setup: StepSetup, is_product: bool):  # noqa: ANN202
     cfg, device = setup.prepare(is_product)
     step = BaselineStep(cfg, setup.draw(cfg).to(device), device)
     return lambda: {**step(), "peak_mib": peak_memory_mib(device)}
 
 
-def make_roofline(setup: Setup) -> Roofline:
+def make_roofline(setup: StepSetup) -> Roofline:
     """Return the convolutions of the step."""
     cfg, device = setup.prepare(is_product=True)
     dtype = DTYPES[cfg.amp.dtype] if cfg.amp.level != "O0" else torch.float32

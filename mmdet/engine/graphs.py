@@ -24,7 +24,7 @@ Key = tuple[Any, ...]
 WARM_UP_STEPS = 3  # per shape, before recording; each is a real training step
 
 
-class Recorder(Protocol):
+class StepRecorder(Protocol):
     """What `mmdet.device.GraphRecorder` does; tests have one for the CPU."""
 
     def warm_up(self, work: Callable[[], Any]) -> Any:
@@ -49,7 +49,7 @@ class RecordedStep:
         update: Callable[[Tensor, Batch], Losses],
         optimizer: torch.optim.Optimizer,
         device: torch.device,
-        recorder: Recorder,
+        recorder: StepRecorder,
     ) -> None:
         self.update = update
         self.optimizer = optimizer

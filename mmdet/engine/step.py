@@ -14,7 +14,7 @@ from mmdet.core.structures import Batch
 from mmdet.device import GraphRecorder
 from mmdet.distributed import mean_across_ranks, wrap_ddp
 from mmdet.engine.finite import FiniteGuard
-from mmdet.engine.graphs import Losses, RecordedStep, Recorder
+from mmdet.engine.graphs import Losses, RecordedStep, StepRecorder
 from mmdet.engine.optim import build_optimizer
 from mmdet.engine.speed import choose_memory_format, compile_network, fuse_optimizer, start_momentum
 from mmdet.models.build import build_criterion
@@ -50,7 +50,7 @@ class TrainStep:
     finish: Callable[[Batch], Batch] = keep
     memory_format: torch.memory_format = torch.contiguous_format
     grad_clip: dict | None = None
-    recorder: Recorder | None = None
+    recorder: StepRecorder | None = None
     _update: Callable[..., Losses] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -11,9 +11,9 @@ def clip_by_norm(params: Sequence[nn.Parameter], grad_clip: dict | None) -> Tens
 
     Args:
         params: parameters with unscaled fp32 gradients.
-        grad_clip: dict(max_norm=..., norm_type=2), or None to measure only.
+        grad_clip: dict(max_norm=..., norm_type=...), or None to measure only.
     """
-    norm_type = float(grad_clip.get("norm_type", 2)) if grad_clip else 2.0
+    norm_type = float(grad_clip["norm_type"]) if grad_clip else 2.0
     grads = [parameter.grad for parameter in params if parameter.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(grads, norm_type))), norm_type)
     if grad_clip:

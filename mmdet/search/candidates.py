@@ -74,7 +74,7 @@ class Draws:
             return None, float(max(near - self.settings.eps, 1e-6))
         return self._text(some, int(totals[0]), folder), 0.0
 
-    def _text(self, some: sample.Candidates, flops: int, folder: Path) -> str:
+    def _text(self, some: sample.Sampled, flops: int, folder: Path) -> str:
         about = f"{flops / 1e9:.4f} GFLOPs at {self.settings.height}x{self.settings.width}"
         return config_text(self.template, some, 0, self.mode, os.path.relpath(self.base, folder), about)
 

@@ -12,7 +12,7 @@ from mmdet.errors import ConfigError
 from mmdet.files import write_text
 from mmdet.search.sample import (
     BLOCK_TYPES,
-    Candidates,
+    Sampled,
     SampleSettings,
     Template,
     accept,
@@ -52,7 +52,7 @@ def generate(
     return written
 
 
-def config_text(template: Template, some: Candidates, row: int, mode: int, base: str, about: str) -> str:
+def config_text(template: Template, some: Sampled, row: int, mode: int, base: str, about: str) -> str:
     """Return the config file of one candidate."""
     kind = BLOCK_TYPES[int(some.is_bottleneck[row])]
     blocks, planes = (values[row].tolist() for values in (some.blocks, some.planes))
@@ -81,7 +81,7 @@ def config_text(template: Template, some: Candidates, row: int, mode: int, base:
 
 def accepted(
     template: Template, settings: SampleSettings, mode: int, seed: int, wanted: int | None = None
-) -> Iterator[tuple[Candidates, int, int]]:
+) -> Iterator[tuple[Sampled, int, int]]:
     """Yield (candidates, FLOPs, row) of accepted draws; the seed decides them and their order.
 
     Raises:

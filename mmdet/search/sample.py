@@ -85,7 +85,7 @@ class Template:
     has_groups: bool
 
 
-class Candidates(NamedTuple):
+class Sampled(NamedTuple):
     """Arrays of n candidates: (n,), blocks and planes (n, stages)."""
 
     is_bottleneck: Array
@@ -96,9 +96,9 @@ class Candidates(NamedTuple):
     head: Array
     depth: Array
 
-    def take(self, index: Any) -> "Candidates":
+    def take(self, index: Any) -> "Sampled":
         """Return the candidates of an index array or mask."""
-        return Candidates(*(values[index] for values in self))
+        return Sampled(*(values[index] for values in self))
 
 
 class BackboneDraws(NamedTuple):
@@ -177,7 +177,7 @@ def draw_scales(settings: SampleSettings, rng: np.random.Generator, n: int) -> S
     )
 
 
-def round_backbones(template: Template, draws: BackboneDraws) -> Candidates:
+def round_backbones(template: Template, draws: BackboneDraws) -> Sampled:
     """Turn step-1 draws into candidates: widths are multiples of 8, each from the rounded one before."""
     base = np.maximum(8, _floor8(draws.base))
     planes = [base, base] if template.family == "MobileNetV1" else [base]
@@ -185,20 +185,18 @@ def round_backbones(template: Template, draws: BackboneDraws) -> Candidates:
         planes.append(_floor8((planes[-1] * ratio).astype(np.int64)))
     like = np.ones_like(base)
     fixed = (like * template.neck, like * template.head, like * template.depth)
-    return Candidates(draws.is_bottleneck, base, draws.blocks, np.stack(planes, axis=1), *fixed)
+    return Sampled(draws.is_bottleneck, base, draws.blocks, np.stack(planes, axis=1), *fixed)
 
 
-def round_scales(template: Template, draws: ScaleDraws) -> Candidates:
+def round_scales(template: Template, draws: ScaleDraws) -> Sampled:
     """Turn step-2 draws into candidates; halves round to even, so blocks or widths may become 0."""
     blocks = np.rint(np.outer(draws.blocks_ratio, template.blocks)).astype(np.int64)
     planes = _floor8(np.rint(np.outer(draws.planes_ratio, template.planes)).astype(np.int64))
     kind = np.full(len(blocks), template.is_bottleneck)
-    return Candidates(
-        kind, planes[:, 0], blocks, planes, _floor8(draws.neck), _floor8(draws.head), draws.depth
-    )
+    return Sampled(kind, planes[:, 0], blocks, planes, _floor8(draws.neck), _floor8(draws.head), draws.depth)
 
 
-def measure(template: Template, settings: SampleSettings, some: Candidates) -> tuple[Array, Array]:
+def measure(template: Template, settings: SampleSettings, some: Sampled) -> tuple[Array, Array]:
     """Return FLOPs of the stem and stages (n, 5), and of the whole detector (n,)."""
     size_hw = (settings.height, settings.width)
     blocks, planes = list(some.blocks.T), list(some.planes.T)
@@ -214,9 +212,7 @@ def measure(template: Template, settings: SampleSettings, some: Candidates) -> t
     return np.stack(parts, axis=1), sum(parts) + pool + neck + head
 
 
-def judge(
-    template: Template, settings: SampleSettings, some: Candidates, ratios: bool
-) -> tuple[Array, Array]:
+def judge(template: Template, settings: SampleSettings, some: Sampled, ratios: bool) -> tuple[Array, Array]:
     """Return a verdict per candidate (ACCEPTED, stage 1 to 4, TOTAL, UNBUILDABLE) and its FLOPs.
 
     Args:
@@ -244,7 +240,7 @@ def within(gflops: Any, budget: float, eps: float) -> Any:
 
 def accept(
     template: Template, settings: SampleSettings, mode: int, rng: np.random.Generator, n: int
-) -> tuple[Candidates, Array, Array]:
+) -> tuple[Sampled, Array, Array]:
     """Draw n and return those that are accepted, their FLOPs, and the FLOPs of all that were drawn."""
     draws: Any = draw_backbones(template, settings, rng, n) if mode == 1 else draw_scales(settings, rng, n)
     if settings.guided:
@@ -259,7 +255,7 @@ def accept(
     return some.take(good), total[good], total
 
 
-def fit_width(template: Template, settings: SampleSettings, mode: int, draw: Any) -> tuple[Candidates, Array]:
+def fit_width(template: Template, settings: SampleSettings, mode: int, draw: Any) -> tuple[Sampled, Array]:
     """Return one draw in the width nearest to its own that meets the budget, and its FLOPs.
 
     Where none does, no candidate and the FLOPs of all widths.
@@ -298,7 +294,7 @@ def num_groups(channels: int) -> int:
 
 
 def _template_parts(template: Template, settings: SampleSettings) -> Array:
-    one = Candidates(
+    one = Sampled(
         *(
             np.array([value])
             for value in (

@@ -63,7 +63,7 @@ def small_step(rows, level, dtype, seed=0, steps=3):
             out = wrapped(precision.cast_input(images))
         precision.backward(guard.watch(iter, small_loss(out.float(), positive)))
         grads = [parameter.grad.clone() for parameter in net.parameters()]
-        precision.step(optimizer, {"max_norm": 100})
+        precision.step(optimizer, {"max_norm": 100, "norm_type": 2})
     if level == "O2":
         for group in precision.weights.groups:
             views = zip(group.params, group.grad_views, strict=True)

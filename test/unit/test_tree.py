@@ -6,9 +6,13 @@ import re
 import subprocess
 import sys
 import tokenize
+from dataclasses import MISSING, is_dataclass
 from pathlib import Path
 
 import pytest
+
+from mmdet.config import types
+from mmdet.config.schema import key_fields, key_name
 
 REPO = Path(__file__).resolve().parents[2]
 PACKAGE = sorted((REPO / "mmdet").rglob("*.py"))
@@ -66,3 +70,33 @@ def test_tools_answer_help_without_loading_torch(path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", timeout=60)
     assert done.stdout.splitlines()[-1:] == ["0 False"], done.stderr
     assert "usage" in done.stdout
+
+
+def test_a_public_class_name_exists_once():
+    found: dict[str, list[str]] = {}
+    for path in [*PACKAGE, *sorted((REPO / "benchmark").glob("*.py"))]:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(REPO)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
+def test_a_default_of_the_schema_stands_nowhere_else():
+    """No reader of a config writes `.get("gt_slots", (32, 64))`: the schema has filled the default in."""
+    defaults = {
+        key_name(item)
+        for schema in vars(types).values()
+        if is_dataclass(schema)
+        for item in key_fields(schema)
+        if item.default not in (None, MISSING) or item.default_factory is not MISSING
+    }
+    assert "norm_type" in defaults
+    again = [
+        f"{path.relative_to(REPO)}:{node.lineno} {node.args[0].value}"
+        for path in PACKAGE
+        if "config" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "get" and len(node.args) == 2
+        if isinstance(node.args[0], ast.Constant) and node.args[0].value in defaults
+    ]
+    assert again == []

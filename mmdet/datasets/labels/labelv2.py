@@ -172,7 +172,9 @@ def _scan(path: Path) -> _Lines:
 def _read_bboxes(lines: _Lines, faces: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return (F, 4) float32; refuse boxes that are not finite or are inverted."""
     bboxes = values.astype(np.float32)
-    _check(lines, faces, np.all(np.isfinite(bboxes), axis=1), lambda i: f"box {bboxes[i].tolist()} is not finite")
+    _check(
+        lines, faces, np.all(np.isfinite(bboxes), axis=1), lambda i: f"box {bboxes[i].tolist()} is not finite"
+    )
     for axis, letter in ((0, "x"), (1, "y")):
         low, high = bboxes[:, axis], bboxes[:, axis + 2]
         message = f"{letter}2={{:g}} < {letter}1={{:g}}".format

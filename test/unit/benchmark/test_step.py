@@ -10,7 +10,7 @@ from torch import nn
 from benchmark.baseline_step import BaselineStep
 from benchmark.baseline_targets import nearest_lowest_index
 from benchmark.roofline import ConvCall, Roofline, list_convolutions
-from benchmark.step import Setup, make_product, make_roofline, make_step, summarise, time_parts
+from benchmark.step import StepSetup, make_product, make_roofline, make_step, summarise, time_parts
 from benchmark.turns import take_turns
 from mmdet.config import SpeedConfig, load_config
 from mmdet.errors import ConfigError
@@ -25,7 +25,7 @@ def make_setup(config="configs/scrfd/scrfd_500m_bnkps.py", **changes):
         config=str(REPO / config), options=(), device="cpu", amp="O0", speed=SpeedConfig(), batch_size=2,
         faces=5, size=128, threads=1,
     )  # fmt: skip
-    return Setup(**{**values, **changes})
+    return StepSetup(**{**values, **changes})
 
 
 @pytest.mark.parametrize("config", ["configs/scrfd/scrfd_500m_bnkps.py", "configs/scrfd/scrfd_500m.py"])

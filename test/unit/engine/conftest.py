@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmdet.config import AmpConfig, SpeedConfig, load_config
-from mmdet.engine.graphs import Recorder
+from mmdet.engine.graphs import StepRecorder
 from mmdet.engine.logger import RunLog
 from mmdet.engine.schedule import Schedule
 from mmdet.engine.step import build_step
@@ -31,7 +31,7 @@ def make_trainer():
         optimizer: str = "SGD",
         device: torch.device | None = None,
         options: dict | None = None,
-        recorder: Recorder | None = None,
+        recorder: StepRecorder | None = None,
     ) -> Trainer:
         torch.manual_seed(0)
         cfg = load_config(CONFIG, options or {})

@@ -20,7 +20,7 @@ from mmdet.search.sample import (
     TOTAL,
     UNBUILDABLE,
     BackboneDraws,
-    Candidates,
+    Sampled,
     SampleSettings,
     ScaleDraws,
     accept,
@@ -59,7 +59,7 @@ def templates_of(numbers, template) -> list:
     return [template, replace(template, is_bottleneck=True, **changes)]
 
 
-def one(case: dict, template, mode: int) -> Candidates:
+def one(case: dict, template, mode: int) -> Sampled:
     draw = {key: np.array([value]) for key, value in case["draw"].items()}
     if mode == 1:
         kind = draw["block"] == "Bottleneck"
