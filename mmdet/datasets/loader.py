@@ -5,7 +5,9 @@ pause, and any iteration can be the first. Notes and errors of workers reach the
 batches: a note is logged once, an error keeps its one-line message.
 """
 
+import atexit
 import gc
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -172,6 +174,8 @@ def _next(batches: Iterator) -> Batch | TestBatch | _Failure:
 def _data_loader(dataset, batch_sampler, collate, workers: int, pin: Mapping[str, Any] | None) -> DataLoader:  # noqa: ANN001
     if workers:
         gc.collect()  # see _init_worker: what is garbage already goes here, before the fork
+        atexit.unregister(_kill_workers)
+        atexit.register(_kill_workers)
     return DataLoader(
         _Guarded(dataset),
         batch_sampler=batch_sampler,
@@ -181,6 +185,16 @@ def _data_loader(dataset, batch_sampler, collate, workers: int, pin: Mapping[str
         worker_init_fn=_init_worker if workers else None,
         generator=torch.Generator(),  # torch draws a seed for the workers: not from the run's own state
     )
+
+
+def _kill_workers() -> None:
+    """End the workers that are left when the process exits.
+
+    They ignore SIGTERM, which multiprocessing sends them then; without this it would wait for them for ever.
+    """
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def _init_worker(_worker_id: int) -> None:

@@ -238,7 +238,9 @@ def test_clip_measures_and_clips():
     params = [nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))]
     params[0].grad, params[1].grad = torch.tensor([3.0]), torch.tensor([0.0, 4.0])
     assert clip_by_norm(params, None).item() == 5.0
-    assert clip_by_norm(params, {"max_norm": 10, "norm_type": 2}).item() == 5.0 and params[0].grad.item() == 3.0
+    assert (
+        clip_by_norm(params, {"max_norm": 10, "norm_type": 2}).item() == 5.0 and params[0].grad.item() == 3.0
+    )
     assert clip_by_norm(params, {"max_norm": 1.0, "norm_type": 2}).item() == 5.0
     assert params[1].grad[1].item() == pytest.approx(0.8) and params[0].grad.item() == pytest.approx(0.6)
     assert clip_by_norm(params, {"max_norm": 9, "norm_type": float("inf")}).item() == pytest.approx(0.8)

@@ -1,6 +1,9 @@
 import gc
 import logging
 import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -183,3 +186,23 @@ def test_test_loader_names_an_unreadable_image(root):
     (root / "images" / "8.png").write_bytes(b"")
     with pytest.raises(DataError, match="8.png is empty"):
         list(build_test_loader(dataset, 4, workers=1))
+
+
+LEFT_OPEN = """
+import sys
+sys.path.insert(0, {here!r})
+from pathlib import Path
+from data_fixture import eval_transform
+from mmdet.datasets.faces import FacesDataset
+from mmdet.datasets.loader import build_test_loader
+root = Path({root!r})
+dataset = FacesDataset(root / "labelv2.txt", root / "images", eval_transform(), test_mode=True)
+loader = build_test_loader(dataset, 1, workers=1)
+next(loader)
+sys.stay = loader  # as an exception's traceback may hold it
+"""
+
+
+def test_a_loader_left_open_does_not_keep_the_process(root):
+    code = LEFT_OPEN.format(here=str(Path(__file__).parent), root=str(root))
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
