@@ -15,7 +15,7 @@ from mmdet.errors import ConfigError, Interrupted
 from mmdet.files import write_text
 from mmdet.search.campaign import RUN, Campaign
 from mmdet.search.candidates import Draws, Files
-from mmdet.search.rank import best_candidate, certainty, read_candidates, table
+from mmdet.search.rank import best_candidate, certainty, correlations, read_candidates, table
 from mmdet.search.sample import SampleSettings
 from mmdet.search.settings import read_settings
 from mmdet.search.split import Split, make_split
@@ -95,6 +95,10 @@ def best(args: argparse.Namespace) -> None:
     checkpoint = winner.config.parent / RUN / "latest.pth"
     print(f"best: candidate {winner.index}, {settings.select_by} {winner.mean(settings.select_by):.4f}")
     print(f"it is the best {how}")
+    if len(candidates) > 2:
+        print(
+            "rank correlation with the trained AP:", *correlations(candidates, settings.select_by), sep="\n  "
+        )
     if settings.search_val:
         print(f"on data.test, which did not decide: {winner.reported}")
     base = os.path.relpath(winner.config, out)

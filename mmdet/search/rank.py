@@ -1,14 +1,17 @@
 """Results of a study: the table, the best candidate and how certain that is, rank correlations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmdet.config import load_config
 from mmdet.errors import ConfigError
-from mmdet.search.cost import STAGES
+from mmdet.models.plainnet.structure import Block, Structure, parse
+from mmdet.search.cost import STAGES, resnet_stages
+from mmdet.search.score import ddsar
 from mmdet.search.study import SETTINGS
 
 RESAMPLES = 10_000
@@ -115,6 +118,57 @@ def spearman(x: Sequence[float], y: Sequence[float], seed: int = 0) -> tuple[flo
     values = values[np.isfinite(values)]  # resamples of one value only have no correlation
     low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (np.nan, np.nan)
     return _rank_correlation(a, b), float(low), float(high)
+
+
+def correlations(candidates: Sequence[Candidate], key: str) -> list[str]:
+    """Return one line per zero-cost score: its rank correlation with the trained AP, and the 95 % interval.
+
+    Scores of backbones that are no plain nets are those of the nearest one (`nearest_structure`).
+    """
+    from mmdet.search.proxies import ProxySettings, naswot, score  # torch
+
+    settings = ProxySettings(side=64, batch_size=16, num_classes=10)
+    nets = [nearest_structure(load_config(one.config).model["backbone"]) for one in candidates]
+    scores = {
+        "ddsar": [ddsar(net) for net in nets],
+        "flops": [one.gflops for one in candidates],
+        naswot.__name__: [score(naswot.__name__, net, settings) for net in nets],
+    }
+    aps = [one.mean(key) for one in candidates]
+    lines = []
+    for name, values in scores.items():
+        value, low, high = spearman(values, aps)
+        lines.append(f"{name}: {value:+.2f} [{low:+.2f}, {high:+.2f}] over {len(aps)} candidates")
+    return lines
+
+
+def nearest_structure(backbone: Mapping) -> Structure:
+    """Return the plain net nearest to a backbone's config: five blocks, of the same widths and depths.
+
+    Two depthwise units become one IDW sub-layer, two bottlenecks one K1K3K1 sub-layer, a basic block one K3K3
+    sub-layer; ResNetV1e's max-pool becomes the stride of its first stage.
+    """
+    if backbone["type"] == "MasterNet":
+        return parse(backbone["plainnet_struct"])
+    if backbone["type"] == "MobileNetV1":
+        cfg = backbone["block_cfg"]
+        blocks, (base, _, *planes), name, wide, stem = (
+            cfg["stage_blocks"],
+            cfg["stage_planes"],
+            "IDWE1K3",
+            1,
+            1,
+        )
+    else:
+        is_bottleneck, blocks, planes = resnet_stages(backbone)
+        base, stem = backbone["base_channels"], 3
+        name, wide = ("K1K3K1", 4) if is_bottleneck else ("K3K3", 1)
+    halves = 1 if name == "K3K3" else 2
+    net = [Block("SuperConvK3BNRELU", 3, base, 2, 0, stem)]
+    for num_blocks, width in zip(blocks, planes, strict=True):
+        depth = max(1, -(-num_blocks // halves))
+        net.append(Block(f"SuperRes{name}", net[-1].out_channels, width * wide, 2, width, depth))
+    return tuple(net)
 
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:

@@ -50,6 +50,7 @@ ap = int(checkpoint.split("/")[-3]) / 100 + int(open(checkpoint).read()) / 1000
 json.dump({f"AP_{name}": ap for name in ("easy", "medium", "hard")}, open(out + "/metrics.json", "w"))
 """
 EPOCHS = 3
+LOCAL = "127.0.0.1"
 
 
 @pytest.fixture
@@ -242,10 +243,8 @@ def test_a_study_of_another_search_is_refused_by_name(repo, tmp_path, space):
 
 def test_a_storage_that_cannot_be_reached_hides_the_password(repo, space, tmp_path):
     pytest.importorskip("psycopg")
-    url = "postgresql://me:secret@127.0.0.1:1/db"
-    with pytest.raises(
-        ConfigError, match=r"storage postgresql://me:\*\*\*@127.0.0.1:1/db cannot be used"
-    ) as caught:
+    url = f"postgresql://me:secret@{LOCAL}:1/db"
+    with pytest.raises(ConfigError, match=r"storage postgresql://me:\*\*\*@127.* cannot be used") as caught:
         make(repo, tmp_path, space, url=url)
     assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
     assert without_password("a://u:p@h and b://x") == "a://u:***@h and b://x"
@@ -348,7 +347,7 @@ def postgres(tmp_path):
     try:
         call("initdb", "-D", str(data), "-U", "me", "--auth=trust")
         call("pg_ctl", "-D", str(data), "-w", "-l", str(data / "log"), "-o", f"-p {port} -k {data}", "start")
-        yield f"postgresql://me:secret@127.0.0.1:{port}/postgres"
+        yield f"postgresql://me:secret@{LOCAL}:{port}/postgres"
         call("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
     finally:
         shutil.rmtree(data)

@@ -8,7 +8,7 @@ from mmdet.datasets.labels import read_labels
 from mmdet.errors import ConfigError, DataError
 from mmdet.models.plainnet.structure import parse
 from mmdet.search.plot import plot_errors, plot_evolution, plot_stages
-from mmdet.search.rank import Candidate, best_candidate, certainty, spearman
+from mmdet.search.rank import Candidate, best_candidate, certainty, correlations, nearest_structure, spearman
 from mmdet.search.split import make_split
 
 FLOPS = {
@@ -53,6 +53,31 @@ def test_an_empty_study_says_so():
 
 def test_total_of_a_candidate():
     assert candidate(0, 0.5).gflops == pytest.approx(2.0)
+
+
+def test_the_nearest_plain_net_of_a_backbone(repo):
+    expected = {
+        "damofd/DamoFD_0.5g": "SuperConvK3BNRELU(3,32,2,1) SuperResIDWE1K3(32,32,2,8,1) "
+        "SuperResIDWE1K7(32,64,2,40,1) SuperResIDWE1K7(64,120,2,40,2) SuperResIDWE1K5(120,160,2,120,1)",
+        "scrfd/scrfd_2.5g": "SuperConvK3BNRELU(3,24,2,3) SuperResK3K3(24,24,2,24,3) "
+        "SuperResK3K3(24,48,2,48,5) SuperResK3K3(48,48,2,48,3) SuperResK3K3(48,80,2,80,2)",
+        "scrfd/scrfd_500m": "SuperConvK3BNRELU(3,16,2,1) SuperResIDWE1K3(16,40,2,40,1) "
+        "SuperResIDWE1K3(40,72,2,72,2) SuperResIDWE1K3(72,152,2,152,1) SuperResIDWE1K3(152,288,2,288,3)",
+        "scrfd/scrfd_34g": "SuperConvK3BNRELU(3,56,2,3) SuperResK1K3K1(56,224,2,56,9) "
+        "SuperResK1K3K1(224,224,2,56,8) SuperResK1K3K1(224,576,2,144,1) SuperResK1K3K1(576,736,2,184,4)",
+    }
+    for name, text in expected.items():
+        backbone = load_config(repo / f"configs/{name}.py").model["backbone"]
+        assert " ".join(map(str, nearest_structure(backbone))) == text
+
+
+def test_correlations_name_three_scores(repo, tmp_path):
+    some = [candidate(n, ap) for n, ap in enumerate((0.5, 0.4, 0.3))]
+    for one, name in zip(some, ("scrfd_2.5g", "scrfd_500m", "scrfd_1g"), strict=True):
+        one.config = repo / f"configs/scrfd/{name}.py"
+    lines = correlations(some, "AP_hard")
+    assert [line.split(":")[0] for line in lines] == ["ddsar", "flops", "naswot"]
+    assert "over 3 candidates" in lines[0]
 
 
 def test_plots_are_small_files(tmp_path):
