@@ -4,7 +4,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from benchmark import baseline_data
 from benchmark.measure import alternate, ratio
 from mmdet.cli import add_config, add_shared
 from mmdet.config import DataConfig, load_config
+from mmdet.core.assigners import assign_ahead
 from mmdet.core.structures import Batch
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
@@ -30,9 +31,10 @@ from mmdet.datasets.transforms.crop import RandomSquareCrop
 from mmdet.datasets.transforms.geometric import Resize
 from mmdet.device import device_summary, keep_freed_memory, pick_device
 from mmdet.errors import ConfigError
+from mmdet.models.build import build_criterion
 
 SCALES = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
-COLLATE = Collate(DataConfig.gt_slots)
+LIKE_A_RUN = "configs/scrfd/scrfd_2.5g.py"  # whose anchors and assigner the loader assigns with
 
 
 def pipeline(size: int = 640, clip: bool = True) -> list[dict]:
@@ -63,7 +65,14 @@ def make_dataset(ann_file: str | Path, img_prefix: str | Path, steps: list[dict]
 
 def product_batch(dataset: FacesDataset, ids: Sequence[tuple[int, int]]) -> Batch:
     """Return a batch as a loader worker makes it."""
-    return COLLATE([dataset[each] for each in ids])
+    return make_collate()([dataset[each] for each in ids])
+
+
+@lru_cache(maxsize=1)
+def make_collate() -> Collate:
+    """Return what makes batches in a run: it assigns, too."""
+    cfg = load_config(Path(__file__).resolve().parents[1] / LIKE_A_RUN)
+    return Collate(DataConfig.gt_slots, assign=assign_ahead(build_criterion(cfg.model, cfg.train_cfg)))
 
 
 def baseline_batch(
@@ -147,7 +156,9 @@ def loader_rate(dataset: FacesDataset, workers: int, rounds: int, batch_size: in
     """
     skipped, counted = 4 * workers, 2 * rounds * workers
     sampler = GroupBatchSampler(dataset.group_flags, batch_size)
-    loader = build_loader(dataset, sampler, workers=workers, collate=COLLATE, total_iters=skipped + counted)
+    loader = build_loader(
+        dataset, sampler, workers=workers, collate=make_collate(), total_iters=skipped + counted
+    )
     arrivals = []
     for _ in loader:
         arrivals.append(perf_counter())

@@ -15,6 +15,7 @@ from benchmark.targets import make_scene
 from benchmark.turns import Figures, take_turns
 from mmdet.cli import add_config, add_shared
 from mmdet.config import RunConfig, SpeedConfig, load_config
+from mmdet.core.assigners import assign_ahead
 from mmdet.core.structures import Batch
 from mmdet.device import device_summary, peak_memory_mib, pick_device, synchronize
 from mmdet.engine.graphs import WARM_UP_STEPS
@@ -172,9 +173,16 @@ def make_product(setup: StepSetup):  # noqa: ANN201
     step = make_step(cfg, device)
     schedule = Schedule(cfg.lr, cfg.optimizer["lr"], ITERS_PER_EPOCH, cfg.total_epochs)
     iters = count()
-    batch = setup.draw(cfg).to(device)
+    drawn = setup.draw(cfg)
+    assign = assign_ahead(step.criterion)
+    batch = drawn if assign is None else replace(drawn, assigned=assign(drawn))
+    batch = batch.to(device)
 
     def turn() -> Figures:
+        start = time.perf_counter()
+        if assign is not None:
+            assign(drawn)
+        assign_s = time.perf_counter() - start  # of the loader, for a batch
         synchronize(device)
         start = time.perf_counter()
         iter = next(iters)
@@ -183,7 +191,8 @@ def make_product(setup: StepSetup):  # noqa: ANN201
         synchronize(device)
         step_s = time.perf_counter() - start
         parts = time_parts(step, next(iters), batch)
-        return {**parts, "parts": sum(parts.values()), "step": step_s, "peak_mib": peak_memory_mib(device)}
+        sums = {"parts": sum(parts.values()), "step": step_s, "assign_in_loader": assign_s}
+        return {**parts, **sums, "peak_mib": peak_memory_mib(device)}
 
     return turn
 

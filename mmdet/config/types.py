@@ -35,6 +35,11 @@ class DataConfig:
         min_items=1,
     )
     val_samples_per_gpu: int = key(1, "images per forward pass of validation and test", least=1, most=10**6)
+    assign_ahead: bool = key(
+        True,
+        "the loader decides which anchors learn which face, where that needs no predictions; False: the "
+        "device does",
+    )
     device_augment: bool = key(
         False,
         "change colours and normalise on the device, a batch at once; the loader resizes in 8 bits, which "

@@ -66,20 +66,11 @@ def bbox_overlaps(a: Tensor, b: Tensor, mode: str = "iou", eps: float = 1e-6) ->
         mode: "iou"; "iof", intersection over the area of `a`; or "giou" (arXiv:1902.09630).
         eps: smallest denominator. An inverted or zero-size box therefore has IoU 0.
     """
-    return overlaps_of_sides(a.unbind(-1), b.unbind(-1), mode, eps)
-
-
-def overlaps_of_sides(
-    a: Sequence[Tensor], b: Sequence[Tensor], mode: str = "iou", eps: float = 1e-6
-) -> Tensor:
-    """Do what `bbox_overlaps` does; a box is 4 tensors: left, top, right, bottom."""
-    a_left, a_top, a_right, a_bottom = a
-    b_left, b_top, b_right, b_bottom = b
-    area_a = (a_right - a_left) * (a_bottom - a_top)
-    area_b = (b_right - b_left) * (b_bottom - b_top)
-    inter_w = torch.minimum(a_right, b_right) - torch.maximum(a_left, b_left)
-    inter_h = torch.minimum(a_bottom, b_bottom) - torch.maximum(a_top, b_top)
-    inter = inter_w.clamp(min=0) * inter_h.clamp(min=0)
+    num_dims = max(a.dim(), b.dim())  # equal, before the coordinates become the first one
+    a, b = (v[(None,) * (num_dims - v.dim())] for v in (a, b))
+    (low_a, high_a), (low_b, high_b) = split_corners(a), split_corners(b)
+    area_a, area_b = area_of(high_a - low_a), area_of(high_b - low_b)
+    inter = area_of((torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0))
     if mode == "iof":
         return inter / area_a.clamp(min=eps)
     union = (area_a + area_b - inter).clamp(min=eps)
@@ -87,11 +78,32 @@ def overlaps_of_sides(
     if mode == "iou":
         return iou
     if mode == "giou":
-        hull_w = torch.maximum(a_right, b_right) - torch.minimum(a_left, b_left)
-        hull_h = torch.maximum(a_bottom, b_bottom) - torch.minimum(a_top, b_top)
-        hull = (hull_w.clamp(min=0) * hull_h.clamp(min=0)).clamp(min=eps)
+        hull_wh = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).clamp(min=0)
+        hull = area_of(hull_wh).clamp(min=eps)
         return iou - (hull - union) / hull
     raise ValueError(f"mode {mode!r} is not one of iou, iof, giou")
+
+
+def split_corners(bboxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the corners (2, ...) x, y of boxes (..., 4): operators then take both axes at once."""
+    return bboxes.movedim(-1, 0).split(2)  # type: ignore[return-value]
+
+
+def area_of(wh: Tensor) -> Tensor:
+    """Return (...) of widths and heights (2, ...)."""
+    width, height = wh.unbind(0)
+    return width * height
+
+
+def overlaps_of_sides(a: Sequence[Tensor], b: Sequence[Tensor], eps: float = 1e-6) -> Tensor:
+    """Return the IoU as `bbox_overlaps` does; a box is 4 tensors: left, top, right, bottom."""
+    a_left, a_top, a_right, a_bottom = a
+    b_left, b_top, b_right, b_bottom = b
+    inter_w = torch.minimum(a_right, b_right) - torch.maximum(a_left, b_left)
+    inter_h = torch.minimum(a_bottom, b_bottom) - torch.maximum(a_top, b_top)
+    inter = inter_w.clamp(min=0) * inter_h.clamp(min=0)
+    area_a, area_b = (a_right - a_left) * (a_bottom - a_top), (b_right - b_left) * (b_bottom - b_top)
+    return inter / (area_a + area_b - inter).clamp(min=eps)
 
 
 def pairwise_overlaps(a: Tensor, b: Tensor, mode: str = "iou", eps: float = 1e-6) -> Tensor:

@@ -5,6 +5,7 @@ K keypoints. Boxes are xyxy in pixels unless the name says otherwise (`bbox_pred
 detector's coder knows).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -79,6 +80,7 @@ class Batch:
         names: B image names, for messages; stays on the host.
         notes: what the loader tells the user about these images; stays on the host.
         pixel_ops: (B, P) float32, colour changes left to `datasets.device_augment`; None: images are ready.
+        assigned: which face each anchor learns, where that needs no predictions; None: the criterion assigns.
     """
 
     images: Tensor
@@ -91,18 +93,32 @@ class Batch:
     names: tuple[str, ...] = field(default=())
     notes: tuple[Note, ...] = field(default=())
     pixel_ops: Tensor | None = None
+    assigned: "Assignment | None" = None
 
-    def _map(self, change) -> "Batch":  # noqa: ANN001
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{k: change(v) if isinstance(v, Tensor) else v for k, v in values.items()})
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Return height and width of `images`."""
+        height, width = self.images.shape[2:] if self.pixel_ops is None else self.images.shape[1:3]
+        return height, width
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Return the batch with every tensor replaced."""
+        assigned = None if self.assigned is None else self.assigned.map(change)
+        return replace(self, **_changed(self, change), assigned=assigned)
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors, in an order that depends on the kind of batch only."""
+        found: list[Tensor] = []
+        self.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        return found
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """Return the batch with all its tensors on `device`."""
-        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+        return self.map(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory (torch's DataLoader calls this)."""
-        return self._map(lambda t: t.pin_memory())
+        return self.map(lambda t: t.pin_memory())
 
 
 @dataclass
@@ -147,6 +163,16 @@ class Assignment:
     is_positive: Tensor
     is_ignored: Tensor
     max_positives: int | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Assignment":
+        """Return the assignment with every tensor replaced."""
+        return replace(self, **_changed(self, change))
+
+
+def _changed(values: Any, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Return the fields of a dataclass that are tensors, changed."""
+    tensors = {f.name: getattr(values, f.name) for f in fields(values)}
+    return {name: change(value) for name, value in tensors.items() if isinstance(value, Tensor)}
 
 
 @dataclass

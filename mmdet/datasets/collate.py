@@ -1,13 +1,13 @@
 """Make batches of fixed shape out of samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmdet.core.structures import Batch, Note, Sample
+from mmdet.core.structures import Assignment, Batch, Note, Sample
 from mmdet.datasets.labels.base import DEFAULT_NUM_KPS
 from mmdet.errors import ConfigError
 
@@ -23,14 +23,21 @@ class Collate:
     Args:
         gt_slots: allowed values of G, for example (32, 128, 512, 2048).
         num_kps: K of samples (a batch of images without faces has to know).
+        assign: says which face each anchor learns (core/assigners/base.py); None: the criterion does.
     """
 
-    def __init__(self, gt_slots: Sequence[int], num_kps: int = DEFAULT_NUM_KPS) -> None:
+    def __init__(
+        self,
+        gt_slots: Sequence[int],
+        num_kps: int = DEFAULT_NUM_KPS,
+        assign: Callable[[Batch], Assignment] | None = None,
+    ) -> None:
         slots = tuple(sorted(int(slot) for slot in gt_slots))
         if not slots or slots[0] < 1:
             raise ConfigError(f"data.gt_slots = {tuple(gt_slots)}: expected positive numbers")
         self.gt_slots = slots
         self.num_kps = num_kps
+        self.assign = assign
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Return the batch of B samples."""
@@ -55,7 +62,7 @@ class Collate:
         images = [sample.image for sample in samples]
         pixel_ops = [sample.pixel_ops for sample in samples if sample.pixel_ops is not None]
         is_raw = len(pixel_ops) > 0  # all samples of a pipeline are alike
-        return Batch(
+        batch = Batch(
             images=torch.from_numpy(np.stack(images)) if is_raw else stack_images(images),
             gt_bboxes=torch.from_numpy(gt_bboxes),
             gt_labels=torch.from_numpy(gt_labels),
@@ -67,6 +74,7 @@ class Collate:
             notes=tuple(notes),
             pixel_ops=torch.from_numpy(np.stack(pixel_ops)) if is_raw else None,
         )
+        return batch if self.assign is None else replace(batch, assigned=self.assign(batch))
 
     def _fit(self, sample: Sample, notes: list[Note]) -> Sample:
         """Return the sample with at most gt_slots[-1] boxes; append a note if it lost any."""

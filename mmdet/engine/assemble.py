@@ -12,6 +12,7 @@ from torch import nn
 
 from mmdet.checkpoint.keys import load_weights
 from mmdet.config.types import RunConfig
+from mmdet.core.assigners import assign_ahead
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
 from mmdet.datasets.device_augment import leave_colours_to_device
@@ -40,7 +41,7 @@ from mmdet.engine.scalar_writers import build_writers
 from mmdet.engine.schedule import Schedule, shorten_warmup
 from mmdet.engine.speed import check_speed
 from mmdet.engine.state import load_resumable, restore
-from mmdet.engine.step import build_step, keep
+from mmdet.engine.step import TrainStep, build_step, keep
 from mmdet.engine.trainer import Hook, RunFacts, Trainer
 from mmdet.errors import ConfigError
 from mmdet.models.build import build_detector
@@ -85,7 +86,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     trainer = Trainer(
         step=step,
         schedule=_build_schedule(cfg, options, facts.iters_per_epoch),
-        make_loader=_loader_factory(cfg, dataset, sampler, facts.total_iters, device),
+        make_loader=_loader_factory(cfg, dataset, sampler, facts.total_iters, step),
         log=log,
         facts=facts,
         hooks=_build_hooks(cfg, options, facts.total_iters, saving, eval_data, device),
@@ -137,17 +138,18 @@ def _build_schedule(cfg: RunConfig, options: TrainOptions, iters_per_epoch: int)
 
 
 def _loader_factory(
-    cfg: RunConfig, dataset: FacesDataset, sampler: GroupBatchSampler, total_iters: int, device: torch.device
+    cfg: RunConfig, dataset: FacesDataset, sampler: GroupBatchSampler, total_iters: int, step: TrainStep
 ) -> Callable[..., TrainLoader]:
-    """Return start_iter -> the stream of batches of this rank."""
+    """Return start_iter -> the stream of batches of this rank, for one step each."""
+    assign = assign_ahead(step.criterion) if cfg.data.assign_ahead else None
     return partial(
         build_loader,
         dataset,
         sampler,
         workers=cfg.data.workers_per_gpu,
-        collate=Collate(cfg.data.gt_slots),
+        collate=Collate(cfg.data.gt_slots, assign=assign),
         total_iters=total_iters,
-        pin=pin_options(device),
+        pin=pin_options(step.device),
     )
 
 

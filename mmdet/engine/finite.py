@@ -9,6 +9,7 @@ message that names the rank which started it. On a CPU `remember`, after every s
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from mmdet.distributed import all_gather_objects, any_across_ranks, rank, world_size
 from mmdet.errors import TrainError
 from mmdet.precision import Precision
+from mmdet.precision.grads import is_finite
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class FiniteGuard:
         self.describe = describe
         self._bad_iter = torch.full((), -1, dtype=torch.int64, device=device)
         self._bad_values = torch.zeros(0, device=device)
+        self._one, self._nan = torch.ones((), device=device), torch.full((), torch.nan, device=device)
         self._keys: tuple[str, ...] = ()
         self._names: dict[int, tuple[str, ...]] = {}
 
@@ -66,11 +69,11 @@ class FiniteGuard:
         if not self._keys:
             self._keys = tuple(losses)
             self._bad_values = torch.zeros_like(values)
-        is_first = (self._bad_iter < 0) & ~values.isfinite().all()
+        is_first = (self._bad_iter < 0) & ~is_finite(values).all()
         self._bad_iter.copy_(torch.where(is_first, iter, self._bad_iter))
-        self._bad_values.copy_(torch.where(is_first, values, self._bad_values))
-        poison = torch.where(self._bad_iter < 0, 1.0, torch.nan)
-        return sum(losses.values(), start=torch.zeros((), device=self.device)) * poison
+        torch.where(is_first, values, self._bad_values, out=self._bad_values)
+        poison = torch.where(self._bad_iter < 0, self._one, self._nan)
+        return reduce(torch.add, losses.values()) * poison
 
     def remember(self, iter: int, names: Sequence[str] = ()) -> None:
         """Keep the names of this rank's images, for the message; `check` at once unless `sync_free`.

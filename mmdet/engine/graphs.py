@@ -8,7 +8,6 @@ it changes in place.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any, Protocol
 
 import torch
@@ -77,13 +76,13 @@ class RecordedStep:
         if key not in self._recorded:
             self._recorded[key] = self._record(batch)
         own, repeat, losses = self._recorded[key]
-        for name in _tensor_fields(batch):
-            getattr(own, name).copy_(getattr(batch, name), non_blocking=True)
+        for mine, given in zip(own.tensors(), batch.tensors(), strict=True):
+            mine.copy_(given, non_blocking=True)
         repeat()
         return _copy(losses)
 
     def _record(self, batch: Batch) -> tuple[Batch, Callable[[], None], Losses]:
-        own = batch._map(torch.clone)
+        own = batch.map(torch.clone)
         try:
             repeat, losses = self.recorder.record(lambda: self.update(self._iter, own))
         except RuntimeError as error:
@@ -112,16 +111,9 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _tensor_fields(batch: Batch) -> list[str]:
-    return [f.name for f in fields(batch) if isinstance(getattr(batch, f.name), Tensor)]
-
-
 def _shapes(batch: Batch) -> Key:
     """Return what a recording depends on."""
-    return tuple(
-        (name, tuple(getattr(batch, name).shape), getattr(batch, name).dtype)
-        for name in _tensor_fields(batch)
-    )
+    return tuple((tuple(tensor.shape), tensor.dtype) for tensor in batch.tensors())
 
 
 def _copy(losses: Losses) -> Losses:

@@ -17,6 +17,7 @@ from mmdet.engine.finite import FiniteGuard
 from mmdet.engine.graphs import Losses, RecordedStep, StepRecorder
 from mmdet.engine.optim import build_optimizer
 from mmdet.engine.speed import choose_memory_format, compile_network, fuse_optimizer, start_momentum
+from mmdet.models.batch_counter import BatchCounter
 from mmdet.models.build import build_criterion
 from mmdet.precision import Precision
 
@@ -39,6 +40,7 @@ class TrainStep:
         memory_format: order of the network's input and feature maps in memory (`speed.channels_last`).
         grad_clip: dict(max_norm, norm_type) or None.
         recorder: records the step once per batch shape and repeats it (`speed.graph`); None: no recording.
+        counter: counts the batches of BatchNorm layers; None: they do.
     """
 
     net: nn.Module
@@ -51,6 +53,7 @@ class TrainStep:
     memory_format: torch.memory_format = torch.contiguous_format
     grad_clip: dict | None = None
     recorder: StepRecorder | None = None
+    counter: BatchCounter | None = None
     _update: Callable[..., Losses] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +81,8 @@ class TrainStep:
         images = batch.images.to(memory_format=self.memory_format)
         with self.precision.autocast():
             outputs = self.net(self.precision.cast_input(images))  # (B, A, .), half under O2
+        if self.counter is not None:
+            self.counter.add()
         losses = self.criterion(outputs.float(), batch)  # assign -> targets -> masked losses, fp32
         self.precision.backward(self.guard.watch(iter, losses))
         self.precision.step(self.optimizer, self.grad_clip)
@@ -122,4 +127,5 @@ def build_step(
         memory_format=memory_format,
         grad_clip=cfg.grad_clip,
         recorder=GraphRecorder(device) if cfg.speed.graph else None,
+        counter=BatchCounter(net),
     )

@@ -7,14 +7,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmdet.errors import ConfigError, unknown_name
 
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """torch's layer, whose batches may be counted elsewhere: by one kernel for all layers (BatchCounter).
+
+    Attributes:
+        counts: False: leave num_batches_tracked to somebody else; momentum must then be a number.
+    """
+
+    counts = True
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, C, H, W)."""
+        if self.counts or not self.training:
+            return super().forward(input)
+        statistics = (self.running_mean, self.running_var)
+        return F.batch_norm(input, *statistics, self.weight, self.bias, True, self.momentum, self.eps)
+
+
 NORMS = {
-    "BN": ("bn", nn.BatchNorm2d),
-    "BN2d": ("bn", nn.BatchNorm2d),
+    "BN": ("bn", BatchNorm2d),
+    "BN2d": ("bn", BatchNorm2d),
     "SyncBN": ("bn", nn.SyncBatchNorm),
     "GN": ("gn", nn.GroupNorm),
 }

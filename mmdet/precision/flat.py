@@ -3,15 +3,15 @@
 Under O2 the parameters of one dtype are views of ONE flat buffer, and their gradients views of another:
 
     model (half)    conv1.weight | pad | conv2.weight | pad | ...     storage   what forward reads
-    .grad (half)    views of one buffer                               grad      zeroed by one kernel
+    .grad (half)    autograd's own, joined after backward             grad      then `.grad` are its views
     master (fp32)   same layout, an nn.Parameter                      master    what the optimizer sees
     master.grad     fp32 copy of grad
 
-so zeroing, unscaling, the finite check, clipping, the optimizer and the copy back are one kernel each.
+so unscaling, the finite check, clipping, the optimizer and the copy back are one kernel each.
 For fp32 parameters (the islands) storage and master are the same memory, and so are the gradients.
 
-With DistributedDataParallel: wrap the model after `Precision` is made; DDP copies the averaged gradients
-into the existing `.grad` views (gradient_as_bucket_view=False). Do not call model.to() afterwards.
+With DistributedDataParallel: wrap the model after `Precision` is made; DDP averages `.grad`, which is then
+joined (gradient_as_bucket_view=False). Do not call model.to() afterwards.
 """
 
 from collections.abc import Iterator
@@ -80,6 +80,9 @@ class FlatGroup:
         self.grad = torch.zeros_like(self.storage)
         self.master_grad = self.grad if is_fp32 else torch.zeros_like(flat)
         self.grad_views = list(self._views(self.grad))
+        zeros = torch.zeros_like(self.storage[: max(padded)])
+        self._gaps = [zeros[: p - w.numel()] for p, w in zip(padded, self.params, strict=True)]
+        self._no_grads = [zeros[: parameter.numel()] for parameter in self.params]
         for parameter, view in zip(self.params, self._views(self.storage), strict=True):
             parameter.data = view
 
@@ -93,14 +96,19 @@ class FlatGroup:
         return self._views(self.master.detach())
 
     def zero_grad(self) -> None:
-        """Zero all gradients and make sure that `.grad` still is a view of the flat buffer."""
-        self.grad.zero_()
-        for parameter, view in zip(self.params, self.grad_views, strict=True):
-            if parameter.grad is not view:
-                parameter.grad = view
+        """Forget the gradients: autograd then hands over its own instead of adding each to zeros."""
+        for parameter in self.params:
+            parameter.grad = None
 
     def gather_grads(self) -> None:
-        """Copy the gradients to the master weights' fp32 gradient."""
+        """Join the gradients in the flat buffer, as `.grad` too, and copy them to the master's in fp32."""
+        pieces = []
+        for parameter, nothing, gap in zip(self.params, self._no_grads, self._gaps, strict=True):
+            pieces.append(nothing if parameter.grad is None else parameter.grad.flatten())
+            pieces += [gap] if len(gap) else []
+        torch.cat(pieces, out=self.grad)
+        for parameter, view in zip(self.params, self.grad_views, strict=True):
+            parameter.grad = view
         if self.master_grad is not self.grad:
             self.master_grad.copy_(self.grad)
         self.master.grad = self.master_grad
@@ -156,12 +164,12 @@ class FlatWeights(ModelWeights):
         return {name: fp32.get(id(value), value).detach() for name, value in state.items()}
 
     def zero_grad(self) -> None:
-        """Zero the flat gradient buffers."""
+        """Forget the gradients."""
         for group in self.groups:
             group.zero_grad()
 
     def gather_grads(self) -> None:
-        """Copy the half-precision gradients to fp32, beside the master weights."""
+        """Join the gradients in flat buffers, and in fp32 beside the master weights."""
         for group in self.groups:
             group.gather_grads()
 

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 
 
+def is_finite(tensor: Tensor) -> Tensor:
+    """Return where a float tensor is finite; by a comparison, since isfinite runs on a 910A's AI CPU."""
+    return tensor.abs() < torch.inf
+
+
 def clip_by_norm(params: Sequence[nn.Parameter], grad_clip: dict | None) -> Tensor:
     """Clip the gradients in place and return their norm before clipping, a scalar on the device.
 

@@ -123,7 +123,7 @@ class Precision:
             self.scaler.unscale_(optimizer)
         # In place, as all state of a step: a recorded step repeats its work on the same memory.
         self.grad_norm.copy_(clip_by_norm(self.optimizer_params(), grad_clip))
-        is_finite = torch.isfinite(self.grad_norm)
+        is_finite = self.grad_norm < torch.inf  # not isfinite: see grads.py
         if self.apex is not None:
             optimizer.step()  # apex skips by itself, and copies its masters to the model
         elif self.scaler is not None:
@@ -134,9 +134,9 @@ class Precision:
         else:
             step_if(optimizer, is_finite, self.sync_free)
             self.weights.push()
-        total, in_a_row = self._skips
         is_skipped = (~is_finite).long()
-        self._skips.copy_(torch.stack([total + is_skipped, (in_a_row + 1) * is_skipped]))
+        self._skips += is_skipped  # both; the second starts again where no step was skipped
+        self._skips[1].mul_(is_skipped)
 
     @property
     def scale(self) -> float:

@@ -74,10 +74,15 @@ class NpuOperators:
             return FALLBACK
         if name in self.native:
             return NATIVE
-        if any(_has_kernel(operator.name(), key) for key in _COMPOSITE_KEYS):
+        if _is_composite(operator.name()):
             return COMPOSITE
         out = _out_variant(operator)  # a structured operator is its out variant with fresh memory
-        return COMPOSITE if out is not None and out in self.native else FALLBACK
+        is_made_of_out = out is not None and (out in self.native or _is_composite(f"aten::{out}"))
+        return COMPOSITE if is_made_of_out else FALLBACK
+
+
+def _is_composite(name: str) -> bool:
+    return any(_has_kernel(name, key) for key in _COMPOSITE_KEYS)
 
 
 def _is_index_by_mask(name: str, args: Sequence[object]) -> bool:

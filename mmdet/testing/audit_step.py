@@ -10,6 +10,7 @@ from torch.amp.grad_scaler import OptState
 from torch.overrides import TorchFunctionMode
 
 from mmdet.config import RunConfig
+from mmdet.core.assigners import assign_ahead
 from mmdet.core.structures import Batch
 from mmdet.engine.step import TrainStep, build_step
 from mmdet.models.build import build_detector
@@ -113,6 +114,9 @@ class _CardAutocast(TorchFunctionMode):
 def record_training(cfg: RunConfig, device: torch.device, batches: list[Batch]) -> list[Recorder]:
     """Run one step to warm up, then record one step per batch."""
     step = build_audited_step(cfg, device)
+    assign = assign_ahead(step.criterion) if cfg.data.assign_ahead else None
+    if assign is not None:
+        batches = [replace(batch, assigned=assign(batch)) for batch in batches]
     recorders = []
     for iter, batch in enumerate([batches[0], *batches]):
         on_device = batch.to(device)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdet.config import load_config
+from mmdet.core.assigners import assign_ahead
 from mmdet.testing import ascend_ops
 from mmdet.testing.ascend_ops import (
     COMPOSITE,
     DYNAMIC,
     FALLBACK,
-    FORBIDDEN,
     NATIVE,
     SYNC,
     operators,
@@ -30,7 +31,10 @@ from mmdet.testing.placement import AI_CPU, CHIPS, HOST, ORDER_CHANGES
 REPO = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 SMALL = "configs/scrfd/scrfd_500m_bnkps.py"
-CONFIGS = sorted(str(p.relative_to(REPO)) for p in (REPO / "configs/scrfd").glob("*.py"))
+FAMILIES = ("scrfd", "damofd")  # RetinaFace's hard negatives are chosen by bits, on the AI CPU
+CONFIGS = sorted(
+    str(p.relative_to(REPO)) for name in FAMILIES for p in (REPO / "configs" / name).glob("*.py")
+)
 aten = torch.ops.aten
 
 
@@ -90,15 +94,34 @@ def test_without_torch_npu_the_newest_table_counts(monkeypatch, tmp_path):
 # ---- training steps -------------------------------------------------------------------------
 
 
-def forbidden(recorder):
-    return [(c.name, c.verdict, c.place) for c in recorder.calls if c.verdict in FORBIDDEN]
+def offences(recorder):
+    return {chip: [(c.name, c.verdict, c.place) for c in recorder.offenders(chip)] for chip in CHIPS}
+
+
+CLEAN = {chip: [] for chip in CHIPS}
 
 
 @pytest.mark.parametrize("level", ["O0", "O1", "O2"])
-def test_a_training_step_has_nothing_torch_npu_lacks(level):
-    (recorder,) = record_training(load(SMALL, level), META, [draw_batch(2, 64, 3, 8)])
-    assert forbidden(recorder) == []
+def test_a_training_step_stays_on_the_ai_core(level):
+    # 310P adds at indices of three rows or more only.
+    (recorder,) = record_training(load(SMALL, level), META, [draw_batch(3, 64, 3, 8)])
+    assert offences(recorder) == CLEAN
     assert len(recorder.calls) > 500  # forward, targets, losses, backward and optimizer were seen
+
+
+def test_the_recipe_for_eight_cards_starts_few_kernels():
+    (recorder,) = record_training(
+        load("configs/scrfd/scrfd_10g_8p.py", "O2"), META, [draw_batch(32, 640, 10, 32)]
+    )
+    total = recorder.summary("910B")
+    assert total.launches <= 620 and total.int64 <= 20  # 1,036 and 152 at commit 8fecd90
+
+
+def test_assigning_on_the_device_is_an_offence():
+    cfg = load_config(REPO / SMALL, ["data.assign_ahead=False"])
+    (recorder,) = record_training(cfg, META, [draw_batch(2, 64, 3, 8)])
+    found = {chip: recorder.summary(chip).offences for chip in CHIPS}
+    assert all(offence[HOST] == 1 and offence[AI_CPU] > 10 for offence in found.values())
 
 
 @pytest.mark.parametrize(
@@ -126,9 +149,10 @@ def test_the_audited_step_is_carried_out_as_the_config_says(options, is_last, is
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
-def test_every_config_passes(config):
-    (recorder,) = record_training(load(config), META, [draw_batch(2, 64, 3, 8)])
-    assert forbidden(recorder) == []
+def test_every_config_stays_on_the_ai_core(config):
+    for level in ("O0", "O1", "O2"):
+        (recorder,) = record_training(load(config, level), META, [draw_batch(4, 64, 3, 8)])
+        assert offences(recorder) == CLEAN
 
 
 def test_the_sequence_of_operators_and_shapes_does_not_depend_on_faces():
@@ -138,21 +162,19 @@ def test_the_sequence_of_operators_and_shapes_does_not_depend_on_faces():
     assert signatures[1:] == signatures[:1] * 3
 
 
-def test_the_test_forward_has_nothing_torch_npu_lacks():
-    assert forbidden(record_test(load(SMALL), META, draw_batch(1, 64, 0, 8))) == []
+def test_the_test_forward_stays_on_the_ai_core():
+    assert offences(record_test(load(SMALL), META, draw_batch(1, 64, 0, 8))) == CLEAN
 
 
 def test_a_step_on_shapes_calls_what_a_step_on_values_calls():
     batch, names = draw_batch(2, 64, 3, 8), []
     step = build_audited_step(load(SMALL, "O0"), CPU)
-    step.update(0, batch)
+    assigned = assign_ahead(step.criterion)(batch)
+    step.update(0, replace(batch, assigned=assigned))
     with _Names(names):
-        step._work(1, batch)
+        step._work(1, replace(batch, assigned=assigned))
     (recorder,) = record_training(load(SMALL, "O0"), META, [batch])
     on_shapes, on_values = Counter(call.name for call in recorder.calls), Counter(names)
-    for part in ("abs", "ne.Scalar", "eq.Tensor", "mul.Tensor"):  # what torch composes isfinite of
-        on_shapes[f"aten::{part}"] += on_shapes["aten::isfinite"]
-    del on_shapes["aten::isfinite"]
     assert on_shapes == {n: count for n, count in on_values.items() if not n.startswith("profiler")}
 
 

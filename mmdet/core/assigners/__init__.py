@@ -6,7 +6,7 @@ Read base.py (how an assigner is called), then atss.py, multibox.py.
 from collections.abc import Callable
 
 from mmdet.core.assigners.atss import ATSSAssigner
-from mmdet.core.assigners.base import Assigner
+from mmdet.core.assigners.base import AssignAhead, Assigner, assign_ahead, assignment_of
 from mmdet.core.assigners.multibox import MultiBoxAssigner
 
 ASSIGNERS: dict[str, Callable[..., Assigner]] = {
@@ -14,4 +14,12 @@ ASSIGNERS: dict[str, Callable[..., Assigner]] = {
     "MultiBoxAssigner": MultiBoxAssigner,
 }
 
-__all__ = ["ASSIGNERS", "ATSSAssigner", "Assigner", "MultiBoxAssigner"]
+__all__ = [
+    "ASSIGNERS",
+    "ATSSAssigner",
+    "Assigner",
+    "MultiBoxAssigner",
+    "AssignAhead",
+    "assign_ahead",
+    "assignment_of",
+]

@@ -5,6 +5,7 @@ those that cannot win are left out). Everything about candidates has the shape (
 each other in memory, so operators run over long rows even where an operand differs by face only.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -30,27 +31,48 @@ class ATSSAssignment(Assignment):
     Attributes:
         candidate_anchor: (M, B, G) int64, up to M anchors that each face may win.
         candidate_wins: (M, B, G) bool; true for exactly one (face, candidate) per positive anchor.
+        candidate_row: (M, B, G) int64, the row of candidate_anchor in (B * A, ...).
+        num_samples: scalar fp32, sum over the images of max(positives, 1).
     """
 
-    def __init__(self, is_ignored: Tensor, candidate_anchor: Tensor, candidate_wins: Tensor):
+    def __init__(
+        self,
+        is_ignored: Tensor,
+        candidate_anchor: Tensor,
+        candidate_wins: Tensor,
+        candidate_row: Tensor | None = None,
+        num_samples: Tensor | None = None,
+    ):
         self.is_ignored = is_ignored
         self.candidate_anchor = candidate_anchor
         self.candidate_wins = candidate_wins
+        if candidate_row is None:
+            first = torch.arange(len(is_ignored), device=is_ignored.device)[:, None] * is_ignored.shape[1]
+            candidate_row = candidate_anchor + first
+        if num_samples is None:  # whole numbers, exact in fp32
+            num_samples = candidate_wins.float().sum(dim=(0, 2)).clamp(min=1).sum()
+        self.candidate_row, self.num_samples = candidate_row, num_samples
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "ATSSAssignment":
+        """Return the assignment with every tensor replaced."""
+        lists = (self.candidate_anchor, self.candidate_wins, self.candidate_row)
+        return ATSSAssignment(*map(change, (self.is_ignored, *lists, self.num_samples)))
 
     @cached_property
     def gt_index(self) -> Tensor:  # type: ignore[override]
         """(B, A) int64 in [0, G), meaningful where is_positive."""
         slot = torch.arange(self.candidate_wins.shape[-1], device=self.candidate_wins.device)
-        return self._by_anchor(slot * self.candidate_wins)
+        return self.by_anchor(slot * self.candidate_wins)
 
     @cached_property
     def is_positive(self) -> Tensor:  # type: ignore[override]
         """(B, A) bool."""
-        return self._by_anchor(self.candidate_wins.long()) > 0
+        return self.by_anchor(self.candidate_wins.long()) > 0
 
-    def _by_anchor(self, values: Tensor) -> Tensor:
-        """Return (B, A) sums of (M, B, G) int64 values at their anchors."""
-        zeros = torch.zeros_like(self.is_ignored, dtype=torch.int64)
+    def by_anchor(self, values: Tensor) -> Tensor:
+        """Return (B, A) sums of (M, B, G) values, one number each, at their anchors."""
+        # Added, not written: losers share anchors with winners. Along rows: 910A and 310P add no other way.
+        zeros = torch.zeros_like(self.is_ignored, dtype=values.dtype)
         anchor, values = (v.movedim(1, 0).flatten(1) for v in (self.candidate_anchor, values))
         return zeros.scatter_add_(1, anchor, values)
 

@@ -1,11 +1,13 @@
 """How a criterion calls an assigner."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from mmdet.core.anchors import AnchorGrid
-from mmdet.core.structures import Assignment
+from mmdet.core.anchors import AnchorGenerator, AnchorGrid
+from mmdet.core.structures import Assignment, Batch
+from mmdet.errors import ConfigError
 
 
 class Assigner(Protocol):
@@ -31,3 +33,52 @@ class Assigner(Protocol):
             gt_ignore: (B, G) bool, ignore boxes.
             valid_hw: (B, 2) height and width of each padded sample; anchors beyond it take no part.
         """
+
+
+@dataclass(frozen=True)
+class AssignAhead:
+    """Assigns on the host where the batch is made, so that no assigner runs on the device.
+
+    Attributes:
+        anchor_generator: the detector's.
+        assigner: one with `needs_predictions` False.
+    """
+
+    anchor_generator: AnchorGenerator
+    assigner: Assigner
+
+    def __call__(self, batch: Batch) -> Assignment:
+        """Return the assignment of a batch on the host, for feature maps of ceil(size / stride) cells."""
+        height, width = batch.size_hw
+        sizes = [(-(-height // stride), -(-width // stride)) for stride in self.anchor_generator.strides]
+        grid = self.anchor_generator.grid(sizes, batch.gt_bboxes.device)
+        return self.assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
+
+
+def assign_ahead(criterion: Any) -> AssignAhead | None:
+    """Return what assigns for a criterion ahead of the network; None if that needs the network's outputs.
+
+    Args:
+        criterion: with `anchor_generator` and `assigner`, or without: then None.
+    """
+    assigner = getattr(criterion, "assigner", None)
+    generator = getattr(criterion, "anchor_generator", None)
+    if assigner is None or generator is None or assigner.needs_predictions:
+        return None
+    return AssignAhead(generator, assigner)
+
+
+def assignment_of(batch: Batch, grid: AnchorGrid, assigner: Assigner) -> Assignment:
+    """Return the batch's own assignment, or assign now.
+
+    Raises:
+        ConfigError: the batch was assigned for feature maps of other sizes.
+    """
+    if batch.assigned is None:
+        return assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
+    if batch.assigned.is_ignored.shape[1] != grid.num_anchors:
+        raise ConfigError(
+            f"the batch was assigned to {batch.assigned.is_ignored.shape[1]} anchors, the network has "
+            f"{grid.num_anchors}: its feature maps are not ceil(image / stride); set data.assign_ahead=False"
+        )
+    return batch.assigned

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import ConfigError, unknown_name
 from mmdet.models.init import init_backbone
-from mmdet.models.layers import check_supported
+from mmdet.models.layers import BatchNorm2d, check_supported
 
 DEFAULT_BLOCK_CFG = dict(stage_planes=(8, 16, 32, 64, 128, 256), stage_blocks=(2, 4, 4, 2))
 BLOCK_CFG_SIZES = {"stage_planes": 6, "stage_blocks": 4}
@@ -44,7 +44,7 @@ class MobileNetV1(nn.Module):
         self.stem = nn.Sequential(
             nn.Sequential(
                 nn.Conv2d(in_channels, planes[0], 3, 2, 1, bias=False),
-                nn.BatchNorm2d(planes[0]),
+                BatchNorm2d(planes[0]),
                 nn.ReLU(inplace=True),
             ),
             _depthwise_unit(planes[0], planes[1], stride=1),
@@ -82,9 +82,9 @@ def _check_block_cfg(cfg: dict) -> None:
 def _depthwise_unit(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
-        nn.BatchNorm2d(in_channels),
+        BatchNorm2d(in_channels),
         nn.ReLU(inplace=True),
         nn.Conv2d(in_channels, out_channels, 1, bias=False),
-        nn.BatchNorm2d(out_channels),
+        BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )

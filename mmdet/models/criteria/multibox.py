@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.core.anchors import AnchorGenerator, AnchorGrid, Anchors, PriorGenerator
+from mmdet.core.assigners.base import Assigner, assignment_of
 from mmdet.core.coders import PriorCoder
 from mmdet.core.select import keep_true, largest_mask
 from mmdet.core.structures import Assignment, Batch, Outputs
@@ -52,7 +53,7 @@ class MultiBoxCriterion:
         *,
         anchor_generator: AnchorGenerator | PriorGenerator,
         coder: PriorCoder,
-        assigner: Callable[..., Assignment],
+        assigner: Assigner,
         loss_bbox: Loss,
         loss_kps: Loss | None = None,
         neg_pos_ratio: int = 7,
@@ -80,7 +81,7 @@ class MultiBoxCriterion:
             batch: the faces. Slots that are not `gt_valid` may hold anything.
         """
         grid = self.anchor_generator.grid(outputs.level_sizes_hw, outputs.cls_logits.device)
-        assigned = self.assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
+        assigned = assignment_of(batch, grid, self.assigner)
         positives = _Positives(assigned, grid, batch.gt_valid)
         kps_weight = positives.of_gt((batch.gt_kps[..., 2] > 0).float()) * positives.exists  # (K, R)
         counts = torch.stack((assigned.is_positive.sum(), (kps_weight.amax(dim=0) > 0).sum()))

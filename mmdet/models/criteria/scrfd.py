@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmdet.core.anchors import AnchorGenerator, Anchors
 from mmdet.core.assigners.atss import ATSSAssignment
+from mmdet.core.assigners.base import Assigner, assignment_of
 from mmdet.core.bbox import bbox_overlaps
 from mmdet.core.coders import Coder, DistanceCoder
 from mmdet.core.structures import Batch, Outputs
@@ -64,7 +65,7 @@ class SCRFDCriterion:
         *,
         anchor_generator: AnchorGenerator,
         coder: Coder,
-        assigner: Callable[..., ATSSAssignment],
+        assigner: Assigner,
         loss_cls: Loss,
         loss_bbox: Loss,
         loss_kps: Loss | None = None,
@@ -92,9 +93,9 @@ class SCRFDCriterion:
             batch: the faces. Slots that are not `gt_valid` may hold anything.
         """
         grid = self.anchor_generator.grid(outputs.level_sizes_hw, outputs.cls_logits.device)
-        assigned = self.assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
+        assigned: Any = assignment_of(batch, grid, self.assigner)  # an ATSSAssignment
         wins, anchor = assigned.candidate_wins, assigned.candidate_anchor  # (M, B, G)
-        take = _Taker(anchor, outputs.cls_logits.shape[1])
+        take = _Taker(assigned.candidate_row)
 
         # What padding slots hold, and what the head says at losing anchors, must reach neither a loss nor
         # a gradient (0 * inf is nan): both are replaced by zeros before any arithmetic.
@@ -103,14 +104,14 @@ class SCRFDCriterion:
         center, per_pixel = cells[:2], cells[2]  # (2, M, B, G) in strides, (M, B, G) strides per pixel
         target = _from_planes(faces * per_pixel)  # (M, B, G, 4)
         in_strides = Anchors(center, stride=None, wh=None)
-        ltrb = torch.where(wins, _to_planes(take(outputs.bbox_pred)), 0)
+        ltrb = _to_planes(take(outputs.bbox_pred)).masked_fill(~wins, 0)
         pred = _from_planes(self.coder.decode_bboxes(ltrb, in_strides, dim=0))
 
         weight = self._best_score(outputs.cls_logits, take) * wins  # (M, B, G)
         quality = bbox_overlaps(pred.detach(), target) * wins
-        num_samples, weight_sum = self._normalisers(wins, weight)
+        num_samples, weight_sum = self._normalisers(assigned.num_samples, weight)
 
-        class_loss = self._class_loss(outputs.cls_logits, quality, take, assigned.is_ignored, batch)
+        class_loss = self._class_loss(outputs.cls_logits, quality, assigned, batch)
         losses = {
             "loss_cls": class_loss / num_samples,
             "loss_bbox": (self.loss_bbox(pred, target) * weight).sum() / weight_sum,
@@ -130,23 +131,20 @@ class SCRFDCriterion:
         best = best.amax(dim=-1) if self.num_classes > 1 else best[..., 0]
         return best.flatten().gather(0, take.row).view(take.shape).sigmoid()
 
-    def _normalisers(self, wins: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def _normalisers(self, num_samples: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return N and W, averaged over the ranks in one collective."""
-        num_samples = wins.sum(dim=(0, 2)).clamp(min=1).sum()
-        mean = self.mean_across_ranks(torch.stack((num_samples.float(), weight.sum())))
+        mean = self.mean_across_ranks(torch.stack((num_samples, weight.sum())))
         return mean[0].clamp(min=1), mean[1].clamp(min=1e-12)
 
-    def _class_loss(
-        self, logits: Tensor, quality: Tensor, take: "_Taker", is_ignored: Tensor, batch: Batch
-    ) -> Tensor:
+    def _class_loss(self, logits: Tensor, quality: Tensor, assigned: ATSSAssignment, batch: Batch) -> Tensor:
         """Return the summed class loss of all anchors that are not ignored."""
-        label = torch.where(batch.gt_valid, batch.gt_labels, 0)  # (B, G)
-        slot = take.row.view(take.shape) * self.num_classes + label  # (M, B, G)
-        # Added, not written: losers share anchors with winners, and add 0.
-        dense = torch.zeros_like(logits, requires_grad=False).flatten()
-        dense = dense.scatter_add_(0, slot.flatten(), quality.flatten()).view_as(logits)  # (B, A, C)
+        dense = assigned.by_anchor(quality)[..., None]  # (B, A, 1)
+        if self.num_classes > 1:
+            label = torch.where(batch.gt_valid, batch.gt_labels, 0).float()
+            label = assigned.by_anchor(label * assigned.candidate_wins)[..., None]
+            dense = dense * (label == torch.arange(self.num_classes, device=label.device))  # (B, A, C)
         # Multiplied, since where() takes three times as long here; the loss of any finite logit is finite.
-        return (self.loss_cls(logits, dense) * ~is_ignored[..., None]).sum()
+        return (self.loss_cls(logits, dense) * ~assigned.is_ignored[..., None]).sum()
 
     def _kps_loss(self, pred: Tensor, cells: Tensor, weight: Tensor, batch: Batch) -> Tensor:
         """Return the summed keypoint loss; pred (M, B, G, 2K) in strides, cells as in `AnchorGrid`."""
@@ -165,10 +163,9 @@ class SCRFDCriterion:
 class _Taker:
     """Reads rows of (B, A, ...) tensors at candidate anchors (M, B, G)."""
 
-    def __init__(self, anchor: Tensor, num_anchors: int):
-        first = torch.arange(anchor.shape[1], device=anchor.device)[:, None] * num_anchors
-        self.shape = anchor.shape
-        self.row = (anchor + first).flatten()
+    def __init__(self, row: Tensor):
+        self.shape = row.shape
+        self.row = row.flatten()
 
     def __call__(self, values: Tensor | None) -> Any:
         """Return (M, B, G, ...)."""

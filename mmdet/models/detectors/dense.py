@@ -109,4 +109,7 @@ def split_levels(maps: RawMaps, head: Any) -> list[Outputs]:
 
 def flatten_maps(maps: Sequence[Tensor], num_values: int) -> Tensor:
     """Return (B, A, num_values) from one (B, n * num_values, H, W) map per level."""
+    if len(maps) > 1 and all(m.is_contiguous() for m in maps):  # then one copy into this order is enough
+        joined = torch.cat([m.flatten(2) for m in maps], dim=2)
+        return joined.transpose(1, 2).reshape(joined.shape[0], -1, num_values)
     return torch.cat([m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, num_values) for m in maps], dim=1)

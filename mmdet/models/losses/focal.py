@@ -23,11 +23,11 @@ class QualityFocalLoss:
 
     def __call__(self, logits: Tensor, quality: Tensor) -> Tensor:
         """Return the loss of each logit (any shape); quality in [0, 1], 0 for background, same shape."""
-        gap = quality - logits.sigmoid()
+        gap = logits.sigmoid() - quality
         # beta 2 without abs() and pow(): cheaper, and smooth where the gap is 0.
         focus = gap.square() if self.beta == 2 else gap.abs().pow(self.beta)
         cross_entropy = F.softplus(logits) - logits * quality
-        return self.loss_weight * cross_entropy * focus
+        return (cross_entropy if self.loss_weight == 1 else self.loss_weight * cross_entropy) * focus
 
 
 class DistributionFocalLoss:

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from mmdet.core.bbox import bbox_overlaps
+from mmdet.core.bbox import area_of, bbox_overlaps, split_corners
 
 
 class _BboxLoss:
@@ -61,27 +61,26 @@ class CIoULoss(_BboxLoss):
 
 def _iou(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     """IoU with eps added to the union, as DIoU and CIoU have it."""
-    left, top, right, bottom = pred.unbind(-1)
-    target_left, target_top, target_right, target_bottom = target.unbind(-1)
-    inter_w = torch.minimum(right, target_right) - torch.maximum(left, target_left)
-    inter_h = torch.minimum(bottom, target_bottom) - torch.maximum(top, target_top)
-    inter = inter_w.clamp(min=0) * inter_h.clamp(min=0)
-    pred_area = (right - left) * (bottom - top)
-    target_area = (target_right - target_left) * (target_bottom - target_top)
+    low, high = split_corners(pred)
+    target_low, target_high = split_corners(target)
+    inter = area_of((torch.minimum(high, target_high) - torch.maximum(low, target_low)).relu())
     # Without inversion the union is at least eps. With it inter is 0, so the clamp only avoids 0 / 0.
-    return inter / (pred_area + target_area - inter + eps).clamp(min=eps)
+    union = area_of(high - low) + area_of(target_high - target_low) - inter + eps
+    return inter / union.clamp(min=eps)
 
 
 def _center_penalty(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     """Squared distance of the centres over the squared diagonal of the smallest box around both."""
-    left, top, right, bottom = pred.unbind(-1)
-    target_left, target_top, target_right, target_bottom = target.unbind(-1)
-    hull_w = torch.maximum(right, target_right) - torch.minimum(left, target_left)
-    hull_h = torch.maximum(bottom, target_bottom) - torch.minimum(top, target_top)
-    diagonal2 = hull_w.clamp(min=0).square() + hull_h.clamp(min=0).square() + eps
-    shift_x = (target_left + target_right) - (left + right)
-    shift_y = (target_top + target_bottom) - (top + bottom)
-    return (shift_x.square() + shift_y.square()) / 4 / diagonal2
+    low, high = split_corners(pred)
+    target_low, target_high = split_corners(target)
+    hull = (torch.maximum(high, target_high) - torch.minimum(low, target_low)).relu()
+    shift = (low + high) - (target_low + target_high)
+    return _squared_length(shift) / 4 / (_squared_length(hull) + eps)
+
+
+def _squared_length(xy: Tensor) -> Tensor:
+    x2, y2 = xy.square().unbind(0)
+    return x2 + y2
 
 
 def _slope_angle(bboxes: Tensor, eps: float) -> Tensor:

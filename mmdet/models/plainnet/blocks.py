@@ -9,6 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.models.layers import BatchNorm2d
 from mmdet.models.plainnet.structure import Block, Conv, Unit, units
 
 BN_EPS = 1e-3
@@ -44,7 +45,7 @@ class ResidualUnit(nn.Module):
         if unit.has_projection:
             shape = (unit.in_channels, unit.out_channels)
             conv = nn.Conv2d(*shape, kernel_size=1, stride=unit.stride)  # with a bias, as published
-            self.proj = nn.Sequential(conv, nn.BatchNorm2d(unit.out_channels, eps=BN_EPS))
+            self.proj = nn.Sequential(conv, BatchNorm2d(unit.out_channels, eps=BN_EPS))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in, H, W) to (B, out, H / stride, W / stride), rounded up."""
@@ -86,7 +87,7 @@ def _conv_layers(convs: tuple[Conv, ...]) -> list[nn.Module]:
         )
         layers += [
             Layer(nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel, **options)),
-            Layer(nn.BatchNorm2d(conv.out_channels, eps=BN_EPS)),
+            Layer(BatchNorm2d(conv.out_channels, eps=BN_EPS)),
             Relu(),
         ]
     return layers[:-1]
