@@ -42,6 +42,7 @@ setup(
     },
     install_requires=read_requirements(),
     extras_require={
+        "heic": ["pillow-heif"],  # photographs of iPhones, for detection
         "npu": ["torch-npu"],
         "npu-sim": ["torch==2.13.0", "torch-npu==2.13.0"],  # for python -m mmdet.testing.ascend_sim
         "onnx": ONNX,

@@ -14,6 +14,12 @@ _EXIF_ORIENTATION = 0x0112
 _JPEG_NO_FRAME = (0xC4, 0xC8, 0xCC)  # in the range of frame headers, but tables
 
 
+AVIF_BRANDS = (b"avif", b"avis")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+TWELVE_BITS = 15  # the highest value after OpenCV has cut 16 bits to 8
+
+
 class UnreadableImageError(DataError):
     """An image file that is missing or cannot be decoded."""
 
@@ -69,13 +75,17 @@ def decode_image(data: np.ndarray, name: str) -> np.ndarray:
         UnreadableImageError: "<name> is empty" or "<name> cannot be decoded".
         TooManyPixelsError: more than 2^30 pixels, or OPENCV_IO_MAX_IMAGE_PIXELS of the environment.
     """
+    if _brand(data) in HEIC_BRANDS:
+        return _decode_heic(data, name)
     try:
         image = _decode(data, cv2.IMREAD_COLOR)
     except TooManyPixelsError:
         raise TooManyPixelsError(f"{name} has too many pixels to be decoded") from None
     if image is None:
         raise UnreadableImageError(f"{name} {'cannot be decoded' if len(data) else 'is empty'}")
-    return image
+    if _brand(data) in AVIF_BRANDS:
+        return _turn(image, data)
+    return image if _is_jpeg(data) or image.max() > TWELVE_BITS else _brighten(image, data)
 
 
 def read_image_size(path: str | Path) -> tuple[int, int]:
@@ -149,6 +159,47 @@ def _exif_orientation(segment: bytes) -> int:
         if tag == _EXIF_ORIENTATION:
             return value
     return 1
+
+
+def _is_jpeg(data: np.ndarray) -> bool:
+    return data[:2].tobytes() == b"\xff\xd8"
+
+
+def _brand(data: np.ndarray) -> bytes:
+    """Return what kind of an ISO media file this is, "avif" for example; b"" if it is none."""
+    head = data[:12].tobytes()
+    return head[8:12] if head[4:8] == b"ftyp" else b""
+
+
+def _turn(image: np.ndarray, data: np.ndarray) -> np.ndarray:
+    """Return an AVIF image upright: OpenCV leaves out the rotation that is a property of the file."""
+    head = data[:4096].tobytes()
+    place = head.find(b"\0\0\0\x09irot")
+    quarters = head[place + 8] & 3 if place >= 0 else 0  # counter-clockwise
+    return cv2.rotate(image, ROTATIONS[quarters]) if quarters else image
+
+
+def _brighten(image: np.ndarray, data: np.ndarray) -> np.ndarray:
+    """Return an image of 16 bits that uses 12 of them, as cameras and scanners write, in its full range."""
+    deep = _decode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    if deep is None or deep.dtype != np.uint16 or deep.max() < 256:
+        return image
+    return (deep >> 4).clip(0, 255).astype(np.uint8)
+
+
+def _decode_heic(data: np.ndarray, name: str) -> np.ndarray:
+    """Return the pixels of an iPhone's photo, which needs a library of its own."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise UnreadableImageError(
+            f"{name} is HEIC: pip install 'scrfd-trainer[heic]', or convert it (heif-convert a.heic a.jpg)"
+        ) from None
+    try:
+        pixels = np.asarray(pillow_heif.read_heif(data.tobytes()).to_pillow().convert("RGB"))
+    except Exception as error:  # its library raises several kinds
+        raise UnreadableImageError(f"{name} cannot be decoded: {error}") from None
+    return np.ascontiguousarray(pixels[..., ::-1])
 
 
 def as_bgr(image: np.ndarray, name: str) -> np.ndarray:

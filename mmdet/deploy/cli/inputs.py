@@ -1,23 +1,38 @@
 """What a user may point at: images, folders, patterns, videos, a camera."""
 
 import glob
+import http.client
 import os
 import re
+import sys
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 
-from mmdet.deploy.cli.video import LoadedImage, Task, video_label
+from mmdet.deploy.cli.video import LoadedImage, Task, has_frames, video_label
 from mmdet.errors import DataError
+from mmdet.files import file_key
 from mmdet.images import UnreadableImageError, decode_image
 
 NOT_MEDIA = "neither a picture nor a video by its name"
-IMAGES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+IMAGES = (
+    *(".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
+    *(".jfif", ".avif", ".heic", ".heif", ".ppm", ".pgm", ".pnm", ".jp2"),
+)
+VIDEOS = (
+    *(".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"),
+    *(".ts", ".mts", ".m2ts", ".flv", ".wmv", ".3gp", ".ogv"),
+)
+LISTS = (".txt", ".lst")  # files that name inputs, one a line
+STDIN = "-"
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+LARGEST_DOWNLOAD = 256 << 20  # bytes
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # inside JPEG data: anything but stuffing and restarts
 
 
@@ -33,6 +48,8 @@ class Inputs:
         videos: paths, or numbers of cameras.
         skipped: path -> reason; reading adds to it.
         video_names: of `videos`, as the names of the files.
+        remarks: what reading finds strange.
+        addresses: of `files` that are fetched.
         num_left_out: images and videos below the folder of the results.
     """
 
@@ -41,10 +58,14 @@ class Inputs:
     skipped: dict[str, str] = field(default_factory=dict)
     video_names: dict[str | int, str] = field(default_factory=dict)
     num_left_out: int = 0
+    remarks: list[str] = field(default_factory=list)
+    addresses: dict[Path, str] = field(default_factory=dict)
 
 
 def find_inputs(arguments: Sequence[str], out: Path | None = None) -> Inputs:
-    """Sort images, folders (with all below), patterns, videos and camera numbers; a file counts once.
+    """Sort images, folders (with all below), patterns, videos, camera numbers, addresses; a file counts once.
+
+    "-" is an image on standard input, a .txt or .lst file names inputs, one a line.
 
     In folders and patterns, files whose suffix is neither an image's nor a video's are skipped, and what
     lies below `out`, the folder of the results, is left out if that is below the folder searched.
@@ -54,13 +75,16 @@ def find_inputs(arguments: Sequence[str], out: Path | None = None) -> Inputs:
     """
     found = Inputs()
     names: list[tuple[str | int, str]] = []  # of the videos
-    for argument in arguments:
+    for argument in _expand_lists(arguments):
         path = Path(argument)
-        if path.is_dir():
-            paths, root = sorted(file for file in path.rglob("*") if file.is_file()), path
-            _add(found, names, paths, root, out)
+        if argument == STDIN:
+            found.files.append((path, "stdin"))
+        elif ADDRESS.match(argument):
+            _add_address(found, names, argument)
+        elif path.is_dir():
+            _add(found, names, _walk(path, found.skipped), path, out)
         elif path.is_file():
-            if path.suffix.lower() in VIDEOS:
+            if path.suffix.lower() in VIDEOS or has_frames(path):
                 names.append((argument, path.name))
             else:
                 found.files.append((path, path.name))
@@ -84,6 +108,49 @@ def find_inputs(arguments: Sequence[str], out: Path | None = None) -> Inputs:
     return found
 
 
+def _expand_lists(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments with ~ spelled out; for a list file what its lines name, beside it or from here."""
+    for argument in arguments:
+        path = Path(os.path.expanduser(argument))
+        if path.suffix.lower() not in LISTS or not path.is_file():
+            yield argument if ADDRESS.match(argument) else os.path.expanduser(argument)
+            continue
+        for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+            if line.strip() and not line.startswith("#"):
+                beside = path.parent / line.strip()
+                yield str(beside) if beside.exists() else os.path.expanduser(line.strip())
+
+
+def _add_address(found: Inputs, names: list[tuple[str | int, str]], address: str) -> None:
+    """Add a picture to be fetched, or a film or a stream that OpenCV opens itself."""
+    url = urlsplit(address)
+    name = Path(url.path).name or url.hostname or "stream"  # without a password in the address
+    if url.scheme in ("http", "https") and Path(url.path).suffix.lower() not in (*VIDEOS, ".m3u8"):
+        found.files.append((Path(address), name))
+        found.addresses[Path(address)] = address  # a path has lost a slash
+    else:
+        names.append((address, name))
+
+
+def _walk(folder: Path, skipped: dict[str, str]) -> list[Path]:
+    """Return the files below a folder, also behind links, each folder once; broken links are skipped."""
+    files: list[Path] = []
+    seen: set[object] = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        key = file_key(root)
+        if key in seen:
+            folders.clear()
+            continue
+        seen.add(key)
+        folders.sort()
+        for path in (Path(root) / name for name in names):
+            if path.is_file():
+                files.append(path)
+            elif path.is_symlink():
+                skipped[str(path)] = f"a link to {os.readlink(path)}, which is not there"
+    return sorted(files)
+
+
 def _add(
     found: Inputs, names: list[tuple[str | int, str]], paths: Sequence[Path], root: Path, out: Path | None
 ) -> None:
@@ -95,7 +162,7 @@ def _add(
             found.num_left_out += kind in IMAGES + VIDEOS
         elif kind not in IMAGES + VIDEOS:
             found.skipped[str(path)] = NOT_MEDIA
-        elif kind in IMAGES:
+        elif kind in IMAGES and not has_frames(path):
             found.files.append((path, os.path.relpath(path, root)))
         else:
             names.append((str(path), os.path.relpath(path, root)))
@@ -119,11 +186,29 @@ def _make_names_unique(files: list[tuple[K, str]]) -> list[tuple[K, str]]:
 def image_tasks(found: Inputs) -> Iterator[Task]:
     """Yield what reads each image file, in order."""
     for path, name in found.files:
-        yield str(path), partial(_read_image, path, name)
+        source = found.addresses.get(path, str(path))
+        yield source, partial(_read_image, source, name)
 
 
-def _read_image(path: Path, name: str) -> LoadedImage:
-    return LoadedImage(read_complete(path), str(path), name)
+def _read_image(source: str, name: str) -> LoadedImage:
+    if source == STDIN:
+        return LoadedImage(
+            decode_complete(sys.stdin.buffer.read(), "the image on standard input"), source, name
+        )
+    if ADDRESS.match(source):
+        return LoadedImage(decode_complete(_fetch(source), f"image {source}"), source, name)
+    return LoadedImage(read_complete(Path(source)), source, name)
+
+
+def _fetch(address: str) -> bytes:
+    try:
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            data = answer.read(LARGEST_DOWNLOAD + 1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise UnreadableImageError(f"image {address}: {error}") from None
+    if len(data) > LARGEST_DOWNLOAD:
+        raise UnreadableImageError(f"image {address}: more than {LARGEST_DOWNLOAD >> 20} MiB")
+    return data
 
 
 def read_complete(path: Path) -> np.ndarray:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from mmdet.deploy.cli.inputs import NOT_MEDIA, Inputs, find_inputs, image_tasks
 from mmdet.deploy.cli.outputs import OutputFiles, Products
 from mmdet.deploy.cli.stream import Result, detect_stream
-from mmdet.deploy.cli.video import video_rate, video_tasks
+from mmdet.deploy.cli.video import count_frames, video_rate, video_tasks
 from mmdet.deploy.cli.writers import Writer
 from mmdet.deploy.runtime.checks import check_count
 from mmdet.deploy.runtime.options import DetectOptions
@@ -21,6 +21,7 @@ from mmdet.images import UnreadableImageError, quiet_opencv
 from mmdet.process import keep_freed_memory
 
 NAMED = 5  # skipped files named; the rest is counted
+ENDS_EARLY = 0.9  # a film with a smaller part of the frames it states is remarked
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
@@ -54,6 +55,7 @@ class RunSummary:
         num_faces: in them.
         skipped: path -> reason.
         left_out: what `find_inputs` has left out, in words; "" for nothing.
+        remarks: on films that end early.
         stopped: what Ctrl-C ended, in words; "" if nothing. To end a camera so is no failure.
         exit_code: of the tool.
     """
@@ -63,6 +65,7 @@ class RunSummary:
     num_faces: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     left_out: str = ""
+    remarks: list[str] = field(default_factory=list)
     stopped: str = ""
     exit_code: int = 0
 
@@ -74,7 +77,7 @@ class RunSummary:
             ordered = sorted(self.skipped.items(), key=lambda item: item[1] == NOT_MEDIA)
             told += [f"  {_reason(path, why)}" for path, why in ordered[:NAMED]]
             told += [f"  and {len(ordered) - NAMED} more"] if len(ordered) > NAMED else []
-        return told + [line for line in (self.left_out, self.stopped) if line]
+        return told + [line for line in (self.left_out, *self.remarks, self.stopped) if line]
 
     def quiet_lines(self) -> list[str]:
         """Return what --quiet leaves: that not all was done."""
@@ -99,12 +102,12 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
     if options.out is not None:
         outputs = OutputFiles.of(options.out, options.products, found)
         outputs.check(found, options.overwrite)
-    summary = RunSummary(skipped=found.skipped)
+    summary = RunSummary(skipped=found.skipped, remarks=found.remarks)
     if found.num_left_out:
         summary.left_out = f"left out {found.num_left_out} below {options.out}, the folder of the results"
     summary.used = detector.describe()
     writer = Writer(outputs, detector.classes)
-    total = len(found.files) if not found.videos else None
+    total = _count(found, options.max_frames)
     try:
         with writer, _progress_bar(total, options.show_progress) as progress:
             num_known = len(found.skipped)  # not in the total
@@ -125,6 +128,14 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
     return summary
 
 
+def _count(found: Inputs, max_frames: int) -> int | None:
+    """Return the number of images and frames; None if a camera or a film does not say."""
+    counts = [count_frames(source) for source in found.videos]
+    if not all(counts):
+        return None
+    return len(found.files) + sum(min(count, max_frames or count) for count in counts)
+
+
 def _progress_bar(total: int | None, is_shown: bool) -> tqdm:
     interval_s = 0.2 if sys.stderr.isatty() else 10.0
     return tqdm(total=total, unit="img", desc="detect", disable=not is_shown, mininterval=interval_s)
@@ -138,10 +149,16 @@ def _results(detector: FaceDetector, found: Inputs, writer: Writer, options: Run
         writer.rate = video_rate(source) if options.products.has_images else writer.rate
         # a camera's faces are wanted now
         how = replace(options.detect, batch_size=1) if isinstance(source, int) else options.detect
+        num_read = 0
         try:
-            yield from detect_stream(
+            for result in detect_stream(
                 detector, video_tasks(source, options.max_frames, name), found.skipped, how
-            )
+            ):
+                num_read += 1
+                yield result
+            stated = count_frames(source)
+            if not options.max_frames and num_read < ENDS_EARLY * stated:
+                found.remarks.append(f"{source} ends after {num_read} of {stated} frames: it may be damaged")
         except UnreadableImageError as error:
             found.skipped[str(source)] = str(error)
 

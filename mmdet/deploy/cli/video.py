@@ -15,6 +15,7 @@ from mmdet.errors import DataError, WriteError
 from mmdet.files import atomic_write
 from mmdet.images import UnreadableImageError
 
+PAGED = (".tif", ".tiff")
 DEFAULT_RATE = 25.0  # frames per second, where a film does not state it
 
 
@@ -67,6 +68,10 @@ def read_video(source: str | int, max_frames: int = 0, name: str | None = None) 
         UnreadableImageError: it cannot be opened, or gives no frame.
     """
     what = video_label(source)
+    if isinstance(source, str) and Path(source).suffix.lower() in PAGED:
+        for frame, image in enumerate(_read_pages(source)[: max_frames or None]):
+            yield LoadedImage(image, what, name or Path(what).name, frame, 0.0)
+        return
     if not is_utf8(what):
         raise UnreadableImageError(f"{what!r}: OpenCV opens only videos whose name is valid UTF-8; rename it")
     capture = cv2.VideoCapture(source)
@@ -85,6 +90,26 @@ def read_video(source: str | int, max_frames: int = 0, name: str | None = None) 
             )
     finally:
         capture.release()
+
+
+def has_frames(path: Path) -> bool:
+    """Return whether an image file holds several images: the pages of a TIFF, the frames of a GIF."""
+    if path.suffix.lower() not in (".gif", *PAGED):
+        return False
+    try:
+        return cv2.imcount(str(path)) > 1
+    except (cv2.error, UnicodeEncodeError):
+        return False
+
+
+def _read_pages(source: str) -> tuple[np.ndarray, ...]:
+    try:
+        is_read, images = cv2.imreadmulti(source, flags=cv2.IMREAD_COLOR)
+    except cv2.error:
+        is_read = False
+    if not is_read:
+        raise UnreadableImageError(f"{source}: cannot be decoded")
+    return images
 
 
 def video_rate(source: str | int) -> float:
@@ -131,7 +156,8 @@ def write_video(
 
     def add(frame: np.ndarray) -> None:
         nonlocal num_frames
-        writer.write(frame)
+        height, width = frame.shape[:2]  # pages may differ
+        writer.write(frame if (width, height) == size_wh else cv2.resize(frame, size_wh))
         num_frames += 1
 
     with atomic_write(path, **options) as part:
@@ -147,8 +173,10 @@ def write_video(
             raise WriteError(f"{path} cannot be written: not all of {num_frames} frames; is the disk full?")
 
 
-def count_frames(source: str) -> int:
+def count_frames(source: str | int) -> int:
     """Return the number of frames that a video states; 0 if it cannot be opened or does not state it."""
+    if isinstance(source, int) or not is_utf8(source) or "://" in source:
+        return 0
     capture = cv2.VideoCapture(source)
     try:
         return max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if capture.isOpened() else 0

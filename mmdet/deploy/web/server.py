@@ -10,6 +10,7 @@ removed by a worse one).
 import json
 import threading
 import time
+from email import message_from_bytes
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -150,7 +151,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         try:
-            found = self.app.detect(self.rfile.read(int(length)), query)
+            body = _uploaded(self.rfile.read(int(length)), self.headers.get("Content-Type", ""))
+            found = self.app.detect(body, query)
         except MMDetError as error:
             is_large = isinstance(error, TooManyPixelsError)
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if is_large else HTTPStatus.BAD_REQUEST
@@ -178,6 +180,17 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+def _uploaded(body: bytes, kind: str) -> bytes:
+    """Return the picture of a request: the body, or the first file of a form (curl -F file=@photo.jpg)."""
+    if not kind.lower().startswith("multipart/form-data"):
+        return body
+    form = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
+    files = [part.get_payload(decode=True) for part in form.walk() if part.get_filename()]
+    if not files or not isinstance(files[0], bytes):
+        raise DataError("the form has no file; send one as -F file=@photo.jpg, or its bytes as --data-binary")
+    return files[0]
 
 
 def _find_pictures(folder: Path) -> list[Path]:

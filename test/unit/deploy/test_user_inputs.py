@@ -4,11 +4,16 @@ The rows A01 to A26 of ../shared/cases/deploy/README.md, and for each kind a fur
 """
 
 import copy
+import functools
+import http.client
+import http.server
+import json
 import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -21,6 +26,7 @@ from mmdet.deploy import SCRFD, DetectOptions
 from mmdet.deploy.cli.demo import load_finder
 from mmdet.deploy.export.convert import convert
 from mmdet.errors import CheckpointError, ConfigError, DataError
+from mmdet.images import decode_image, read_image
 
 CONFIG = "configs/scrfd/scrfd_500m_bnkps.py"
 T13 = [0.882, 0.870, 0.826]  # scores of the three faces of that photograph
@@ -375,3 +381,136 @@ def test_options_are_checked_where_they_are_made():
     with pytest.raises(ConfigError, match="score_thr 2: give a value from 0 to 1"):
         DetectOptions(score_thr=2)
     assert DetectOptions().changed(**{"--thr": 0.3}).score_thr == 0.3
+
+
+# A09 to A12, A16, A23: everything a folder holds
+
+
+def test_a09_an_avif_is_turned_as_the_file_says(detector, cases):
+    turned, _ = detector.detect(cases / "rot90.avif")
+    same, _ = detector.detect(cases / "rot90_same.jpg")
+    assert len(turned) == 3 and read_image(cases / "rot90.avif").shape == (341, 466, 3)
+    np.testing.assert_allclose(turned[turned[:, 0].argsort(), :4], same[same[:, 0].argsort(), :4], atol=3)
+    assert len(detector.detect(cases / "plain.avif")[0]) == 3
+
+
+@pytest.mark.parametrize(("quarters", "corner"), [(0, (0, 0)), (1, (-1, 0)), (2, (-1, -1)), (3, (0, -1))])
+def test_each_rotation_of_an_avif(cases, quarters, corner):
+    """A white corner at the top left goes counter-clockwise."""
+    data = bytearray((cases / "rot90.avif").read_bytes())
+    plain = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    data[data.find(b"irot") + 4] = quarters
+    got = decode_image(np.frombuffer(data, np.uint8), "a")
+    assert (got[corner] == plain[0, 0]).all()
+
+
+def test_a10_a23_suffixes_and_frames(run_tool, cases, published, tmp_path):
+    for name in ("still.gif", "win.jfif", "plain.avif", "two_frames.gif"):
+        (tmp_path / name).write_bytes((cases / name).read_bytes())
+    code, out, err = run_tool("scrfd", published, tmp_path)
+    found = [(r["image"].rsplit("/", 1)[-1], len(r["faces"])) for r in map(json.loads, out.splitlines())]
+    assert code == 0 and "skipped" not in err
+    assert sorted(found) == [
+        ("plain.avif", 3), ("still.gif", 3), ("two_frames.gif", 3), ("two_frames.gif", 3), ("win.jfif", 3),
+    ]  # fmt: skip
+
+
+def test_pages_of_a_tiff_and_12_bits(run_tool, published, photo, tmp_path):
+    image = cv2.imread(str(photo))
+    cv2.imwritemulti(str(tmp_path / "pages.tif"), [image, image[:400], image])
+    cv2.imwrite(str(tmp_path / "deep.png"), image.astype(np.uint16) << 4)
+    code, out, err = run_tool("scrfd", published, tmp_path, "--out", tmp_path / "out", "--draw")
+    assert code == 0, err
+    lines = [json.loads(line) for line in (tmp_path / "out/detections.jsonl").read_text().splitlines()]
+    assert [(len(line["faces"]), line["height"]) for line in lines] == [
+        (3, 682),
+        (3, 682),
+        (3, 400),
+        (3, 682),
+    ]
+    assert [line.get("frame") for line in lines] == [None, 0, 1, 2]
+
+
+def test_a11_heic_says_how(run_tool, cases, published, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    words = ("phone.heic is HEIC: pip install 'scrfd-trainer[heic]', or convert it",)
+    one_line(run_tool("scrfd", published, cases / "phone.heic"), *words)
+    one_line(run_tool("image_demo", cases / "phone.heic", published, "--out", tmp_path / "a.png"), *words)
+
+
+def test_heic_is_read_where_its_library_is(cases, detector):
+    pytest.importorskip("pillow_heif")
+    found, _ = detector.detect(cases / "phone.heic")
+    assert len(found) == 3
+
+
+def test_a12_links_are_followed_once_and_broken_ones_named(run_tool, published, photo, tmp_path):
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "folder"
+    elsewhere.mkdir()
+    folder.mkdir()
+    (elsewhere / "a.jpg").write_bytes(photo.read_bytes())
+    (folder / "link").symlink_to(elsewhere)
+    (folder / "again").symlink_to(elsewhere)
+    (folder / "loop").symlink_to(folder)
+    (elsewhere / "back").symlink_to(folder)
+    (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    code, out, err = run_tool("scrfd", published, folder)
+    assert code == 0 and len(out.splitlines()) == 1 and "1 pictures, 3 faces" in err
+    assert "gone.jpg: a link to" in err and "which is not there" in err
+
+
+def test_standard_input_list_files_home_and_addresses(
+    repo, run_tool, published, photo, tmp_path, monkeypatch
+):
+    command = [sys.executable, repo / "tools/scrfd.py", published, "-"]
+    done = subprocess.run(command, input=photo.read_bytes(), capture_output=True, timeout=60)
+    assert done.returncode == 0 and json.loads(done.stdout)["image"] == "-"
+    (tmp_path / "a.jpg").write_bytes(photo.read_bytes())
+    (tmp_path / "list.txt").write_text(f"# two names of one file\na.jpg\n\n{tmp_path / 'a.jpg'}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for argument in (tmp_path / "list.txt", "~/a.jpg", "~/list.txt"):
+        code, out, _ = run_tool("scrfd", published, argument)
+        assert code == 0 and len(out.splitlines()) == 1 and len(json.loads(out)["faces"]) == 3
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        code, out, err = run_tool("scrfd", published, f"{address}/a.jpg", f"{address}/none.jpg")
+        server.shutdown()
+    assert code == 0 and len(json.loads(out)["faces"]) == 3, err
+    assert f"image {address}/none.jpg: HTTP Error 404" in err
+
+
+def test_a16_a_form_is_an_upload_too(detector, photo):
+    from mmdet.deploy.web.server import make_server
+
+    boundary = "----b"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+    good = head.encode() + photo.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+    empty = f"--{boundary}--\r\n".encode()
+    with make_server(detector, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        answers = []
+        for body in (good, empty):
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+            kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+            connection.request("POST", "/detect?threshold=0.5", body, kind)
+            answers.append(json.loads(connection.getresponse().read()))
+        server.shutdown()
+    assert len(answers[0]["faces"]) == 3
+    assert "the form has no file; send one as -F file=@photo.jpg" in answers[1]["error"]
+
+
+def test_a_film_that_ends_early_is_remarked(run_tool, spots, tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (64, 64))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV cannot write video")
+    for _ in range(20):
+        writer.write(np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8))
+    writer.release()
+    code, _, err = run_tool("scrfd", spots, tmp_path / "a.avi", "--thr", 1)
+    assert code == 0 and "20/20" in err and "ends after" not in err  # the total is known beforehand
+    data = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "a.avi").write_bytes(data[: len(data) // 2])
+    code, _, err = run_tool("scrfd", spots, tmp_path / "a.avi", "--thr", 1)
+    assert code == 0 and "of 20 frames: it may be damaged" in err
