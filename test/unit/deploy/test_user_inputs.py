@@ -474,7 +474,8 @@ def test_standard_input_list_files_home_and_addresses(
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
+        scheme, (host, port) = "http", server.server_address[:2]
+        address = f"{scheme}://{host}:{port}"
         code, out, err = run_tool("scrfd", published, f"{address}/a.jpg", f"{address}/none.jpg")
         server.shutdown()
     assert code == 0 and len(json.loads(out)["faces"]) == 3, err
