@@ -6,6 +6,8 @@ engine/trainer.py (the loop), evaluation/. device.py is the only file that knows
 
 from importlib import metadata
 
+from mmdet.process import limit_image_pixels
+
 __version__ = "0.1.0"
 
 
@@ -23,3 +25,4 @@ def _refuse_another_mmdet() -> None:
 
 
 _refuse_another_mmdet()
+limit_image_pixels()  # before anything imports OpenCV

@@ -1,5 +1,6 @@
 """Read an image file as 8-bit BGR, whatever is inside."""
 
+import io
 import os
 import struct
 from pathlib import Path
@@ -9,7 +10,10 @@ import cv2
 import numpy as np
 
 from mmdet.errors import DataError
+from mmdet.process import MAX_IMAGE_PIXELS
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_HEADER_BYTES = 1 << 20  # of a JPEG file; in them is the frame's size
 _EXIF_ORIENTATION = 0x0112
 _JPEG_NO_FRAME = (0xC4, 0xC8, 0xCC)  # in the range of frame headers, but tables
 
@@ -73,12 +77,12 @@ def decode_image(data: np.ndarray, name: str) -> np.ndarray:
 
     Raises:
         UnreadableImageError: "<name> is empty" or "<name> cannot be decoded".
-        TooManyPixelsError: more than 2^30 pixels, or OPENCV_IO_MAX_IMAGE_PIXELS of the environment.
+        TooManyPixelsError: more than MAX_IMAGE_PIXELS, or OPENCV_IO_MAX_IMAGE_PIXELS of the environment.
     """
     if _brand(data) in HEIC_BRANDS:
         return _decode_heic(data, name)
     try:
-        image = _decode(data, cv2.IMREAD_COLOR)
+        image = _decode(data, cv2.IMREAD_COLOR) if _is_bounded(data) else None
     except TooManyPixelsError:
         raise TooManyPixelsError(f"{name} has too many pixels to be decoded") from None
     if image is None:
@@ -86,6 +90,36 @@ def decode_image(data: np.ndarray, name: str) -> np.ndarray:
     if _brand(data) in AVIF_BRANDS:
         return _turn(image, data)
     return image if _is_jpeg(data) or image.max() > TWELVE_BITS else _brighten(image, data)
+
+
+def _is_bounded(data: np.ndarray) -> bool:
+    """Say whether decoding takes memory as the file's size and its header announce.
+
+    OpenCV limits the pixels by itself only if the limit was set before it was imported. And it allocates what
+    a PNG chunk states as its length, up to 4 GiB, before it looks whether so much is there.
+
+    Raises:
+        TooManyPixelsError: the header states more than the limit.
+    """
+    head = data[:_HEADER_BYTES].tobytes()
+    try:
+        height, width = _header_size(io.BytesIO(head)) or (0, 0)
+    except struct.error:  # OpenCV may still make sense of it
+        height, width = 0, 0
+    if height * width > int(os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", MAX_IMAGE_PIXELS)):
+        raise TooManyPixelsError(f"{width}x{height}")
+    return not head.startswith(_PNG) or _has_whole_chunks(memoryview(data))
+
+
+def _has_whole_chunks(data: memoryview) -> bool:
+    """Say whether each chunk of a PNG file ends inside the file."""
+    position = len(_PNG)
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if kind == b"IEND":
+            break
+    return position <= len(data)
 
 
 def read_image_size(path: str | Path) -> tuple[int, int]:
@@ -112,7 +146,7 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
 def _header_size(file: BinaryIO) -> tuple[int, int] | None:
     """Return height and width of a JPEG or PNG file; None if only decoding can tell."""
     start = file.read(8)
-    if start == b"\x89PNG\r\n\x1a\n":
+    if start == _PNG:
         return _png_size(file)
     if not start.startswith(b"\xff\xd8"):
         return None

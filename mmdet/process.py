@@ -1,4 +1,4 @@
-"""Settings of the whole process: freed memory is kept, waiting threads sleep.
+"""Settings of the whole process: freed memory is kept, waiting threads sleep, images are bounded.
 
 Imports no torch: threads must be told before it loads, and detection without torch wants memory kept, too.
 """
@@ -8,6 +8,17 @@ import os
 
 # mallopt's parameters, from malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+MAX_IMAGE_PIXELS = 150_000_000  # of an image that is decoded: 450 MB; a small file can state many more
+
+
+def limit_image_pixels() -> None:
+    """Let OpenCV refuse by its header an image of more than MAX_IMAGE_PIXELS, in every format.
+
+    OpenCV reads the limit when it is first imported; OPENCV_IO_MAX_IMAGE_PIXELS of the environment wins.
+    """
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_IMAGE_PIXELS))
 
 
 def keep_freed_memory() -> None:

@@ -4,15 +4,12 @@ python tools/web_demo.py model.onnx --examples photos/
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet.cli import add_shared, make_parser, run_cli
-
-LARGEST_PICTURE = 150_000_000  # pixels, 450 MB decoded; a small file can state many more
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +27,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST_PICTURE))  # read by the import of cv2
     from mmdet.deploy import SCRFD
     from mmdet.deploy.runtime.checks import check_count, check_fraction
     from mmdet.deploy.web.server import make_server

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdet.checkpoint.integrity import check_content, check_file, sign
 from mmdet.errors import CheckpointError, WriteError
 from mmdet.files import recognise, write_bytes
 
@@ -39,7 +40,7 @@ def save(path: str | Path, obj: Mapping) -> None:
         ) from error
 
 
-def pack_weights(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> memoryview:
+def pack_weights(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
     """Return the bytes of a checkpoint {"meta", "state_dict"}.
 
     A part of a larger storage (a flat buffer of all weights) is copied, else all of it would be saved.
@@ -50,10 +51,10 @@ def pack_weights(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> memo
     return _to_bytes({"meta": dict(meta), "state_dict": copies})
 
 
-def _to_bytes(obj: Mapping) -> memoryview:
+def _to_bytes(obj: Mapping) -> bytes:
     buffer = io.BytesIO()
     torch.save(obj, buffer)
-    return buffer.getbuffer()
+    return sign(buffer.getbuffer())
 
 
 def load(path: str | Path) -> dict:
@@ -72,12 +73,16 @@ def load(path: str | Path) -> dict:
     if other := recognise(path):
         raise CheckpointError(f"{path} {other}")
     try:
+        check_file(path)
         with _numpy_numbers_allowed():
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged or hostile file may make the parser raise anything
         raise CheckpointError(f"{path} {why_unreadable(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict with a state_dict")
+    check_content(content, path)
     return content
 
 

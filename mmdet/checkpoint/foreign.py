@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from mmdet.checkpoint import files as checkpoint
+from mmdet.checkpoint.integrity import check_content
 from mmdet.errors import CheckpointError
 
 MAX_ATTEMPTS = 100  # a checkpoint of mmengine has about ten foreign classes
@@ -61,7 +62,9 @@ def read_foreign(path: str | Path) -> dict[str, Any]:
     try:
         return checkpoint.load(path)
     except CheckpointError as error:
-        if "refused" not in str(error) or not hasattr(torch.serialization, "safe_globals"):  # torch < 2.5
+        if "pickled code" not in str(error) or not hasattr(
+            torch.serialization, "safe_globals"
+        ):  # torch < 2.5
             raise
     stand_ins: dict[str, type] = {}
     for _ in range(MAX_ATTEMPTS):
@@ -78,6 +81,7 @@ def read_foreign(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: it holds objects of more than {MAX_ATTEMPTS} classes")
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict with a state_dict")
+    check_content(content, path)
     return content
 
 

@@ -37,10 +37,11 @@ from mmdet.engine.options import (
     read_config,
 )
 from mmdet.engine.profile_hook import ProfileHook
+from mmdet.engine.resume import identity, load_resumable
 from mmdet.engine.scalar_writers import build_writers
 from mmdet.engine.schedule import Schedule, shorten_warmup
 from mmdet.engine.speed import check_speed
-from mmdet.engine.state import load_resumable, restore
+from mmdet.engine.state import restore
 from mmdet.engine.step import TrainStep, build_step, keep
 from mmdet.engine.trainer import Hook, RunFacts, Trainer
 from mmdet.errors import ConfigError
@@ -78,6 +79,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
         seed=seed,
         classes=dataset.CLASSES,
         commit=read_commit(),
+        identity=identity(cfg, dataset.labels),
     )
     cfg = replace(cfg, optimizer=_choose_optimizer(cfg, options, facts.batch_size_total))
     saving = CheckpointHook(cfg.checkpoint)

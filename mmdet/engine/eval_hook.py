@@ -1,6 +1,7 @@
 """EvalHook: the evaluation of data.val while training, every rank its share, and the best checkpoint."""
 
 import math
+import re
 from typing import Any
 
 from torch import nn
@@ -13,9 +14,20 @@ from mmdet.distributed import broadcast_from_main, broadcast_object, gather_obje
 from mmdet.engine.logger import logger
 from mmdet.engine.state import make_checkpoint
 from mmdet.engine.trainer import Hook, Trainer
-from mmdet.errors import ConfigError
+from mmdet.errors import CheckpointError, ConfigError
 from mmdet.evaluation.metrics import PredictionDict, prepare_metrics
 from mmdet.evaluation.predict import merge_predictions, predict_dataset
+
+
+def best_name(figure: str, where: str) -> str:
+    """Return best_FIGURE_WHERE.pth; what cannot stand in a file name, of a class's name, becomes _."""
+    figure = re.sub(r"[^\w.:-]", "_", figure)
+    return f"best_{figure}_{where}.pth"
+
+
+def is_best_name(name: object) -> bool:
+    """Say whether a name is one of `best_name`: a file of work_dir itself."""
+    return isinstance(name, str) and re.fullmatch(r"best_[\w.:-]+\.pth", name) is not None
 
 
 class EvalData:
@@ -126,11 +138,11 @@ class EvalHook(Hook):
         older = self.best.get("file")
         is_epoch_end = trainer.iter % trainer.facts.iters_per_epoch == 0
         where = f"epoch_{trainer.epoch}" if is_epoch_end else f"iter_{trainer.iter}"
-        name = f"best_{self.save_best}_{where}.pth"
+        name = best_name(self.save_best, where)
         self.best = {"metric": self.save_best, "value": float(figures[self.save_best]), "file": name}
         content["hooks"][self.name] = self.state_dict()
         checkpoint.save(trainer.facts.work_dir / name, content)
-        if older and older != name:
+        if older and older != name and is_best_name(older):
             (trainer.facts.work_dir / older).unlink(missing_ok=True)
         logger.info("best %s so far: %.4f, saved as %s", self.save_best, self.best["value"], name)
 
@@ -145,5 +157,15 @@ class EvalHook(Hook):
         return dict(self.best)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore it.
+
+        Raises:
+            CheckpointError: it is none, or its file is not one that `best_name` names.
+        """
+        value = state.get("value", 0.0)
+        if state and not (is_best_name(state.get("file")) and isinstance(value, float)):
+            raise CheckpointError(
+                f"the checkpoint names {str(state.get('file'))[:80]!r} as its best file; only best_*.pth of "
+                "work_dir can be one. Do not trust where it comes from."
+            )
         self.best = dict(state)

@@ -10,7 +10,8 @@ from pathlib import Path
 from mmdet.checkpoint import files as checkpoint
 from mmdet.config.types import CheckpointConfig
 from mmdet.distributed import is_main
-from mmdet.engine.state import epoch_of, make_checkpoint
+from mmdet.engine.resume import epoch_of
+from mmdet.engine.state import make_checkpoint
 from mmdet.engine.trainer import Hook, Losses, Trainer
 from mmdet.errors import CheckpointError, WriteError
 from mmdet.files import atomic_write
@@ -55,6 +56,8 @@ class CheckpointHook(Hook):
         if trainer.iter:
             self._saved_iter = trainer.iter
             self.last = f"the one resumed (iter {trainer.iter})"
+            if is_main():
+                self._remove_old(trainer)  # a kill may have come between saving and removing
 
     def after_iter(self, trainer: Trainer, losses: Losses) -> None:
         """Save latest.pth inside an epoch."""

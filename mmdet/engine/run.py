@@ -7,6 +7,7 @@ at before the first file is written.
 import logging
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from mmdet.engine.options import TrainOptions
 from mmdet.engine.trainer import Trainer
 from mmdet.errors import ConfigError, WriteError
 from mmdet.evaluation.metrics import figure_names
-from mmdet.files import write_json, write_text
+from mmdet.files import file_key, write_json, write_text
 
 logger = logging.getLogger("mmdet")
+
+DUMP_MARK = "# The config of a run with all its bases and options, written by tools/train.py.\n"
 
 
 def run_training(options: TrainOptions, info: DistInfo) -> dict:
@@ -66,8 +69,7 @@ def _start_files(trainer: Trainer, options: TrainOptions) -> None:
     try:
         if is_main():
             facts.work_dir.mkdir(parents=True, exist_ok=True)
-            saved_config = facts.work_dir / Path(options.config).with_suffix(".py").name
-            write_text(saved_config, cfg.text)
+            write_text(_config_path(facts.work_dir, options.config), DUMP_MARK + cfg.text)
         trainer.log.open(facts.work_dir, time.strftime("%Y%m%d_%H%M%S"))
     except OSError as error:
         raise ConfigError(f"work_dir {facts.work_dir}: {error.strerror or error}; choose another") from error
@@ -93,6 +95,23 @@ def _start_files(trainer: Trainer, options: TrainOptions) -> None:
         trainer.iter,
         facts.total_iters,
     )
+
+
+def _config_path(work_dir: Path, config: str) -> Path:
+    """Return where the resolved config is written: never over a file that is no earlier dump of a run.
+
+    work_dir may hold the config file itself, its bases, or notes of that name.
+    """
+    path = work_dir / Path(config).with_suffix(".py").name
+    while path.exists() and (file_key(path) == file_key(config) or not _is_dump(path)):
+        path = path.with_name(f"{path.stem}.resolved.py")
+    return path
+
+
+def _is_dump(path: Path) -> bool:
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(len(DUMP_MARK)) == DUMP_MARK
+    return False
 
 
 def describe_amp(amp: AmpConfig) -> str:

@@ -8,30 +8,27 @@
     rng         state of the random generators, per rank
     position    iter, iters_per_epoch, batch size of all ranks, seed: where the data stream continues
     hooks       best figure so far, ...
+    identity    config, labels and classes, to tell a resumed run what has changed
 
 Only tensors and plain values, because checkpoints are read with weights_only=True.
 """
 
 import logging
-import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from mmdet import __version__, device
-from mmdet.checkpoint.foreign import read_foreign
-from mmdet.distributed import broadcast_object, gather_objects, is_main, rank
+from mmdet.distributed import gather_objects, is_main, rank
+from mmdet.engine.resume import check_optimizer, tell_changes
 from mmdet.errors import CheckpointError
 
 if TYPE_CHECKING:
     from mmdet.engine.trainer import Trainer
 
 logger = logging.getLogger("mmdet")
-
-NEEDED = ("state_dict", "optimizer", "precision", "position")
 
 
 def make_checkpoint(trainer: "Trainer") -> dict[str, Any] | None:
@@ -48,6 +45,7 @@ def make_checkpoint(trainer: "Trainer") -> dict[str, Any] | None:
         "ema": None,
         "rng": rng,
         "position": _position(trainer),
+        "identity": dict(trainer.facts.identity),
         "hooks": {hook.name: state for hook in trainer.hooks if (state := hook.state_dict())},
     }
     if trainer.ema is not None:
@@ -92,8 +90,10 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
     """Bring a trainer that has not started yet to the moment of the checkpoint.
 
     Raises:
-        CheckpointError: it is of another model, optimizer or precision.
+        CheckpointError: it is of another model, optimizer or precision, or of other classes.
     """
+    tell_changes(content.get("identity"), trainer.facts.identity)
+    check_optimizer(trainer.step.optimizer, content["optimizer"])
     ema = content.get("ema")
     if (ema is None) != (trainer.ema is None):
         raise CheckpointError(
@@ -103,7 +103,7 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
     trainer.step.precision.load_state_dict(content["precision"])
     try:
         _load_optimizer(trainer.step.optimizer, content["optimizer"])
-    except (ValueError, KeyError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"the checkpoint's optimizer state does not fit: {error}") from error
     if trainer.ema is not None and ema is not None:
         trainer.ema.load_state_dict(ema, content["state_dict"])
@@ -145,58 +145,3 @@ def _continue_at(mine: dict[str, int], saved: dict[str, int]) -> int:
     differences = ", ".join(f"{key} {saved[key]} -> {mine[key]}" for key in changed)
     logger.warning("resume: %s; continuing at the start of epoch %d, not exactly", differences, epoch + 1)
     return epoch * mine["iters_per_epoch"]
-
-
-def load_resumable(source: str, work_dir: Path) -> dict[str, Any] | None:
-    """Return the checkpoint to continue from, the same on all ranks.
-
-    Args:
-        source: a file, or "auto": latest.pth of work_dir, or the newest readable one before it.
-        work_dir: where "auto" looks.
-
-    Returns:
-        The content; None if "auto" finds no checkpoint, which starts from scratch.
-
-    Raises:
-        CheckpointError: the file is missing, damaged or no training state; or "auto" finds damaged ones only.
-    """
-    return broadcast_object(_load_resumable(source, work_dir) if is_main() else None)
-
-
-def _load_resumable(source: str, work_dir: Path) -> dict[str, Any] | None:
-    if source != "auto":
-        return _load_state(Path(source))
-    candidates = find_checkpoints(work_dir)
-    if not candidates:
-        logger.info("resume auto: no checkpoint in %s, starting from scratch", work_dir)
-        return None
-    for path in candidates:
-        try:
-            return _load_state(path)
-        except CheckpointError as error:
-            logger.warning("resume auto: passing over %s", error)
-    raise CheckpointError(f"no readable checkpoint in {work_dir}; remove the damaged ones to start again")
-
-
-def _load_state(path: Path) -> dict[str, Any]:
-    content = read_foreign(path)
-    missing = [key for key in NEEDED if key not in content]
-    if missing:
-        raise CheckpointError(
-            f"{path} holds no training state (no {', '.join(missing)}); --load-from takes its weights"
-        )
-    logger.info("resuming from %s, iter %d", path, content["position"]["iter"])
-    return content
-
-
-def find_checkpoints(work_dir: Path) -> list[Path]:
-    """Return latest.pth, then epoch_N.pth by falling N, as far as they exist."""
-    latest = work_dir / "latest.pth"
-    by_epoch = [(number, path) for path in work_dir.glob("epoch_*.pth") if (number := epoch_of(path))]
-    return [path for path in [latest] if path.is_file()] + [path for _, path in sorted(by_epoch)[::-1]]
-
-
-def epoch_of(path: Path) -> int | None:
-    """Return N of epoch_N.pth, None for another name."""
-    match = re.fullmatch(r"epoch_(\d+)\.pth", path.name)
-    return int(match[1]) if match else None

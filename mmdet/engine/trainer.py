@@ -1,7 +1,7 @@
 """The training loop and the interface of its hooks. assemble.py builds a `Trainer` from a config file."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class RunFacts:
         total_iters: where training ends; the schedule may be planned for more.
         batch_size_per_rank: images per iteration of one rank.
         commit: of the source tree; "" outside a checkout.
+        identity: what a checkpoint keeps of the run, see `resume.identity`.
     """
 
     cfg: RunConfig
@@ -66,6 +67,7 @@ class RunFacts:
     seed: int = 0
     classes: tuple[str, ...] = ("face",)
     commit: str = ""
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def batch_size_total(self) -> int:

@@ -12,7 +12,7 @@ from mmdet.datasets.build import build_dataset
 from mmdet.errors import ConfigError, DataError
 from mmdet.evaluation.metrics import prepare_metrics, to_wider
 from mmdet.evaluation.predict import at_mode, predict_dataset
-from mmdet.evaluation.widerface.files import write_predictions
+from mmdet.evaluation.widerface.files import prediction_path, split_name, write_predictions
 from mmdet.files import write_json
 
 
@@ -63,6 +63,9 @@ def evaluate_checkpoint(  # noqa: PLR0913  the options of tools/test_widerface.p
     judges = prepare_metrics(
         dataset, EvalConfig(metric=tuple(metrics), gt_dir=str(gt_dir) if gt_dir else None)
     )
+    if save_preds:
+        for name in dataset.labels.names:
+            prediction_path(out, *split_name(name))
     model = init_detector(cfg, checkpoint, device)
     torch_device = next(model.parameters()).device
     postprocess = Postprocess.from_test_cfg({**cfg.test_cfg, "score_thr": score_thr})

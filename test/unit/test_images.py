@@ -1,10 +1,18 @@
+import resource
 import struct
+import time
 
 import cv2
 import numpy as np
 import pytest
 
-from mmdet.images import UnreadableImageError, read_image, read_image_size
+from mmdet.images import (
+    TooManyPixelsError,
+    UnreadableImageError,
+    decode_image,
+    read_image,
+    read_image_size,
+)
 
 
 def encode(image, suffix=".png"):
@@ -92,3 +100,46 @@ def test_size_of_no_image(tmp_path, data):
         read_image_size(write(tmp_path, data))
     with pytest.raises(UnreadableImageError, match="No such file"):
         read_image_size(tmp_path / "absent.jpg")
+
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def png_with_chunk_length(png, kind, length):
+    """Write another length into the head of the first chunk of a kind."""
+    at = png.index(kind) - 4
+    return png[:at] + struct.pack(">I", length) + png[at + 4 :]
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND"])
+def test_a_png_chunk_longer_than_its_file_is_refused_at_once(kind):
+    png = encode(np.full((40, 60, 3), 90, np.uint8))
+    before, start = peak_mib(), time.monotonic()
+    for length in (len(png), 2**31 - 1, 2**32 - 1):
+        data = np.frombuffer(png_with_chunk_length(png, kind, length), np.uint8)
+        with pytest.raises(UnreadableImageError, match="x.png cannot be decoded"):
+            decode_image(data, "x.png")
+    assert peak_mib() - before < 100 and time.monotonic() - start < 5
+
+
+def test_the_png_of_69_bytes(shared):
+    path = shared / "cases/attack/02_png_69_bytes_4GiB.png"
+    before = peak_mib()
+    with pytest.raises(UnreadableImageError, match="69_bytes_4GiB.png cannot be decoded"):
+        read_image(path)
+    assert peak_mib() - before < 100
+
+
+@pytest.mark.parametrize(("suffix", "place"), [(".png", 16), (".bmp", 18), (".jpg", None)])
+def test_more_pixels_than_the_limit_are_refused_by_the_header(tmp_path, monkeypatch, suffix, place):
+    """Where OpenCV was imported before the limit was set, too: PNG and JPEG headers are read here."""
+    data = bytearray(encode(np.full((40, 60, 3), 90, np.uint8), suffix))
+    if place is None:  # a whole image, of more pixels than are allowed now
+        monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "2399")
+    else:
+        data[place : place + 8] = struct.pack(">II" if suffix == ".png" else "<II", 30_000, 30_000)
+    before = peak_mib()
+    with pytest.raises((TooManyPixelsError, UnreadableImageError), match="too many pixels|cannot be decoded"):
+        decode_image(np.frombuffer(bytes(data), np.uint8), "x")
+    assert peak_mib() - before < 100

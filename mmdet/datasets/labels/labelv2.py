@@ -24,6 +24,7 @@ from mmdet.datasets.labels.base import DEFAULT_CLASSES, DEFAULT_NUM_KPS, LabelFi
 from mmdet.datasets.labels.text import read_utf8
 from mmdet.errors import DataError
 from mmdet.files import write_text
+from mmdet.process import MAX_IMAGE_PIXELS
 
 
 def read_labelv2(
@@ -158,9 +159,11 @@ def _scan(path: Path) -> _Lines:
     blank = text <= 32
     value_start = np.flatnonzero(~blank & np.concatenate([[True], blank[:-1]]))
     start = np.concatenate([[0], np.flatnonzero(text == ord("\n")) + 1])
+    if not len(value_start):
+        raise DataError(f"{path}:1: no text; expected '# name width height' first")
     first_value = np.searchsorted(value_start, start)
     num_values = np.diff(np.append(first_value, len(value_start)))
-    is_header = text[value_start[first_value]] == ord("#")
+    is_header = text[value_start[np.minimum(first_value, len(value_start) - 1)]] == ord("#")
     lines = _Lines(path, data, start, num_values, is_header & (num_values > 0))
     if (num_values == 0).any():
         lines.fail(int(np.argmin(num_values)), "blank line; remove it")
@@ -226,8 +229,8 @@ def _read_headers(lines: _Lines, headers: np.ndarray) -> tuple[tuple[str, ...], 
         header = _read_header(lines.text(line))
         if header is None:
             raise DataError(
-                f"{lines.path}:{line + 1}: expected '# name width height' with positive whole numbers, got "
-                f"{lines.text(line)[:80]!r}"
+                f"{lines.path}:{line + 1}: expected '# name width height' with positive whole numbers and "
+                f"at most {MAX_IMAGE_PIXELS} pixels, got {lines.text(line)[:80]!r}"
             )
         names.append(header[0])
         sizes_hw[row] = header[2], header[1]
@@ -247,7 +250,7 @@ def _read_header(text: str) -> tuple[str, int, int] | None:
 def _read_size(words: Sequence[str]) -> tuple[int, int] | None:
     is_whole = all(word.isascii() and word.isdigit() and 0 < len(word) < 10 for word in words)
     width, height = (int(word) for word in words) if is_whole else (0, 0)
-    return (width, height) if width and height else None
+    return (width, height) if 0 < width * height <= MAX_IMAGE_PIXELS else None
 
 
 def _read_values(lines: _Lines, headers: np.ndarray, faces: np.ndarray) -> np.ndarray:

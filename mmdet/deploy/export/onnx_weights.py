@@ -53,7 +53,7 @@ def load_onnx_weights(model: SCRFD, path: str | Path) -> MatchReport:
         CheckpointError: not an ONNX file, or of another model; the first difference is named.
         DeviceError: the onnx package is missing.
     """
-    graph = _Graph(path)
+    graph = _read_graph(path)
     keys = {module: name for name, module in model.named_modules()}
     layers, norm_after = _layers_in_order(model)
     report = MatchReport()
@@ -80,6 +80,10 @@ def load_onnx_weights(model: SCRFD, path: str | Path) -> MatchReport:
             assign(keys[after], _as_shift(bias, after.eps))
     _same_number(path, "group norms", graph.affines, layers["affine"])
     for (scale, shift), norm in zip(graph.affines, layers["affine"], strict=True):
+        if scale.size != norm.weight.numel():
+            raise CheckpointError(
+                f"{path}: {scale.size} factors where {keys[norm]} has {norm.weight.numel()}"
+            )
         assign(
             keys[norm], {"weight": scale.reshape(norm.weight.shape), "bias": shift.reshape(norm.bias.shape)}
         )
@@ -94,6 +98,14 @@ def load_onnx_weights(model: SCRFD, path: str | Path) -> MatchReport:
         key for key in model.state_dict() if key not in values and not key.endswith("num_batches_tracked")
     ]
     return report
+
+
+def _read_graph(path: str | Path) -> "_Graph":
+    """Return the graph of a file from anywhere; a node that lacks what it needs is an error of ours."""
+    try:
+        return _Graph(path)
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: its graph is damaged ({type(error).__name__}: {error})") from None
 
 
 class _Graph:
@@ -138,15 +150,20 @@ class _Graph:
 
     def conv_values(self, node: Any, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Return weight and bias (zeros if none) of a Conv node that should be the layer `name`."""
-        found = node.input[1].removeprefix("model.")
-        weight = self.floats.get(node.input[1])
+        inputs = [*node.input, "", ""][:3]  # data, weight, bias
+        found = inputs[1].removeprefix("model.")
+        weight = self.floats.get(inputs[1])
         if weight is None or weight.shape != shape or (_is_key(found) and found != f"{name}.weight"):
             got = "no constant" if weight is None else weight.shape
             raise CheckpointError(
                 f"{self.path}: weight {found!r} {got} stands where {name}.weight {shape} should; of another "
                 "config?"
             )
-        bias = self.floats[node.input[2]] if len(node.input) > 2 else np.zeros(len(weight), np.float32)
+        bias = self.floats.get(inputs[2]) if inputs[2] else np.zeros(len(weight), np.float32)
+        if bias is None or bias.shape != weight.shape[:1]:
+            raise CheckpointError(
+                f"{self.path}: the bias of {name} {inputs[2]!r} is no constant of its shape"
+            )
         return weight, bias
 
     def _constant(self, node: Any) -> np.ndarray | None:
@@ -159,19 +176,25 @@ def _float_constants(onnx: Any, graph: Any) -> Arrays:
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     aliases = {}
     for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             tensors[node.output[0]] = node.attribute[0].t
         elif node.op_type == "Identity":
             aliases[node.output[0]] = node.input[0]
     arrays = {name: onnx.numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
     floats = {n: a.astype(np.float32) for n, a in arrays.items() if np.issubdtype(a.dtype, np.floating)}
+    return floats | {alias: floats[end] for alias, end in _ends(aliases).items() if end in floats}
+
+
+def _ends(aliases: dict[str, str]) -> dict[str, str]:
+    """Return what each alias stands for in the end; one of a circle stands for another of it."""
+    ends: dict[str, str] = {}
     for alias in aliases:
-        name = alias
-        while name in aliases:
+        chain, name = {}, alias
+        while name in aliases and name not in chain and name not in ends:
+            chain[name] = None
             name = aliases[name]
-        if name in floats:
-            floats[alias] = floats[name]
-    return floats
+        ends |= dict.fromkeys(chain, ends.get(name, name))
+    return ends
 
 
 def _walk(graph: Any) -> list[int]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmdet.deploy.runtime.coders import make_decoder
+from mmdet.deploy.runtime.limits import MAX_JSON, check_description
 
 FORMAT = 1
 METADATA_KEY = "scrfd"
@@ -78,12 +79,18 @@ class Description:
         Raises:
             ValueError: it is none, or of a newer format.
         """
-        content = json.loads(text)
+        if len(text) > MAX_JSON:
+            raise ValueError(f"{len(text)} characters, at most {MAX_JSON} are read")
+        try:
+            content = json.loads(text)
+        except RecursionError:
+            raise ValueError("its values are nested too deeply") from None
         if not isinstance(content, Mapping) or content.get("format") != FORMAT:
             raise ValueError(f"format {FORMAT} expected")
         content = {**BEFORE_CODERS, **content}
         try:
             facts = cls(**{key: _freeze(content[key]) for key in cls.__dataclass_fields__})
+            check_description(facts)
             make_decoder(facts.coder)
             return facts
         except KeyError as error:

@@ -18,6 +18,7 @@ from mmdet.deploy.runtime.decode import (
     suppress,
 )
 from mmdet.deploy.runtime.letterbox import letterbox, normalize
+from mmdet.deploy.runtime.limits import check_level, check_raw
 from mmdet.deploy.runtime.looks import choose_tiles, keep_close_ups, place, small_size
 from mmdet.deploy.runtime.options import AUTO, DetectOptions
 from mmdet.deploy.runtime.session import SUFFIX, Model, check_scores, count_cores, open_model
@@ -279,6 +280,7 @@ class FaceDetector:
     ) -> list[Faces]:
         """Return the faces of `num` images in pixels of the network input."""
         facts = self.model.description
+        check_raw(raw, facts, self.model.name)
         if facts.nms is not None:
             bboxes, scores, labels, image = raw[:4]
             check_scores(scores, self.model.name)
@@ -291,6 +293,7 @@ class FaceDetector:
             parts, decoder = [], make_decoder(facts.coder)
             whs = facts.anchors or ((),) * len(facts.strides)
             for stride, wh, level in zip(facts.strides, whs, self.model.levels(raw), strict=True):
+                check_level(level, facts, self.model.name)
                 check_scores(level.scores, self.model.name)
                 height, width = (-(-side // stride) for side in input_hw)
                 anchors = level_anchors(height, width, stride, facts.num_anchors, wh, facts.center_offset)

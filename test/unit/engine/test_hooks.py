@@ -8,7 +8,7 @@ from mmdet.checkpoint import files as checkpoint
 from mmdet.config.types import CheckpointConfig
 from mmdet.engine import hooks
 from mmdet.engine.hooks import CheckpointHook, give_second_name
-from mmdet.engine.state import find_checkpoints
+from mmdet.engine.resume import find_checkpoints
 
 
 class Counter(SimpleNamespace):

@@ -8,7 +8,7 @@ import pytest
 from mmdet.deploy.runtime.description import Description, guess
 
 FACE = Description(
-    strides=(8, 16, 32), num_anchors=2, num_kps=5, anchors=(((16.0, 16.0), (32.0, 32.0)),), config="scrfd"
+    strides=(8, 16, 32), num_anchors=2, num_kps=5, anchors=(((16.0, 16.0), (32.0, 32.0)),) * 3, config="scrfd"
 )
 
 
