@@ -28,6 +28,8 @@ class LogHook(Hook):
         self.interval = interval
         self._sums: dict[str, Tensor] = {}
         self._count = 0
+        self._num_resumed = 0  # of them, before this process began: their time is not known
+        self._last_loss: float | None = None
         self._data_time_s = 0.0
         self._start_s: float | None = None  # of the iterations since the last line
         self._speed = _Speed()
@@ -36,6 +38,19 @@ class LogHook(Hook):
     def before_train(self, trainer: Trainer) -> None:
         """Plan the warm-up: never all iterations of a short run."""
         self._speed.begin_after = min(WARM_UP_ITERS, max(trainer.facts.total_iters - trainer.iter - 1, 0))
+        if self._last_loss is not None:
+            trainer.metrics["loss"] = self._last_loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the losses since the last line (of this rank), and those of the line."""
+        sums = {key: float(value) for key, value in self._sums.items()}
+        return {"sums": sums, "count": self._count, "loss": self._last_loss}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore them, so that the figures of a resumed run are those of an uninterrupted one."""
+        self._sums = {key: torch.tensor(float(value)) for key, value in state.get("sums", {}).items()}
+        self._count = self._num_resumed = int(state.get("count", 0))
+        self._last_loss = state.get("loss")
 
     def after_iter(self, trainer: Trainer, losses: Losses) -> None:
         """Add up; write a line when due."""
@@ -73,14 +88,15 @@ class LogHook(Hook):
         now = time.perf_counter()
         trainer.step.guard.check()
         assert self._start_s is not None
-        time_s = (now - self._start_s) / self._count
+        num_timed = self._count - self._num_resumed
+        time_s = (now - self._start_s) / num_timed
         record: dict[str, Any] = {
             "mode": "train",
             "epoch": (trainer.iter - 1) // trainer.facts.iters_per_epoch + 1,
             "iter": inner_iter,
             "lr": float(trainer.step.optimizer.param_groups[0]["lr"]),  # a tensor in a recorded step
             "memory": int(peak_memory_mib(trainer.step.device)),
-            "data_time": self._data_time_s / self._count,
+            "data_time": self._data_time_s / num_timed,
             **dict(zip(self._sums, means, strict=True)),
             "loss": sum(means),
             "grad_norm": grad_norm,  # of the last iteration, before clipping
@@ -88,12 +104,13 @@ class LogHook(Hook):
             "time": time_s,
             "img_s": trainer.facts.batch_size_total / time_s,
         }
-        trainer.metrics["loss"] = record["loss"]
+        trainer.metrics["loss"] = self._last_loss = record["loss"]
         eta_s = self._speed.time_per_iter(time_s) * (trainer.facts.total_iters - trainer.iter)
         logger.info(train_line(record, trainer.facts.iters_per_epoch, eta_s))
         trainer.log.write(_rounded(record), step=trainer.iter)
         self._speed.now_s = now
         self._sums, self._count, self._data_time_s, self._start_s = {}, 0, 0.0, None
+        self._num_resumed = 0
         if trainer.iter % trainer.facts.iters_per_epoch:
             self._start_s = now
 

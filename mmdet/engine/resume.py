@@ -24,17 +24,8 @@ logger = logging.getLogger("mmdet")
 NEEDED = ("state_dict", "optimizer", "precision", "position")
 POSITION = ("iter", "iters_per_epoch", "batch_size", "seed")
 # Keys of the config that may change without changing what is learned.
-UNTOLD = (
-    "work_dir",
-    "resume_from",
-    "load_from",
-    "load_fitting",
-    "text",
-    "filename",
-    "unused",
-    "log_",
-    "seed",
-)
+UNTOLD = ("work_dir", "resume_from", "load_", "text", "filename", "unused", "log_", "seed")
+PATHS = ("data_root", "ann_file", "img_prefix", "gt_dir", "cache_dir")  # the labels have a digest
 SHOWN = 6
 # A setting that every step of a kind of optimizer reads from its groups.
 OPTIMIZER_SETTINGS = ("momentum", "dampening", "betas")
@@ -176,9 +167,8 @@ def tell_changes(saved: Mapping[str, Any] | None, mine: Mapping[str, Any]) -> No
             f"{mine['classes']}; --load-from starts a new training from its weights"
         )
     before, now = saved.get("config", {}), mine["config"]
-    keys = [
-        key for key in {**before, **now} if not key.startswith(UNTOLD) and before.get(key) != now.get(key)
-    ]
+    told = (key for key in {**before, **now} if not key.startswith(UNTOLD) and not key.endswith(PATHS))
+    keys = [key for key in told if before.get(key) != now.get(key)]
     changes = [f"{key} {_short(before.get(key))} -> {_short(now.get(key))}" for key in keys[:SHOWN]]
     changes += [f"{len(keys) - SHOWN} more keys"] if len(keys) > SHOWN else []
     if saved.get("labels") != mine["labels"]:

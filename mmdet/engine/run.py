@@ -4,10 +4,11 @@ The order is deliberate: everything that can be wrong (config, device, data, wei
 at before the first file is written.
 """
 
+import json
 import logging
 import platform
 import time
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmdet.config import AmpConfig, EvalConfig
 from mmdet.device import device_summary
 from mmdet.distributed import DistInfo, barrier, is_main
 from mmdet.engine.assemble import build_trainer
+from mmdet.engine.lock import lock_work_dir
 from mmdet.engine.logger import RunLog
 from mmdet.engine.options import TrainOptions
 from mmdet.engine.trainer import Trainer
@@ -39,19 +41,36 @@ def run_training(options: TrainOptions, info: DistInfo) -> dict:
         MMDetError: for wrong input, before anything is written; or training failed.
     """
     started_s = time.time()
-    log = RunLog(rank=info.rank)
+    log, lock = RunLog(rank=info.rank), ExitStack()
     try:
         trainer = build_trainer(options, info, log)
-        _start_files(trainer, options)
+        _start_files(trainer, options, lock)
+        first_iter = trainer.iter
         training_s = time.time()
         trainer.train()
         ended_s = time.time()
         figures = _figures(trainer, ended_s - training_s, ended_s - started_s)
+        path = trainer.facts.work_dir / "metrics.json"
+        if trainer.iter == first_iter:
+            figures = _with_older(figures, path)
         if is_main():
-            _write_metrics(trainer.facts.work_dir / "metrics.json", figures)
+            _write_metrics(path, figures)
         return figures
     finally:
+        lock.close()
         log.close()
+
+
+def _with_older(figures: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the figures of a run that was resumed at its end, completed by those it had before."""
+    try:
+        older = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return figures
+    if not isinstance(older, dict) or older.get("iters") != figures["iters"]:
+        return figures
+    known = {key: value for key, value in figures.items() if value is not None and not key.endswith("time_s")}
+    return {**figures, **older, **known}
 
 
 def _write_metrics(path: Path, figures: dict[str, Any]) -> None:
@@ -63,12 +82,13 @@ def _write_metrics(path: Path, figures: dict[str, Any]) -> None:
         logger.error("%s", error)
 
 
-def _start_files(trainer: Trainer, options: TrainOptions) -> None:
+def _start_files(trainer: Trainer, options: TrainOptions, lock: ExitStack) -> None:
     """Make work_dir, open the logs, and write down what exactly is run."""
     facts, cfg, summary = trainer.facts, trainer.facts.cfg, device_summary(trainer.step.device)
     try:
         if is_main():
             facts.work_dir.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(lock_work_dir(facts.work_dir) or nullcontext())
             write_text(_config_path(facts.work_dir, options.config), DUMP_MARK + cfg.text)
         trainer.log.open(facts.work_dir, time.strftime("%Y%m%d_%H%M%S"))
     except OSError as error:

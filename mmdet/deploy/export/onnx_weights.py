@@ -189,7 +189,8 @@ def _ends(aliases: dict[str, str]) -> dict[str, str]:
     """Return what each alias stands for in the end; one of a circle stands for another of it."""
     ends: dict[str, str] = {}
     for alias in aliases:
-        chain, name = {}, alias
+        name = alias
+        chain: dict[str, None] = {}
         while name in aliases and name not in chain and name not in ends:
             chain[name] = None
             name = aliases[name]
