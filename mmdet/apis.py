@@ -26,6 +26,7 @@ from mmdet.evaluation.predict import detect_batch
 from mmdet.images import as_bgr, read_image
 from mmdet.models.build import build_detector
 from mmdet.models.detectors.dense import SCRFD
+from mmdet.models.fold import inference_copy
 
 Image: TypeAlias = str | Path | np.ndarray
 
@@ -93,11 +94,11 @@ def detect(model: SCRFD, imgs: Sequence[Image]) -> list[Detections]:
             pipeline.
     """
     pipeline, postprocess = _test_parts(model)
-    device = next(model.parameters()).device
+    network, device = _network(model), next(model.parameters()).device
     found = []
     for number, image in enumerate(imgs):
         sample = pipeline(make_sample(*_load(image, number)), np.random.RandomState(0))
-        found += detect_batch(model, collate_test([sample]), postprocess, device)
+        found += detect_batch(network, collate_test([sample]), postprocess, device)
     return found
 
 
@@ -117,6 +118,20 @@ def _test_parts(model: SCRFD) -> tuple[Compose, Postprocess]:
     pipeline = build_pipeline(test["pipeline"], "data.test.pipeline")
     model._test_parts = config, (pipeline, Postprocess.from_test_cfg(config.test_cfg))
     return model._test_parts[1]
+
+
+def _network(model: SCRFD) -> torch.nn.Module:
+    """Return the folded copy of a model in eval mode, made anew when its weights have changed."""
+    if model.training:
+        return model
+    tensors = model.state_dict(keep_vars=True).values()
+    state = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+    made_for, (network,) = getattr(model, "_folded", (None, (None,)))
+    if made_for != state:
+        model._folded = None, (None,)  # not to be copied with the model
+        network = inference_copy(model)
+        model._folded = state, (network,)  # a tuple, so that torch does not count it as a part of the model
+    return network
 
 
 def _load(image: Image, number: int) -> tuple[np.ndarray, str]:

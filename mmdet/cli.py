@@ -16,6 +16,7 @@ from typing import Any
 
 from mmdet.config.types import PRECISION_LEVELS
 from mmdet.errors import MMDetError
+from mmdet.process import let_threads_sleep
 
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
@@ -34,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         metavar="DIR", help="folder with train/ and val/, short for --cfg-options data_root=DIR"
     ),
     "--device": dict(default="auto", help="auto, npu, cuda or cpu (default: %(default)s)"),
+    "--epochs": dict(type=int, metavar="N", help="epochs of the training (default: the config's)"),
     "--faces": dict(type=int, metavar="N", help="faces per image (default: %(default)s)"),
     "--images": dict(type=int, metavar="N", help="number of images (default: %(default)s)"),
     "--input-size": dict(
@@ -74,9 +76,9 @@ def add_config(parser: argparse.ArgumentParser, about: str = "") -> None:
     parser.add_argument("config", help="config file, for example configs/scrfd/scrfd_2.5g.py" + about)
 
 
-def add_shared(parser: argparse._ActionsContainer, name: str, **changes: Any) -> None:
+def add_shared(parser: argparse._ActionsContainer, name: str, *aliases: str, **changes: Any) -> None:
     """Add an option of OPTIONS; `changes` are arguments of add_argument that differ for this tool."""
-    parser.add_argument(name, **{**OPTIONS[name], **changes})
+    parser.add_argument(name, *aliases, **{**OPTIONS[name], **changes})
 
 
 def at_least(minimum: int) -> Callable[[str], int]:
@@ -96,8 +98,10 @@ def run_cli(main: Callable[[], int | None]) -> None:
 
     Output that nobody reads any more ends the tool quietly.
     `main` imports torch, not the tool's module: with torch-npu installed and CANN absent, `import torch`
-    itself fails unless its autoload is off. mmdet/device.py imports torch_npu when it is needed.
+    itself fails unless its autoload is off, and OpenMP must be told before torch loads that its threads are
+    to sleep. mmdet/device.py imports torch_npu when it is needed.
     """
+    let_threads_sleep()
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     try:
         code = main()

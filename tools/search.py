@@ -55,7 +55,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="sqlite:///FILE, journal:FILE, postgresql://... (default: OUT/study.db)",
     )
-    add("--epochs", type=int, metavar="N", help="epochs of each training (default: the file's)")
+    add_shared(parser, "--epochs", help="epochs of each training (default: the file's)")
     add_shared(parser, "--cfg-options", help="changes of the file, for example search.num_candidates=8")
 
 

@@ -32,7 +32,8 @@ def parse_args() -> argparse.Namespace:
     add("--metric", nargs="+", default=["widerface"], metavar="NAME", help=metrics)
     add_shared(parser, "--device")
     add_shared(parser, "--batch-size", default=1, help="images per forward pass (default: %(default)s)")
-    add_shared(parser, "--workers", help="processes that read images (default: %(default)s)")
+    readers = "processes that read images (default: 0 on a CPU, whose cores the network uses already, else 2)"
+    add_shared(parser, "--workers", default=None, help=readers)
     add("--half", action="store_true", help="half precision (default: fp32)")
     add_shared(parser, "--cfg-options")
     return parser.parse_args()

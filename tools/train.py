@@ -13,7 +13,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdet.cli import add_config, add_shared, at_least, make_parser, run_cli
-from mmdet.process import let_threads_sleep
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,10 +36,10 @@ def parse_args() -> argparse.Namespace:
     )
     add("--load-from", metavar="FILE", help="start from these weights")
     add("--load-fitting", action="store_true", help="take of --load-from what fits, and list the rest")
-    add(
+    add_shared(
+        parser,
         "--epochs",
         type=at_least(1),
-        metavar="N",
         help="train so many epochs; milestones and intervals are scaled, a long warm-up is shortened",
     )
     add(
@@ -68,7 +67,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    let_threads_sleep()
     from mmdet.distributed import read_launch, record_errors  # torch is slow to import; --help must not wait
     from mmdet.engine.options import TrainOptions
     from mmdet.engine.run import run_training

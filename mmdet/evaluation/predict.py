@@ -16,6 +16,7 @@ from mmdet.datasets.loader import build_test_loader
 from mmdet.datasets.transforms.base import make_sample
 from mmdet.errors import ConfigError
 from mmdet.evaluation.metrics import PredictionDict
+from mmdet.models.fold import inference_copy
 
 # (model, outputs, img_hw, scale_xy) -> one Detections per image, in pixels of the image files
 Postprocess = Callable[..., list[Detections]]
@@ -52,17 +53,18 @@ def predict_dataset(
         The detections of these images.
     """
     predictions: dict[str, np.ndarray] = {}
+    was_training = model.training
+    model.eval()
+    network = inference_copy(model)
     if half:
-        model = copy.deepcopy(model).half()
+        network = copy.deepcopy(network).half()
     mine = range(rank, len(dataset), world_size)
     batches = group_by_input_size(dataset, mine, batch_size)
     loader = build_test_loader(dataset, workers=workers, batches=batches)
-    was_training = model.training
-    model.eval()
     try:
         with _progress(len(mine), is_shown=show_progress and rank == 0) as progress:
             for batch in loader:
-                detections = detect_batch(model, batch, postprocess, device)
+                detections = detect_batch(network, batch, postprocess, device)
                 predictions |= zip(batch.names, map(to_rows, detections), strict=True)
                 progress.update(len(batch.names))
     finally:
