@@ -14,6 +14,7 @@ from mmdet.deploy.cli.stream import Result, detect_stream
 from mmdet.deploy.cli.video import count_frames, video_rate, video_tasks
 from mmdet.deploy.cli.writers import Writer
 from mmdet.deploy.runtime.checks import check_count
+from mmdet.deploy.runtime.looks import smallest_face
 from mmdet.deploy.runtime.options import DetectOptions
 from mmdet.deploy.runtime.ort_detector import FaceDetector
 from mmdet.errors import ConfigError, DataError
@@ -21,6 +22,7 @@ from mmdet.images import UnreadableImageError, quiet_opencv
 from mmdet.process import keep_freed_memory
 
 NAMED = 5  # skipped files named; the rest is counted
+SMALL_FACE = 64  # pixels; images in which smaller faces are not found are remarked
 ENDS_EARLY = 0.9  # a film with a smaller part of the frames it states is remarked
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -53,6 +55,7 @@ class RunSummary:
         used: model, input size and provider.
         num_images: read, frames of videos among them.
         num_faces: in them.
+        num_reduced: images so large that faces of SMALL_FACE pixels are not found in them.
         skipped: path -> reason.
         left_out: what `find_inputs` has left out, in words; "" for nothing.
         remarks: on films that end early.
@@ -63,6 +66,7 @@ class RunSummary:
     used: str = ""
     num_images: int = 0
     num_faces: int = 0
+    num_reduced: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     left_out: str = ""
     remarks: list[str] = field(default_factory=list)
@@ -77,6 +81,11 @@ class RunSummary:
             ordered = sorted(self.skipped.items(), key=lambda item: item[1] == NOT_MEDIA)
             told += [f"  {_reason(path, why)}" for path, why in ordered[:NAMED]]
             told += [f"  and {len(ordered) - NAMED} more"] if len(ordered) > NAMED else []
+        if self.num_reduced:
+            told.append(
+                f"faces of less than {SMALL_FACE} pixels may be missing in {self.num_reduced} large pictures"
+                ": --tiles 3, or a larger --input-size"
+            )
         return told + [line for line in (self.left_out, *self.remarks, self.stopped) if line]
 
     def quiet_lines(self) -> list[str]:
@@ -115,6 +124,8 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
                 writer.add(loaded, faces)
                 summary.num_faces += len(faces)
                 summary.num_images += 1
+                least = smallest_face(loaded.image.shape[:2], detector.input_hw, options.detect.tiles)
+                summary.num_reduced += least > SMALL_FACE
                 progress.update(summary.num_images + len(found.skipped) - num_known - progress.n)
             progress.update(summary.num_images + len(found.skipped) - num_known - progress.n)
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from mmdet.deploy.runtime.options import AUTO
 
 SMALL_PASS = 4  # the second look sees the image at a quarter of the size ...
 CLOSE_UP = 0.25  # ... and adds faces whose longer side is at least this part of the image's longer side
+SMALLEST = 8.0  # side, in pixels of the network input, of faces that are found
 TILED_RATIO = 2.5  # images this many times longer than wide ...
 TILED_SCALE = 0.5  # ... which are reduced to less than this, are tiled by "auto"
 
@@ -46,6 +47,13 @@ def choose_tiles(image_hw: tuple[int, int], input_hw: tuple[int, int], tiles: in
         is_long = long >= TILED_RATIO * short and fit_size(image_hw, input_hw)[2] < TILED_SCALE
         return cut_tiles(image_hw, short) if is_long else []
     return cut_tiles(image_hw, -(-long // int(tiles))) if int(tiles) > 1 else []
+
+
+def smallest_face(image_hw: tuple[int, int], input_hw: tuple[int, int], tiles: int | str) -> float:
+    """Return the side, in pixels of the image, below which faces are hardly found."""
+    parts = choose_tiles(image_hw, input_hw, tiles) or [Tile(0, 0, image_hw[1], image_hw[0])]
+    part = parts[0]
+    return SMALLEST / fit_size((part.y2 - part.y1, part.x2 - part.x1), input_hw)[2]
 
 
 def cut_tiles(image_hw: tuple[int, int], side: int) -> list[Tile]:

@@ -22,6 +22,7 @@ function draw() {
   pen.drawImage(state.bitmap, 0, 0);
   const faces = chosen();
   const unit = Math.max(1, Math.min(width, height) / 500);
+  if (find("blur").checked) for (const face of faces) blurFace(pen, face);
   for (const face of [...faces].reverse()) drawFace(pen, face, unit);
   if (state.found) {
     const more = state.found.faces.length - faces.length;
@@ -29,7 +30,38 @@ function draw() {
         `${width} x ${height} pixels, ${state.found.time_ms} ms.`);
     find("stage").dataset.faces = faces.length;
   }
-  find("save").disabled = !state.found;
+  find("save").disabled = find("crops").disabled = !state.found;
+}
+
+// A part of the picture alone, as mmdet.deploy.align crops it: whole pixels inside, and a margin.
+function crop(face, margin, width, height) {
+  const [x1, y1, x2, y2] = face.bbox;
+  const more = margin * Math.max(x2 - x1, y2 - y1);
+  const left = Math.max(Math.floor(x1 - more), 0), top = Math.max(Math.floor(y1 - more), 0);
+  const wide = Math.max(Math.min(Math.ceil(x2 + more), state.bitmap.width) - left, 1);
+  const tall = Math.max(Math.min(Math.ceil(y2 + more), state.bitmap.height) - top, 1);
+  const part = new OffscreenCanvas(width ?? wide, height ?? tall);
+  part.getContext("2d").drawImage(state.bitmap, left, top, wide, tall, 0, 0, part.width, part.height);
+  return { part, left, top, wide, tall };
+}
+
+function blurFace(pen, face) {
+  const { part, left, top, wide, tall } = crop(face, 0.1, 8, 8);
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(part, left, top, wide, tall);
+  pen.imageSmoothingEnabled = true;
+}
+
+function download(name, address) {
+  Object.assign(document.createElement("a"), { download: name, href: address }).click();
+}
+
+async function saveCrops() {
+  for (const [index, face] of chosen().entries()) {
+    const address = URL.createObjectURL(await crop(face, 0).part.convertToBlob());
+    download(`face_${index}.png`, address);
+    URL.revokeObjectURL(address);
+  }
 }
 
 function drawFace(pen, face, unit) {
@@ -114,7 +146,7 @@ async function showExample(name) {
 }
 
 function listen() {
-  for (const id of ["threshold", "points", "scores"]) find(id).addEventListener("input", draw);
+  for (const id of ["threshold", "points", "scores", "blur"]) find(id).addEventListener("input", draw);
   find("two_scale").addEventListener("input", () => state.bytes && detect());
   for (const id of ["file", "another"]) {
     find(id).addEventListener("change", (event) => show(event.target.files[0]));
@@ -128,12 +160,8 @@ function listen() {
     });
   }
   document.addEventListener("paste", (event) => show(event.clipboardData.files[0]));
-  find("save").addEventListener("click", () => {
-    const link = document.createElement("a");
-    link.download = "faces.png";
-    link.href = find("canvas").toDataURL("image/png");
-    link.click();
-  });
+  find("save").addEventListener("click", () => download("faces.png", find("canvas").toDataURL("image/png")));
+  find("crops").addEventListener("click", saveCrops);
 }
 
 // ?example=NAME&threshold=T opens an example at once: a link that shows something.

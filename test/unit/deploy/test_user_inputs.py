@@ -515,3 +515,11 @@ def test_a_film_that_ends_early_is_remarked(run_tool, spots, tmp_path):
     (tmp_path / "a.avi").write_bytes(data[: len(data) // 2])
     code, _, err = run_tool("scrfd", spots, tmp_path / "a.avi", "--thr", 1)
     assert code == 0 and "of 20 frames: it may be damaged" in err
+
+
+def test_small_faces_in_large_images_are_remarked(run_tool, spots, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((5000, 5400, 3), np.uint8))
+    code, _, err = run_tool("scrfd", spots, tmp_path / "a.png")
+    assert code == 0 and "faces of less than 64 pixels may be missing in 1 large pictures: --tiles 3" in err
+    code, _, err = run_tool("scrfd", spots, tmp_path / "a.png", "--tiles", 2)
+    assert code == 0 and "may be missing" not in err

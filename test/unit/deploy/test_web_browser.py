@@ -257,3 +257,27 @@ def test_a_deleted_or_impossible_example_leaves_a_page_that_works(page, detector
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_faces_are_blurred_and_saved_one_by_one(page, address, detector, photos, tmp_path):
+    photo = photos / "insightface__t1.jpg"
+    page.open(address)
+    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    page.choose_file(photo)
+    for box in ("scores", "points", "blur"):
+        page.run(f"document.getElementById('{box}').click()")
+    pixels, image = page.canvas(), cv2.imread(str(photo))
+    bboxes, _ = detector.detect(photo)
+    for x1, y1, x2, y2 in bboxes[:, :4].round().astype(int):
+        inside = np.s_[y1 + 6 : y2 - 6, x1 + 6 : x2 - 6]
+        assert len(np.unique(pixels[inside].reshape(-1, 3), axis=0)) <= 64 < 0.1 * pixels[inside][..., 0].size
+    assert np.abs(pixels[:30].astype(int) - image[:30]).max() < 8  # no face there
+    page.run("document.getElementById('crops').click()")
+    deadline = time.monotonic() + TIME_LIMIT_S
+    while len(list(tmp_path.glob("face_*.png"))) < len(bboxes) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (found,) = (tmp_path / "face_0.png",)
+    x1, y1, x2, y2 = bboxes[0, :4]
+    want = image[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))]
+    assert np.abs(cv2.imread(str(found)).astype(int) - want).max() < 8
+    assert page.complaints() == []
