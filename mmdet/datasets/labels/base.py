@@ -124,7 +124,7 @@ def concatenate(parts: Sequence[LabelFile]) -> LabelFile:
 
 
 @dataclass(frozen=True)
-class Face:
+class LabelledFace:
     """One face as a reader finds it: box x1, y1, x2, y2; kps (K, 3) x, y, weight, or None."""
 
     bbox: Sequence[float]
@@ -134,7 +134,7 @@ class Face:
 
 
 def make_record(
-    name: str, faces: Sequence[Face], num_kps: int, size_hw: tuple[int, int] | None, where: str
+    name: str, faces: Sequence[LabelledFace], num_kps: int, size_hw: tuple[int, int] | None, where: str
 ) -> Record:
     """Return the record of an image from its faces.
 

@@ -14,8 +14,8 @@ import numpy as np
 from mmdet.datasets.labels.base import (
     DEFAULT_NUM_KPS,
     ClassIndex,
-    Face,
     LabelFile,
+    LabelledFace,
     Record,
     join_records,
     make_record,
@@ -54,7 +54,7 @@ def read_coco(
     }
     index = ClassIndex(classes or [names[key] for key in sorted(names, key=str)] or ["face"])
     images = {image["id"]: image for image in _dicts(content["images"], ("id", "file_name"), path, "images")}
-    faces: dict[Any, list[Face]] = {key: [] for key in images}
+    faces: dict[Any, list[LabelledFace]] = {key: [] for key in images}
     lost = Counter[str]()
     for number, one in enumerate(_dicts(content["annotations"], ("image_id", "bbox"), path, "annotations")):
         where = f"{path}: annotations[{number}]"
@@ -139,7 +139,7 @@ def _dicts(items: Any, keys: Sequence[str], path: str | Path, name: str) -> list
     return items
 
 
-def _read_face(one: dict, label: int, num_kps: int, where: str) -> Face:
+def _read_face(one: dict, label: int, num_kps: int, where: str) -> LabelledFace:
     x, y, width, height = read_floats(one["bbox"], 4, f"{where}.bbox")
     kps = None
     if one.get("keypoints"):
@@ -148,7 +148,7 @@ def _read_face(one: dict, label: int, num_kps: int, where: str) -> Face:
             raise DataError(f"{where}: {found} keypoints, expected {num_kps}; set num_kps (--num-kps)")
         kps = np.array(read_floats(one["keypoints"], 3 * num_kps, f"{where}.keypoints")).reshape(-1, 3)
         kps[:, 2] = kps[:, 2] > 0
-    return Face((x, y, x + width, y + height), label, kps, bool(one.get("iscrowd")))
+    return LabelledFace((x, y, x + width, y + height), label, kps, bool(one.get("iscrowd")))
 
 
 def _annotations(record: Record) -> list[dict]:

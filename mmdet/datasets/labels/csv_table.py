@@ -17,8 +17,8 @@ import numpy as np
 from mmdet.datasets.labels.base import (
     DEFAULT_NUM_KPS,
     ClassIndex,
-    Face,
     LabelFile,
+    LabelledFace,
     join_records,
     make_record,
 )
@@ -51,7 +51,7 @@ def read_csv(
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""))
     index, lost, columns = ClassIndex(classes), Counter[str](), list[str]()
-    faces: dict[str, list[Face]] = {}
+    faces: dict[str, list[LabelledFace]] = {}
     sizes: dict[str, tuple[int, int] | None] = {}
     try:
         for row in reader:
@@ -136,7 +136,7 @@ def _read_size(values: Mapping[str, str], where: str) -> tuple[int, int] | None:
     return (int(sides[0]), int(sides[1])) if all(0 < side < 2**31 for side in sides) else None
 
 
-def _read_face(values: Mapping[str, str], index: ClassIndex, num_kps: int, where: str) -> list[Face]:
+def _read_face(values: Mapping[str, str], index: ClassIndex, num_kps: int, where: str) -> list[LabelledFace]:
     """Return the face of a row, or none."""
     keys = ("x1", "y1", "x2", "y2") if "x1" in values else ("x", "y", "w", "h")
     bbox = [_read_float(values, key, where) for key in keys]
@@ -153,7 +153,7 @@ def _read_face(values: Mapping[str, str], index: ClassIndex, num_kps: int, where
     is_labelled = ~np.isnan(kps).any(1)
     kps = np.column_stack([np.where(is_labelled[:, None], kps, 0), is_labelled])
     is_ignored = values.get("ignore", "").lower() in ("1", "true", "yes")
-    return [] if label is None else [Face(bbox, label, kps, is_ignored)]
+    return [] if label is None else [LabelledFace(bbox, label, kps, is_ignored)]
 
 
 def _read_float(values: Mapping[str, str], key: str, where: str) -> float:

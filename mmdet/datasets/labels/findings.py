@@ -73,7 +73,10 @@ def place_of(labels: LabelFile, face: int, path: str | Path) -> str:
 
 
 def _far(labels: LabelFile) -> np.ndarray:
-    """Return (F,) bool: an annotated point lies farther from the box than the box is large."""
+    """Return (F,) bool: a point is farther from the box than the box is large, or all lie in 0..1."""
     points, margin = labels.kps[..., :2], (labels.bboxes[:, 2:] - labels.bboxes[:, :2]).max(1, initial=1)
     outside = np.maximum(labels.bboxes[:, None, :2] - points, points - labels.bboxes[:, None, 2:]).max(2)
-    return ((outside > margin[:, None]) & (labels.kps[..., 2] > 0)).any(1)  # (F, K) -> (F,)
+    is_shown = labels.kps[..., 2] > 0  # (F, K)
+    looks_normalised = (points.max(2, initial=0) <= _NORMALISED) & (margin > 8)[:, None] & (outside > 0)
+    all_normalised = is_shown.any(1) & (looks_normalised | ~is_shown).all(1)
+    return ((outside > margin[:, None]) & is_shown).any(1) | all_normalised

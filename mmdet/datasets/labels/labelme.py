@@ -14,8 +14,8 @@ import numpy as np
 from mmdet.datasets.labels.base import (
     DEFAULT_NUM_KPS,
     ClassIndex,
-    Face,
     LabelFile,
+    LabelledFace,
     Record,
     join_records,
     make_record,
@@ -82,7 +82,9 @@ def write_labelme(labels: LabelFile, path: str | Path) -> None:
         write_text(target, json.dumps(content, ensure_ascii=False) + "\n", parents=True)
 
 
-def _read_faces(shapes: list, index: ClassIndex, num_kps: int, lost: Counter[str], file: str) -> list[Face]:
+def _read_faces(
+    shapes: list, index: ClassIndex, num_kps: int, lost: Counter[str], file: str
+) -> list[LabelledFace]:
     points: dict[Any, list[list[float]]] = {}
     boxes: list[tuple[Any, list[float], int, bool]] = []
     for place, shape in enumerate(shapes):
@@ -111,7 +113,9 @@ def _read_faces(shapes: list, index: ClassIndex, num_kps: int, lost: Counter[str
         if kps is not None and len(kps) != num_kps:
             lost[f"faces with other than {num_kps} points"] += 1
             kps = None
-        faces.append(Face(bbox, label, None if kps is None else np.array([[*p, 1] for p in kps]), is_ignored))
+        faces.append(
+            LabelledFace(bbox, label, None if kps is None else np.array([[*p, 1] for p in kps]), is_ignored)
+        )
     lost["points without a box"] += sum(map(len, points.values()))
     return faces
 

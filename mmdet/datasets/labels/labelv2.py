@@ -125,6 +125,14 @@ def number(value: np.float32) -> str:
     return str(value).removesuffix(".0")
 
 
+class LineError(DataError):
+    """Bad lines of one kind; `lines` counts them from 0."""
+
+    def __init__(self, message: str, lines: Sequence[int]) -> None:
+        super().__init__(message)
+        self.lines = [int(line) for line in lines]
+
+
 @dataclass(frozen=True)
 class _Lines:
     """The file as lines: start of each in `data`, number of blank-separated values, is it a header."""
@@ -142,13 +150,14 @@ class _Lines:
         except UnicodeDecodeError as error:
             raise DataError(f"{self.path}:{line + 1}: not UTF-8 text ({error.reason})") from None
 
-    def fail(self, line: int, reason: str, num_more: int = 0) -> None:
-        """Raise the error of a line, naming the image it belongs to."""
+    def fail(self, lines: Sequence[int], reason: str) -> NoReturn:
+        """Raise the error of bad lines, naming the first and the image it belongs to."""
+        line = int(lines[0])
         headers = np.flatnonzero(self.is_header[: line + 1])
         header = _read_header(self.text(headers[-1])) if len(headers) else None
         where = f" in {header[0]}" if header else ""
-        more = f" ({num_more} more such lines)" if num_more else ""
-        raise DataError(f"{self.path}:{line + 1}: {reason}{where}{more}")
+        more = f" ({len(lines) - 1} more such lines)" if len(lines) > 1 else ""
+        raise LineError(f"{self.path}:{line + 1}: {reason}{where}{more}", lines)
 
 
 def _scan(path: Path) -> _Lines:
@@ -166,9 +175,12 @@ def _scan(path: Path) -> _Lines:
     is_header = text[value_start[np.minimum(first_value, len(value_start) - 1)]] == ord("#")
     lines = _Lines(path, data, start, num_values, is_header & (num_values > 0))
     if (num_values == 0).any():
-        lines.fail(int(np.argmin(num_values)), "blank line; remove it")
+        lines.fail(np.flatnonzero(num_values == 0), "blank line; remove it")
     if not is_header[0]:
-        lines.fail(0, f"expected '# name width height' first, got {lines.text(0)[:60]!r}")
+        lines.fail(
+            np.arange(np.argmax(np.append(is_header, True))),
+            f"expected '# name width height' first, got {lines.text(0)[:60]!r}",
+        )
     return lines
 
 
@@ -209,7 +221,7 @@ def _check(lines: _Lines, line_numbers: np.ndarray, is_good: np.ndarray, describ
     """Raise for the first False of `is_good`; describe(i) gives the reason of row i."""
     bad = np.flatnonzero(~is_good)
     if len(bad):
-        lines.fail(int(line_numbers[bad[0]]), describe(bad[0]), num_more=len(bad) - 1)
+        lines.fail(line_numbers[bad], describe(bad[0]))
 
 
 def _wrong_count(count: int, train: bool, num_kps: int) -> str:
@@ -224,17 +236,15 @@ def _wrong_count(count: int, train: bool, num_kps: int) -> str:
 
 
 def _read_headers(lines: _Lines, headers: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    names, sizes_hw = [], np.empty((len(headers), 2), np.int32)
-    for row, line in enumerate(headers):
-        header = _read_header(lines.text(line))
-        if header is None:
-            raise DataError(
-                f"{lines.path}:{line + 1}: expected '# name width height' with positive whole numbers and "
-                f"at most {MAX_IMAGE_PIXELS} pixels, got {lines.text(line)[:80]!r}"
-            )
-        names.append(header[0])
-        sizes_hw[row] = header[2], header[1]
-    return tuple(names), sizes_hw
+    found = [_read_header(lines.text(line)) for line in headers]
+    bad = [line for line, header in zip(headers, found, strict=True) if header is None]
+    if bad:
+        text = lines.text(bad[0])[:80]
+        sizes = f"positive whole numbers and at most {MAX_IMAGE_PIXELS} pixels"
+        lines.fail(bad, f"expected '# name width height' with {sizes}, got {text!r}")
+    read = [header for header in found if header is not None]
+    sizes_hw = np.array([(height, width) for _, width, height in read], np.int32)
+    return tuple(name for name, _, _ in read), sizes_hw
 
 
 def _read_header(text: str) -> tuple[str, int, int] | None:
@@ -271,10 +281,20 @@ def _read_values(lines: _Lines, headers: np.ndarray, faces: np.ndarray) -> np.nd
 
 
 def _fail_at_bad_number(lines: _Lines, faces: np.ndarray) -> NoReturn:
+    bad: list[int] = []
+    word = ""
     for line in faces:
-        for word in lines.text(line).split():
-            try:
-                float(word)
-            except ValueError:
-                lines.fail(line, f"{word!r} is not a number")
+        wrong = next((word for word in lines.text(line).split() if not _is_number(word)), None)
+        if wrong is not None:
+            bad, word = [*bad, line], word or wrong
+    if bad:
+        lines.fail(bad, f"{word!r} is not a number")
     raise DataError(f"{lines.path}: cannot read the numbers of the face lines")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

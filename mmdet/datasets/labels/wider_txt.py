@@ -14,8 +14,8 @@ import numpy as np
 from mmdet.datasets.labels.base import (
     DEFAULT_CLASSES,
     DEFAULT_NUM_KPS,
-    Face,
     LabelFile,
+    LabelledFace,
     join_records,
     make_record,
 )
@@ -59,7 +59,9 @@ def read_wider_txt(
         sized = [row for row in rows if min(row[2:4]) > 0]
         lost["faces without a size"] += len(rows) - len(sized)
         faces = [
-            Face((x, y, x + w, y + h), is_ignored=any(flags[place] >= least for place, least in limits))
+            LabelledFace(
+                (x, y, x + w, y + h), is_ignored=any(flags[place] >= least for place, least in limits)
+            )
             for x, y, w, h, *flags in sized
         ]
         records.append(make_record(name, faces, num_kps, None, str(path)))

@@ -15,8 +15,8 @@ import numpy as np
 from mmdet.datasets.labels.base import (
     DEFAULT_NUM_KPS,
     ClassIndex,
-    Face,
     LabelFile,
+    LabelledFace,
     join_records,
     make_record,
 )
@@ -58,7 +58,9 @@ def read_voc(
                 for key in ("xmin", "ymin", "xmax", "ymax")
             ]
             if label is not None:
-                faces.append(Face(bbox, label, None, (one.findtext("difficult") or "0").strip() == "1"))
+                faces.append(
+                    LabelledFace(bbox, label, None, (one.findtext("difficult") or "0").strip() == "1")
+                )
         lost["parts of objects"] += sum(1 for _ in tree.iter("part"))
         size_hw = _size(tree.findtext("size/height"), tree.findtext("size/width"))
         records.append(make_record(name, faces, num_kps, size_hw, str(file)))
@@ -126,7 +128,7 @@ def read_cvat(
             if label is not None:
                 is_ignored = any((a.get("name"), (a.text or "").strip()) == ("ignore", "true") for a in box)
                 points = _points(kps.pop(box.get("group_id"), ""), num_kps, where)
-                faces.append(Face(bbox, label, points, is_ignored))
+                faces.append(LabelledFace(bbox, label, points, is_ignored))
         lost["points without a box"] += len(kps)
         lost["polygons and other shapes"] += sum(one.tag not in ("box", "points") for one in image)
         name = image.get("name")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from mmdet.datasets.labels.base import DEFAULT_NUM_KPS, Face, LabelFile, join_records, make_record
+from mmdet.datasets.labels.base import DEFAULT_NUM_KPS, LabelFile, LabelledFace, join_records, make_record
 from mmdet.datasets.labels.text import read_text
 from mmdet.errors import DataError
 from mmdet.files import write_text
@@ -103,7 +103,7 @@ def _find_image(root: Path, file: Path) -> tuple[Path, str]:
     )
 
 
-def _read_face(line: str, num_kps: int, size_wh: tuple[int, int], where: str) -> Face:
+def _read_face(line: str, num_kps: int, size_wh: tuple[int, int], where: str) -> LabelledFace:
     try:
         row = [float(word) for word in line.split()]
     except ValueError:
@@ -126,7 +126,7 @@ def _read_face(line: str, num_kps: int, size_wh: tuple[int, int], where: str) ->
         is_labelled = (kps[:, :2] >= 0).all(1) & (kps[:, 2] > 0 if kps.shape[1] == 3 else True)
         kps = np.column_stack([kps[:, :2] * size_wh, is_labelled]) * is_labelled[:, None]
     bbox = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-    return Face(bbox, int(row[0]), kps)
+    return LabelledFace(bbox, int(row[0]), kps)
 
 
 def _class_names(root: Path) -> list[str]:

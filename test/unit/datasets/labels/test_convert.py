@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmdet.datasets.labels import LABEL_READERS, read_as
-from mmdet.datasets.labels.base import Face, join_records, make_record
+from mmdet.datasets.labels.base import LabelledFace, join_records, make_record
 from mmdet.datasets.labels.convert import LABEL_WRITERS, add_sizes, convert
 from mmdet.datasets.labels.sniff import guess_format
 from mmdet.errors import ConfigError, DataError, MMDetError
@@ -29,9 +29,12 @@ def images(tmp_path):
 def labels(has_classes=True, has_ignore=True, has_kps=True, some=True):
     kps = POINTS if has_kps else None
     partial = POINTS * (np.arange(5) != 2)[:, None] if has_kps and some else kps
-    faces = [Face((20, 30, 60.25, 70), 0, kps), Face((100, 10, 130, 55), int(has_classes), partial)]
-    ignored = [Face((1, 2, 9, 12), is_ignored=True)] if has_ignore else []
-    second = [Face((20, 30, 60, 70), 0, None)]
+    faces = [
+        LabelledFace((20, 30, 60.25, 70), 0, kps),
+        LabelledFace((100, 10, 130, 55), int(has_classes), partial),
+    ]
+    ignored = [LabelledFace((1, 2, 9, 12), is_ignored=True)] if has_ignore else []
+    second = [LabelledFace((20, 30, 60, 70), 0, None)]
     records = [
         make_record(name, found, 5, (100, 200), "x")
         for name, found in zip(NAMES, (faces + ignored, second, []), strict=True)
