@@ -10,6 +10,7 @@ removed by a worse one).
 import json
 import threading
 import time
+from collections.abc import Callable, Mapping
 from email import message_from_bytes
 from functools import partial
 from http import HTTPStatus
@@ -21,7 +22,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from mmdet.deploy.cli.inputs import IMAGES, decode_complete
 from mmdet.deploy.cli.writers import to_plain
 from mmdet.deploy.runtime.ort_detector import FaceDetector
-from mmdet.errors import ConfigError, DataError, DeviceError, MMDetError
+from mmdet.errors import ConfigError, DataError, DeviceError, MMDetError, unknown_name
 from mmdet.images import TooManyPixelsError
 
 LOWEST_SCORE = 0.1  # of the faces sent to the page; its slider begins here
@@ -29,6 +30,16 @@ LARGEST_UPLOAD = 64 << 20  # bytes
 MAX_DIGITS = 11  # of a Content-Length
 LARGEST_DISCARDED = 1 << 30  # of a body that is refused; then the connection is closed
 HERE = Path(__file__).parent
+_FLAGS = {"0": False, "1": True}.__getitem__
+# Parameter of a request -> field of DetectOptions, and what reads the value.
+QUERY: dict[str, tuple[str, Callable[[str], Any]]] = {
+    **dict.fromkeys(("threshold", "thresh", "det_thresh", "score_thr"), ("score_thr", float)),
+    **dict.fromkeys(("nms_thresh", "iou_thr"), ("iou_thr", float)),
+    "max_num": ("max_num", int),
+    "tiles": ("tiles", int),
+    "two_scale": ("two_scale", _FLAGS),
+}
+EXPECTED = {float: "a number from 0 to 1", int: "a whole number", _FLAGS: "0 or 1"}
 STATIC = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
@@ -63,17 +74,14 @@ class App:
 
         Args:
             data: the file's bytes.
-            query: "threshold": lowest score (default: LOWEST_SCORE); "two_scale": "1" or "0" for or
-                against a second look for close-ups; default as the detector.
+            query: see QUERY; "threshold" is the lowest score (default: LOWEST_SCORE), "two_scale" "1" or "0"
+                for or against a second look for close-ups.
 
         Raises:
             DataError: it cannot be read, or states more pixels than tools/web_demo.py allows.
-            ConfigError: the threshold is no number from 0 to 1.
+            ConfigError: a parameter is unknown, or its value is.
         """
-        options = self.detector.options.changed(
-            score_thr=_read_threshold(query.get("threshold", LOWEST_SCORE)),
-            two_scale={"0": False, "1": True}.get(query.get("two_scale", "")),
-        )
+        options = self.detector.options.changed(**read_query(query))
         with self.lock:  # around decoding, too: its pixels are most of the memory a request needs
             image = decode_complete(data, "the picture")
             started = time.perf_counter()
@@ -125,8 +133,24 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json(HTTPStatus.OK, self.app.about())
         elif (data := self.app.read_example(path.removeprefix("/examples/"))) is not None:
             self._send(HTTPStatus.OK, data, "application/octet-stream")
+        elif path == "/detect":
+            self.refuse_method()
         else:
             self._send_json(HTTPStatus.NOT_FOUND, {"error": f"{path}: nothing there"})
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def refuse_method(self) -> None:
+        """Say which methods there are."""
+        length = self.headers.get("Content-Length", "")
+        self._discard(
+            int(length) if length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS else 0
+        )
+        allowed = "POST" if urlsplit(self.path).path == "/detect" else "GET, HEAD"
+        content = {"error": f"{self.command} is not understood here; use {allowed}"}
+        self._send_json(HTTPStatus.METHOD_NOT_ALLOWED, content, Allow=allowed)
+
+    do_PUT = do_DELETE = do_PATCH = do_OPTIONS = refuse_method  # noqa: N815
 
     def do_POST(self) -> None:  # noqa: N802
         """Detect the faces of the picture in the body."""
@@ -170,16 +194,17 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Stay quiet; errors are shown on the page."""
 
-    def _send_json(self, status: HTTPStatus, content: dict[str, Any]) -> None:
-        self._send(status, json.dumps(content).encode(), "application/json")
+    def _send_json(self, status: HTTPStatus, content: dict[str, Any], **more: str) -> None:
+        self._send(status, json.dumps(content).encode(), "application/json", **more)
 
-    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+    def _send(self, status: HTTPStatus, body: bytes, kind: str, **more: str) -> None:
         self.send_response(status)
-        headers = {"Content-Type": kind, "Content-Length": str(len(body)), **HEADERS}
+        headers = {"Content-Type": kind, "Content-Length": str(len(body)), **HEADERS, **more}
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
 
 def _uploaded(body: bytes, kind: str) -> bytes:
@@ -204,14 +229,25 @@ def _find_pictures(folder: Path) -> list[Path]:
     return [file for file in files if not any(0xD800 <= ord(letter) < 0xE000 for letter in file.name)]
 
 
-def _read_threshold(value: str | float) -> float:
-    try:
-        threshold = float(value)
-    except ValueError:
-        threshold = -1.0
-    if not 0 <= threshold <= 1:
-        raise ConfigError(f"threshold={value}: a number from 0 to 1 is expected")
-    return threshold
+def read_query(query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options of a request.
+
+    Raises:
+        ConfigError: a parameter is unknown, or its value cannot be read.
+    """
+    options: dict[str, Any] = {}
+    for name, text in query.items():
+        if name not in QUERY:
+            raise ConfigError(unknown_name("parameter", name, QUERY))
+        key, kind = QUERY[name]
+        try:
+            value = kind(text)
+            if kind is float and not 0 <= value <= 1:
+                raise ValueError
+        except (ValueError, KeyError):
+            raise ConfigError(f"{name}={text}: {EXPECTED[kind]} is expected") from None
+        options[key] = value
+    return {"score_thr": LOWEST_SCORE, **options}
 
 
 def make_server(

@@ -169,6 +169,30 @@ def test_other_requests(serve, tmp_path):
     assert ask("POST", "/detect", iter([b"1", b"2"]), {"Transfer-Encoding": "chunked"})[0] == 411
 
 
+def test_other_methods_and_parameters(serve):
+    detector = StandIn()
+    ask = serve(detector)
+    for method, path, allowed in (
+        ("GET", "/detect", "POST"),
+        ("PUT", "/", "GET, HEAD"),
+        ("DELETE", "/detect", "POST"),
+    ):
+        status, headers, content = ask(method, path)
+        assert (status, headers["Allow"]) == (405, allowed) and allowed in content["error"]
+    for path, message in (
+        ("/detect?treshold=0.5", "parameter = 'treshold' is unknown; did you mean 'threshold'"),
+        ("/detect?max_num=many", "max_num=many: a whole number is expected"),
+        ("/detect?two_scale=yes", "two_scale=yes: 0 or 1 is expected"),
+        ("/detect?iou_thr=2", "iou_thr=2: a number from 0 to 1 is expected"),
+    ):
+        status, _, content = ask("POST", path, picture())
+        assert status == 400 and message in content["error"]
+    for name in ("thresh", "det_thresh", "score_thr", "threshold"):
+        assert (
+            len(ask("POST", f"/detect?{name}=0.5&max_num=3&tiles=0&two_scale=0", picture())[2]["faces"]) == 1
+        )
+
+
 def test_many_at_once(serve):
     detector = StandIn()
     ask = serve(detector)

@@ -98,3 +98,12 @@ def test_an_automatic_rate_follows_the_batch_size():
 def test_log_interval(policy, given, total_iters, interval):
     cfg = SimpleNamespace(lr=SimpleNamespace(policy=policy), log_interval=given)
     assert choose_log_interval(cfg, total_iters) == interval
+
+
+def test_loading_what_fits_needs_weights():
+    with pytest.raises(ConfigError, match="--load-fitting: give the weights with --load-from FILE"):
+        read_config(TrainOptions(config=CONFIG, load_fitting=True))
+    by_flag = read_config(TrainOptions(config=CONFIG, load_fitting=True, load_from="a.pth"))
+    by_config = read_config(TrainOptions(config=CONFIG, cfg_options=["load_from=a.pth", "load_fitting=True"]))
+    assert by_flag.load_fitting and by_config.load_fitting
+    assert not read_config(TrainOptions(config=CONFIG, load_from="a.pth")).load_fitting

@@ -305,7 +305,8 @@ class Refuse:
         assert name.partition(".")[0] not in ("torch", "torchvision"), name
 sys.meta_path.insert(0, Refuse())
 from mmdet.deploy import SCRFD
-from mmdet.deploy.runtime.description import Description
+import mmdet.deploy.align, mmdet.deploy.cli.demo, mmdet.deploy.cli.run, mmdet.deploy.web.server
+import mmdet.deploy.runtime.coders, mmdet.deploy.runtime.description, mmdet.deploy.runtime.session
 assert len(SCRFD({str(spots)!r}, provider="cpu").detect({str(tmp_path / "a.png")!r})[0])
 for file_format in ("json", "txt", "widerface"):
     sys.argv = ["scrfd.py", {str(spots)!r}, {str(tmp_path / "a.png")!r}, "--out", {str(tmp_path / "o")!r},
