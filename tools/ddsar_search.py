@@ -37,6 +37,8 @@ def main() -> None:
     add_shared(parser, "--cfg-options", help="changes of the file, for example search.budget_mflops=60")
     args = parser.parse_args()
 
+    from mmdet.models.plainnet.cost import count_flops, receptive_field
+    from mmdet.models.plainnet.structure import count_layers, to_string
     from mmdet.search.ddsar import DdsarOptions, DdsarSettings, run_ddsar
     from mmdet.search.settings import read_settings
 
@@ -55,8 +57,11 @@ def main() -> None:
     evolution = run_ddsar(settings, options)
     counts = ", ".join(f"{count} {name}" for name, count in evolution.outcomes.most_common())
     print(f"{evolution.round} rounds: {counts}")
-    best = evolution.best().score
-    print(f"best {options.score} {best:.6g} of {len(evolution.members)}; files in {options.out}")
+    score, structure = evolution.best()
+    print(f"best {options.score} {score:.6g} of {len(evolution.members)}; files in {options.out}")
+    flops, layers = count_flops(structure, settings.side) / 1e6, count_layers(structure)
+    print(f"{flops:.1f} MFLOPs, {layers} layers, receptive field {receptive_field(structure)} px")
+    print(to_string(structure))
 
 
 if __name__ == "__main__":

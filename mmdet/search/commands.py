@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     root = [f"data_root={Path(args.data_root).resolve()}"] if args.data_root else []
     settings = replace(settings, options=(*root, *settings.options))
     campaign = Campaign(
-        study=_open(args, settings, out),
+        study=_open(args, settings, out, to_work=True),
         settings=settings,
         source=_source(settings),
         out=out,
@@ -148,12 +148,14 @@ def _read(args: argparse.Namespace) -> tuple[StudySettings, Path]:
     return settings, Path(args.out or Path("work_dirs") / Path(args.study).stem).resolve()
 
 
-def _open(args: argparse.Namespace, settings: StudySettings, out: Path) -> Any:
+def _open(args: argparse.Namespace, settings: StudySettings, out: Path, to_work: bool = False) -> Any:
     out.mkdir(parents=True, exist_ok=True)
-    search = read_settings(settings.search, SampleSettings) if settings.search else None
-    base = settings.base or (search.base if search else "")
     url = args.storage or f"sqlite:///{out / 'study.db'}"
-    return open_study(args.name or Path(args.study).stem, url, settings, identity_of(settings, search, base))
+    identity = None
+    if to_work:
+        search = read_settings(settings.search, SampleSettings) if settings.search else None
+        identity = identity_of(settings, search, settings.base or (search.base if search else ""))
+    return open_study(args.name or Path(args.study).stem, url, settings, identity)
 
 
 def _source(settings: StudySettings) -> Files | Draws:

@@ -86,14 +86,14 @@ class StudySettings:
         return self.num_candidates * self.num_seeds
 
 
-def open_study(name: str, url: str, settings: StudySettings, identity: dict[str, Any]) -> Any:
+def open_study(name: str, url: str, settings: StudySettings, identity: dict[str, Any] | None) -> Any:
     """Open or create a study.
 
     Args:
         name: of the study in its storage.
         url: a SQLAlchemy URL, or "journal:PATH".
         settings: of the study.
-        identity: what its candidates come from; a study of another one is refused.
+        identity: what its candidates come from; a study of another one is refused. None: not checked.
 
     Raises:
         ConfigError: optuna is missing, the storage cannot be reached, or the study is of another search.
@@ -112,6 +112,8 @@ def open_study(name: str, url: str, settings: StudySettings, identity: dict[str,
     except Exception as error:  # drivers raise errors of their own
         reason = without_password(str(error).splitlines()[0])
         raise ConfigError(f"storage {without_password(url)} cannot be used: {reason}") from error
+    if identity is None:
+        return study
     known = study.user_attrs.get("identity")
     if known is None:
         study.set_user_attr("identity", identity)
