@@ -1,6 +1,6 @@
 """Assigners decide which anchors learn which face: `ASSIGNERS`, by the name in `train_cfg.assigner.type`.
 
-Read base.py (how an assigner is called), then atss.py, multibox.py.
+Read base.py (how an assigner is called), then atss.py with unassigned.py, multibox.py.
 """
 
 from collections.abc import Callable

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.core.anchors import AnchorGrid
+from mmdet.core.assigners.unassigned import anchors_to_spare, claim_nearest
 from mmdet.core.bbox import bbox_overlaps, overlaps_of_sides
 from mmdet.core.structures import Assignment
 from mmdet.errors import ConfigError
@@ -89,6 +90,10 @@ class ATSSAssigner:
         mode: only 0, the rule above, which every published face config uses.
         ignore_iof_thr: anchors with more than this part of their area inside an ignore box take no part
             in the loss. -1: ignore boxes have no effect.
+        min_face_px: a face of at least this size, sqrt(width * height), whose candidates all fail claims its
+            nearest anchor of the finest level. None: it is trained as background.
+        ignore_unassigned: the anchors of the nearest cell of a face that gets none are not trained as
+            background, unless they are another face's.
 
     Ties, so that every device gives the same result: of equally near anchors the lowest index; a
     contested anchor goes to the face of highest IoU, then to the lowest slot.
@@ -100,13 +105,24 @@ class ATSSAssigner:
 
     needs_predictions = False  # called without the network's outputs
 
-    def __init__(self, *, topk: int = 9, mode: int = 0, ignore_iof_thr: float = -1):
+    def __init__(
+        self,
+        *,
+        topk: int = 9,
+        mode: int = 0,
+        ignore_iof_thr: float = -1,
+        min_face_px: float | None = None,
+        ignore_unassigned: bool = False,
+    ):
         if mode != 0:
             raise ConfigError(f"train_cfg.assigner.mode={mode} is not implemented; use mode=0.")
         if topk < 1:
             raise ConfigError(f"train_cfg.assigner.topk={topk} must be at least 1.")
+        if min_face_px is not None and min_face_px <= 0:
+            raise ConfigError(f"train_cfg.assigner.min_face_px={min_face_px} must be above 0, or None.")
         self.topk = topk
         self.ignore_iof_thr = ignore_iof_thr
+        self.min_face_px, self.ignore_unassigned = min_face_px, ignore_unassigned
 
     @torch.no_grad()
     def __call__(
@@ -142,10 +158,18 @@ class ATSSAssigner:
         sides = faces.movedim(-1, 0).contiguous().unbind(0)  # 4 of (B, G)
         iou = overlaps_of_sides(found.sides, sides)  # (M, B, G)
         is_positive = (iou >= _mean_plus_std(iou, found.exists)) & _is_well_inside(found.x, found.y, sides)
-        is_positive &= found.exists & gt_valid
+        exists = found.exists & gt_valid
+        is_positive &= exists
+        if self.min_face_px is not None:
+            is_positive = claim_nearest(is_positive, exists, sides, self.min_face_px)
         kept, is_positive = _keep_true(is_positive, num_kept)
         candidate = found.anchor.gather(0, kept)
         wins = _settle_contests(candidate, iou.gather(0, kept), is_positive, grid.num_anchors)
+        if self.ignore_unassigned:
+            cell = slice(0, min(grid.num_anchors_per_cell, self.topk))
+            is_ignored |= anchors_to_spare(
+                found.anchor[cell], exists[cell], wins, candidate, grid.num_anchors
+            )
         return ATSSAssignment(is_ignored, candidate, wins)
 
 
@@ -336,7 +360,7 @@ def _most_positives(grid: AnchorGrid, topk: int) -> int:
     """
     num_candidates = len(grid.levels) * topk
     areas = {width * height for level in grid.levels for width, height in level.anchor_whs[:topk]}
-    return num_candidates // 2 if len(areas) >= 3 else num_candidates
+    return max(num_candidates // 2, 1) if len(areas) >= 3 else num_candidates
 
 
 def _keep_true(mask: Tensor, num_kept: int) -> tuple[Tensor, Tensor]:
