@@ -49,6 +49,7 @@ setup(
         "search": ["optuna>=4"],  # campaigns on PostgreSQL: also psycopg[binary]
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
+        "albumentations": ["albumentations"],  # YAML configs that name other colour transforms than ours
         "test": [*ONNX, "pytest>=8", "pytest-xdist", "ruff", "mypy"],
     },
 )

@@ -14,6 +14,7 @@ from mmdet.cli import add_shared, make_parser, run_cli
 # name: (module with add_arguments(parser) and run(args) -> dict, what it measures)
 COMMANDS = {
     "targets": ("benchmark.targets", "assignment, targets and losses"),
+    "multibox": ("benchmark.multibox", "the same of RetinaFace"),
     "evaluation": ("benchmark.evaluation", "WIDER FACE average precision"),
     "data": ("benchmark.data", "JPEG files to a normalised batch"),
     "step": ("benchmark.step", "a training step, part by part, and its roofline"),

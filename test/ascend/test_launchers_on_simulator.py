@@ -46,13 +46,13 @@ def case_log(output, case):
     return dict(line.split(" = ", 1) for line in lines)
 
 
-def train(simulator, data, work_dir, device, *args, ranks=1, wait=True, options=(), **env):
+def train(simulator, data, work_dir, device, *args, ranks=1, wait=True, options=(), config=CONFIG, **env):
     """Run tools/train.py on simulated cards (device npu) or on the CPU, in the same Python."""
     command = [simulator.python]
     if ranks > 1:
         port = {"npu": "29741", "cpu": "29743"}[device]
         command += ["-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--master_port", port]
-    command += ["tools/train.py", CONFIG, "--work-dir", str(work_dir), "--data-root", str(data)]
+    command += ["tools/train.py", config, "--work-dir", str(work_dir), "--data-root", str(data)]
     command += ["--device", device, "--no-validate", *(["--launcher", "pytorch"] if ranks > 1 else []), *args]
     if wait:
         return simulator.run(*command, devices=8, timeout_s=900, options=options, **env)
@@ -174,6 +174,14 @@ def test_2_ranks_over_hccl_train_to_the_weights_of_2_over_gloo(simulator, data, 
     over_hccl = weights_after(simulator, data, tmp_path / "npu", "npu", *args, ranks=2)
     over_gloo = weights_after(simulator, data, tmp_path / "cpu", "cpu", *args, ranks=2)
     assert largest_difference(over_hccl, over_gloo) == 0.0
+
+
+def test_2_ranks_over_hccl_train_retinaface_to_the_weights_of_2_over_gloo(simulator, data, tmp_path):
+    options = dict(ranks=2, config="test/ascend/tiny_retinaface.py")
+    args = ("--max-iters", "3", "--amp", "O0")
+    over_hccl = weights_after(simulator, data, tmp_path / "npu", "npu", *args, **options)
+    over_gloo = weights_after(simulator, data, tmp_path / "cpu", "cpu", *args, **options)
+    assert largest_difference(over_hccl, over_gloo) < 1e-6
 
 
 def test_two_launchers_on_loopback_form_one_job(simulator, data, tmp_path):

@@ -69,8 +69,9 @@ class MultiBoxAssigner:
         anchor = torch.where(wants, torch.cat((found.anchor, best_anchor[None])), grid.num_anchors)
 
         bids = _Bids(is_ignored)
-        for slot in range(claims.shape[1]):
-            bids.add(slot, anchor[..., slot].t(), iou[..., slot].t())
+        by_face = (values.permute(2, 1, 0).contiguous() for values in (anchor, iou))  # (G, B, M) each
+        for slot, bid in enumerate(zip(*by_face, strict=True)):
+            bids.add(slot, *bid)
         return Assignment(
             gt_index=bids.owners(torch.where(claims, best_anchor, grid.num_anchors)),
             is_positive=bids.is_wanted & ~is_ignored & is_matched.any(dim=1, keepdim=True),
