@@ -143,7 +143,8 @@ class EvalConfig:
     start: int | None = key(None, "first epoch to evaluate, counted from 1", least=0)
     metric: tuple[str, ...] = key(
         ("widerface",),
-        "widerface: easy, medium, hard AP; mAP: VOC style, on the label file; retinaface: as ternaus counts",
+        "widerface: easy, medium, hard AP; heights: AP and recall by face height; mAP: VOC style, on the "
+        "label file; retinaface: as ternaus counts",
         choices=METRICS,
         min_items=1,
     )

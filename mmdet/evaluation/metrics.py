@@ -14,7 +14,7 @@ from mmdet.errors import ConfigError, unknown_name
 from mmdet.evaluation.retinaface_map import RetinaFaceMetric
 from mmdet.evaluation.widerface.ap import WiderResult, evaluate_widerface
 from mmdet.evaluation.widerface.files import SETTINGS, WiderImage, read_wider_gt, require_images, split_name
-from mmdet.evaluation.widerface.from_labels import make_wider_gt
+from mmdet.evaluation.widerface.from_labels import Heights, make_wider_gt
 from mmdet.files import write_text
 
 if TYPE_CHECKING:
@@ -114,6 +114,44 @@ class WiderFaceMetric:
         return "\n".join([f"APS: {aps}", *lines, last])
 
 
+class HeightMetric:
+    """AP and recall by the height of the labelled faces, as WIDER FACE counts; detections of class 0."""
+
+    EDGES = (0, 10, 16, 32, 64, 128, np.inf)  # pixels of the image files
+    BANDS: Heights = {f"h{low}": (low, high) for low, high in zip(EDGES, EDGES[1:], strict=False)}
+    names: tuple[str, ...] = tuple(f"{figure}_{band}" for band in BANDS for figure in ("AP", "recall"))
+
+    def __init__(self, gt: Sequence[WiderImage]) -> None:
+        self.gt = gt
+        self.result: WiderResult | None = None
+
+    @classmethod
+    def prepare(cls, dataset: "FacesDataset", cfg: "EvalConfig") -> "HeightMetric":
+        """Take the labels of the data set."""
+        return cls(make_wider_gt(dataset.labels, dataset.ann_file, cls.BANDS))
+
+    def compute(self, predictions: PredictionDict) -> dict[str, float]:
+        """Return AP and, over all detections, recall of each band; nan without faces."""
+        self.result = evaluate_widerface(to_wider(predictions), self.gt, settings=tuple(self.BANDS))
+        return {name: self._figure(*name.split("_")) for name in self.names}
+
+    def _figure(self, figure: str, band: str) -> float:
+        assert self.result is not None
+        if figure == "AP" or not self.result.num_faces[band]:
+            return self.result.ap[band]
+        return float(self.result.curves[band][-1, 0])
+
+    def report(self, folder: Path, title: str) -> str:
+        """Return one line per band."""
+        result = self.result
+        assert result is not None
+        return "\n".join(
+            f"height {low:g} to {high:g} px: AP {result.ap[band]:.4f}  "
+            f"recall {self._figure('recall', band):.4f}  {result.num_faces[band]} faces"
+            for band, (low, high) in self.BANDS.items()
+        )
+
+
 class MapMetric:
     """COCO-style AP on the label file; AP50 also under mmdet's name mAP, and per class of several."""
 
@@ -145,6 +183,7 @@ class MapMetric:
 
 METRICS: dict[str, type[Metric]] = {
     "widerface": WiderFaceMetric,
+    "heights": HeightMetric,
     "mAP": MapMetric,
     "retinaface": RetinaFaceMetric,
 }

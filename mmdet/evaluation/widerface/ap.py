@@ -86,8 +86,12 @@ def evaluate_widerface(
     gt: str | Path | Sequence[WiderImage],
     iou_thr: float = 0.5,
     false_positive_thr: float = 0.5,
+    settings: Sequence[str] = SETTINGS,
 ) -> WiderResult:
-    """Evaluate with curves and counts; arguments as `wider_evaluation`, `gt` may already be read."""
+    """Evaluate with curves and counts; arguments as `wider_evaluation`, `gt` may already be read.
+
+    `settings` are keys of WiderImage.kept.
+    """
     if isinstance(predictions, (str, Path)):
         predictions = read_predictions(predictions)
     images = read_wider_gt(gt) if isinstance(gt, (str, Path)) else gt
@@ -103,14 +107,14 @@ def evaluate_widerface(
         face_of.append(match_faces(det[:, :4], image.bboxes_xywh, iou_thr))
     bins = _first_thresholds(entered)
 
-    num_faces = {s: int(sum(im.kept[s].sum() for im in images)) for s in SETTINGS}
+    num_faces = {s: int(sum(im.kept[s].sum() for im in images)) for s in settings}
     curves = {}
-    for setting in SETTINGS:
+    for setting in settings:
         counts = [_count(face, im.kept[setting]) for face, (im, _) in zip(face_of, scored, strict=True)]
         curves[setting] = _curve(bins, counts, num_faces[setting])
     empty = [det for image, det in pairs if not len(image.bboxes_xywh)]
     return WiderResult(
-        ap={s: average_precision(curves[s]) if num_faces[s] else float("nan") for s in SETTINGS},
+        ap={s: average_precision(curves[s]) if num_faces[s] else float("nan") for s in settings},
         curves=curves,
         num_faces=num_faces,
         num_images=len(images),

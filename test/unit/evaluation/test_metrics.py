@@ -13,6 +13,7 @@ from mmdet.datasets.labels.base import Record, join_records
 from mmdet.errors import ConfigError, DataError, WriteError
 from mmdet.evaluation.metrics import (
     METRICS,
+    HeightMetric,
     MapMetric,
     WiderFaceMetric,
     default_gt_dir,
@@ -130,3 +131,27 @@ def test_a_metric_of_ones_own_is_one_entry(tmp_path, monkeypatch):
 def test_neither_metrics_nor_labels_load_torch():
     code = "import sys, mmdet.evaluation.metrics, mmdet.datasets.labels; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_heights_count_each_face_in_its_band(tmp_path):
+    # 9.5, 10, 16 and 200 px high; the first and the last are found, the third only roughly (IoU 0.53)
+    bboxes = np.array([[0, 0, 9, 9.5], [20, 0, 30, 10], [40, 0, 56, 16], [100, 0, 300, 200]], np.float32)
+    ignored = np.array([[0, 50, 20, 60]], np.float32)
+    kps = np.zeros((4, 5, 3), np.float32)
+    record = Record("e/a.jpg", bboxes, np.zeros(4, np.int64), kps, ignored, (300, 300))
+    data = SimpleNamespace(labels=join_records([record], 5, ("FG",)), ann_file="label.txt")
+    rows = [
+        [0, 0, 9, 9.5, 0.9, 0],
+        [100, 0, 200, 200, 0.8, 0],
+        [40, 0, 16, 8, 0.7, 0],
+        [0, 50, 20, 10, 0.6, 0],
+    ]
+    metric = HeightMetric.prepare(data, EvalConfig())
+    figures = metric.compute({"e/a.jpg": np.array(rows, np.float32)})
+    expected = {"h0": 1.0, "h10": 0.0, "h16": 1.0, "h32": np.nan, "h64": np.nan, "h128": 1.0}
+    for band, value in expected.items():
+        assert figures[f"recall_{band}"] == pytest.approx(value, nan_ok=True), band
+        assert figures[f"AP_{band}"] == pytest.approx(value, nan_ok=True), band
+    assert (
+        metric.report(tmp_path, "").splitlines()[0] == "height 0 to 10 px: AP 1.0000  recall 1.0000  1 faces"
+    )
