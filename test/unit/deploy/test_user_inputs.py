@@ -497,6 +497,7 @@ def test_a16_a_form_is_an_upload_too(detector, photo):
             kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
             connection.request("POST", "/detect?threshold=0.5", body, kind)
             answers.append(json.loads(connection.getresponse().read()))
+            connection.close()
         server.shutdown()
     assert len(answers[0]["faces"]) == 3
     assert "the form has no file; send one as -F file=@photo.jpg" in answers[1]["error"]
