@@ -4,8 +4,9 @@ What is moved or changed is checked first, so that a message names the key the u
 dict is left for the reader, which refuses it by name.
 """
 
-from dataclasses import dataclass
-from typing import Any
+import difflib
+from dataclasses import dataclass, fields
+from typing import Any, TypeGuard
 
 from mmdet.config.fit import automatic_interval
 from mmdet.config.schema import as_dict, check_key, key, read
@@ -60,7 +61,8 @@ def translate(values: dict, unused: list[str]) -> dict:
         ConfigError: a key has a wrong value, contradicts another one, or asks for what is not supported.
     """
     values = copy_plain(values)
-    for step in (_data, _optimizer, _length, _lr, _amp, _ema, _checkpoint, _log, _auto, _model, _unsupported):
+    steps = (_data, _optimizer, _length, _lr, _amp, _ema, _checkpoint, _log, _auto, _model, _unsupported)
+    for step in (*steps, _own_variables):
         step(values, unused)
     unused.extend(name for name in values if name in UNREAD)
     return {name: value for name, value in values.items() if name not in UNREAD}
@@ -233,11 +235,29 @@ def _model(values: dict, unused: list[str]) -> None:
     _ignore(test, ("min_bbox_size",), "test_cfg", unused)
 
 
-def _unsupported(values: dict, _unused: list[str]) -> None:
+def _is_list(value: object) -> TypeGuard[list | tuple]:
+    return isinstance(value, list | tuple)
+
+
+def _own_variables(values: dict, unused: list[str]) -> None:
+    """Leave out variables of the file: names that resemble no key. A misspelt key stays and is refused."""
+    known = {
+        (one.metadata["key"].name or one.name).split(".")[0] for one in fields(RunConfig) if one.metadata
+    }
+    for name in [name for name in values if name not in known and name not in UNREAD]:
+        if not difflib.get_close_matches(str(name), known, n=1, cutoff=0.6):
+            unused.append(str(name))
+            del values[name]
+
+
+def _unsupported(values: dict, unused: list[str]) -> None:
     if values.pop("momentum_config", None) is not None:
         raise ConfigError("momentum_config is not supported (momentum stays optimizer.momentum); remove it")
     workflow = values.pop("workflow", None)
-    if workflow is not None and workflow not in ([("train", 1)], [["train", 1]], (("train", 1),)):
+    stages = [list(s) if isinstance(s, tuple) else s for s in workflow] if _is_list(workflow) else []
+    if ["train", 1] in stages and all(stage in (["train", 1], ["val", 1]) for stage in stages):
+        unused.extend(["workflow"] * (len(stages) > 1))  # validation is set by `evaluation`
+    elif workflow is not None:
         raise ConfigError(
             f"workflow = {shorten(workflow)} must be [('train', 1)]; validation is set by `evaluation`"
         )

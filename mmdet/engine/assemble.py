@@ -84,6 +84,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     cfg = replace(cfg, optimizer=_choose_optimizer(cfg, options, facts.batch_size_total))
     saving = CheckpointHook(cfg.checkpoint)
     model = _build_model(cfg, is_new=resumed is None)
+    check_labels_fit(model.bbox_head, dataset)
     step = build_step(model, cfg, device, finish=finish, describe=saving.describe)
     trainer = Trainer(
         step=step,
@@ -97,6 +98,31 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     if resumed is not None:
         restore(trainer, resumed)
     return trainer
+
+
+def check_labels_fit(head: nn.Module, dataset: FacesDataset) -> None:
+    """Compare classes and keypoints of the head with those of the training labels.
+
+    Raises:
+        ConfigError: a class or the points of the labels have no output.
+    """
+    labels = dataset.labels
+    highest = int(labels.labels.max(initial=0))
+    if highest >= head.num_classes:
+        raise ConfigError(
+            f"data.train has faces of class {highest} ({labels.classes[highest]!r}), but "
+            f"model.bbox_head.num_classes = {head.num_classes}"
+        )
+    if head.num_kps not in (0, labels.num_kps):
+        raise ConfigError(
+            f"model.bbox_head.num_kps = {head.num_kps}, but data.train.num_kps = {labels.num_kps}; take one"
+        )
+    if len(labels.classes) != head.num_classes:
+        logger.warning(
+            "model.bbox_head.num_classes = %d, but data.train.classes are %s",
+            head.num_classes,
+            labels.classes,
+        )
 
 
 def _join(cfg: RunConfig, options: TrainOptions, info: DistInfo) -> torch.device:
@@ -149,7 +175,7 @@ def _loader_factory(
         dataset,
         sampler,
         workers=cfg.data.workers_per_gpu,
-        collate=Collate(cfg.data.gt_slots, assign=assign),
+        collate=Collate(cfg.data.gt_slots, dataset.labels.num_kps, assign),
         total_iters=total_iters,
         pin=pin_options(step.device),
     )

@@ -155,7 +155,9 @@ def check_data(data_path: Path, with_val: bool) -> None:
         raise DataError(f"--data_path: {data_path} is not a folder")
     wanted = ["train/images/", "train/labelv2.txt"]
     if with_val:
-        wanted += ["val/images/", "val/labelv2.txt", *(f"val/gt/{name}" for name in GT_FILES)]
+        wanted += ["val/images/", "val/labelv2.txt"]
+        if (data_path / "val/gt").exists():  # without it, evaluation makes the same of the labels
+            wanted += [f"val/gt/{name}" for name in GT_FILES]
     missing = [name for name in wanted if not _exists(data_path, name)]
     if missing:
         raise DataError(f"--data_path: {data_path} lacks {', '.join(missing)}; docs/data.md shows the layout")

@@ -107,7 +107,8 @@ def test_option_through_none_makes_a_dict(load):
         ("test_cfg.score_thrs=1", ["key of test_cfg", "did you mean 'score_thr'?"]),
         ("total_epochs.x=1", ["total_epochs = 4 has no keys"]),
         ("momentum_config.policy=cyclic", ["momentum_config is not supported"]),
-        ("workflow=[(train,1),(val,1)]", ["workflow", "[('train', 1)]"]),
+        ("workflow=[(val,1)]", ["workflow", "[('train', 1)]"]),
+        ("workflow=3", ["workflow", "[('train', 1)]"]),
         ("workflow=[1]", ["workflow", "[('train', 1)]"]),
         ("train_pipeline=[]", ["train_pipeline", "no effect"]),
     ],
@@ -288,6 +289,17 @@ def test_names_with_an_underscore_are_the_files_own(load):
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["workflow = [('train', 1), ('val', 1)]\n", "albu_train_transforms = [dict(type='ToGray', p=0.2)]\n"],
+)
+def test_what_real_files_hold_and_nobody_reads_is_told(write, text, caplog):
+    """B31 and B32 of the shared cases: a validation stage, and a helper variable."""
+    config = load_config(write(SMALL + text, "a.py"))
+    assert config.unused == (text.split(" ")[0],)
+    assert "accepted, but read by nobody" in caplog.text
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         (SMALL + "x = (1\n", ["bad.py:", "never closed"]),
@@ -295,7 +307,7 @@ def test_names_with_an_underscore_are_the_files_own(load):
         ("_base_ = 'nowhere.py'\n", ["bad.py", "base file", "nowhere.py", "does not exist"]),
         ("_base_ = ['a.py', 'b.py']\n", ["Duplicate keys", "total_epochs"]),
         ("_base_ = 'a.py'\ntotal_epochs = dict(a=1)\n", ["total_epochs", "_delete_"]),
-        (SMALL + "pi_ = 3\n", ["top-level key = 'pi_' is unknown"]),
+        (SMALL + "optimiser = 3\n", ["top-level key = 'optimiser' is unknown; did you mean 'optimizer'"]),
         (SMALL + "model = 3\n", ["model = 3", "dict"]),
         (SMALL + "seed = {1}\n", ["seed is of type set"]),
         (SMALL + "evaluation = dict(interval='often')\n", ["evaluation.interval = 'often'", "int"]),

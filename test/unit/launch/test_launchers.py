@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,12 @@ def test_what_the_data_set_lacks_is_named(tmp_path, name):
     data = make_data(tmp_path / "broken", without=name)
     with pytest.raises(DataError, match=f"{data} lacks {name};"):
         launch_args.check_data(data, with_val=True)
+
+
+def test_a_set_without_a_gt_folder_is_evaluated_by_its_labels(tmp_path):
+    data = make_data(tmp_path)
+    shutil.rmtree(data / "val/gt")
+    launch_args.check_data(data, with_val=True)
 
 
 def test_speed_runs_need_no_validation_data(tmp_path):

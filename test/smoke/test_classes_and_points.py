@@ -1,0 +1,73 @@
+"""Two classes and three keypoints on drawn faces, from labels to figures per class."""
+
+import math
+import re
+import shutil
+
+import pytest
+from runs import make_options, train
+
+from mmdet.checkpoint import files as checkpoint
+from mmdet.errors import MMDetError
+
+CLASSES = "['mask','none']"
+
+
+def relabel(path):
+    """Keep three of five points; every second face is of the second class."""
+    lines, count = [], 0
+    for line in path.read_text().splitlines():
+        words = line.split()
+        if line[0] != "#" and len(words) == 19:
+            count += 1
+            line = " ".join([*words[:13], "0", str(count % 2)])
+        lines.append(line)
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def options(repo, faces, tmp_path):
+    shutil.copytree(faces, tmp_path / "data")
+    for split in ("train", "val"):
+        relabel(tmp_path / "data" / split / "labelv2.txt")
+    sets = [
+        f"data.{name}.{option}" for name in ("train", "val") for option in (f"classes={CLASSES}", "num_kps=3")
+    ]
+    changes = [*sets, "model.bbox_head.num_classes=2", "model.bbox_head.num_kps=3", "evaluation.metric=mAP"]
+    flips = ["data.train.pipeline.4.flip_pairs=[[0,1]]", "total_epochs=1"]
+
+    def make(*more):
+        return make_options(repo, tmp_path / "data", tmp_path / "out", *changes, *flips, *more)
+
+    return make
+
+
+def test_figures_of_each_class(options, tmp_path, capsys):
+    figures = train(options())
+    assert {"AP50_mask", "AP50_none", "mAP"} <= set(figures)
+    assert figures["mAP"] == pytest.approx((figures["AP50_mask"] + figures["AP50_none"]) / 2, abs=1e-6)
+    losses = re.findall(r"loss_kps: ([\d.]+)", capsys.readouterr().out)
+    assert losses and all(math.isfinite(float(loss)) for loss in losses)
+    content = checkpoint.load(tmp_path / "out" / "latest.pth")
+    assert content["meta"]["CLASSES"] == ("mask", "none")
+    assert [
+        tuple(v.shape)[0] for k, v in content["state_dict"].items() if "stride_kps" in k and "weight" in k
+    ][0] == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "model.bbox_head.num_classes=1",
+            "has faces of class 1 .'none'., but model.bbox_head.num_classes = 1",
+        ),
+        ("model.bbox_head.num_kps=5", "num_kps = 5, but data.train.num_kps = 3; take one"),
+        ("data.train.num_kps=5", r"labelv2.txt:\d+: 15 values; .* if it has|15 values"),
+        ("data.train.classes=['mask']", "class 1, but the classes are"),
+    ],
+)
+def test_a_head_that_does_not_fit_the_labels_is_refused(options, tmp_path, change, message):
+    with pytest.raises(MMDetError, match=message):
+        train(options(change))
+    assert not (tmp_path / "out").exists()
