@@ -250,6 +250,12 @@ def read_query(query: Mapping[str, str]) -> dict[str, Any]:
     return {"score_thr": LOWEST_SCORE, **options}
 
 
+class Server(ThreadingHTTPServer):
+    """A server that many may call at the same moment: Python's own lets 5 wait and resets the others."""
+
+    request_queue_size = 128
+
+
 def make_server(
     detector: FaceDetector, host: str, port: int, examples: Path | None = None
 ) -> ThreadingHTTPServer:
@@ -264,7 +270,7 @@ def make_server(
         raise ConfigError(f"--port {port}: from 0 to 65535")
     app = App(detector, examples)
     try:
-        return ThreadingHTTPServer((host, port), partial(Handler, app))
+        return Server((host, port), partial(Handler, app))
     except (OSError, UnicodeError) as error:  # the second: a host name that cannot be one
         reason = getattr(error, "strerror", None) or error
         raise DeviceError(f"cannot listen on {host}:{port}: {reason}; try --port 0") from None
