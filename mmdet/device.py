@@ -227,7 +227,7 @@ def make_profiler(
 
 
 class GraphRecorder:
-    """Records work on a device as a graph and repeats it, by torch's rules for CUDA graphs.
+    """Records work on a device as a graph and repeats it, by torch's rules for CUDA graphs, also NPUGraph's.
 
     Work to be recorded runs first on the stream it will be recorded on (`warm_up`): lazily made state must
     exist before, and autograd remembers streams. All graphs share one pool of memory: what one computed is
@@ -244,10 +244,10 @@ class GraphRecorder:
     @staticmethod
     def check(device: torch.device) -> None:
         """Raise DeviceError if the device has no graphs."""
-        if device.type != "cuda":
+        if device.type not in ("cuda", "npu"):
             raise DeviceError(
                 f"speed.graph: device {device.type} cannot record a step; set it to False, or pass "
-                "--device cuda."
+                "--device cuda or npu."
             )
 
     def warm_up(self, work: Callable[[], Any]) -> Any:
@@ -265,11 +265,19 @@ class GraphRecorder:
         Returns:
             What repeats it; and the work's result, whose tensors each repetition overwrites.
         """
-        graph = self._api.CUDAGraph()
+        graph = self._api.NPUGraph() if self._device.type == "npu" else self._api.CUDAGraph()
         # thread_local: the loader's thread that pins batches may allocate meanwhile.
         with self._api.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             result = work()
         return graph.replay, result
+
+
+def why_not_recordable(device: torch.device, optimizer: str) -> str:
+    """Return what asks the host in every step on this device, and where; "" if nothing does."""
+    if device.type != "npu":
+        return ""  # a fused optimizer takes its learning rate from the device, and decides about bad steps
+    file = "torch/optim/sgd.py" if optimizer == "SGD" else "torch/optim/adam.py"
+    return f"{optimizer} without fused=True reads the learning rate on the host ({file})"
 
 
 def supports_bf16(device: torch.device, backends: Backends = BACKENDS) -> bool:

@@ -104,7 +104,7 @@ class FinishImages:
             return batch
         pixels = batch.images.permute(0, 3, 1, 2).float().contiguous()  # (B, 3, H, W) BGR
         pixels = distort(pixels, ops)
-        channels = ops[:, 5:8].long()
+        channels = ops[:, 5:8].int()  # fp32 to int64 runs on the AI CPU of a 910A
         weights = ops.new_tensor(_GRAY)
         if self.to_rgb:
             order = torch.arange(2, -1, -1, device=ops.device)  # not flip: an index_select, as below
@@ -133,9 +133,9 @@ def distort(pixels: Tensor, ops: Tensor) -> Tensor:
         (green - blue) * scale,
         torch.where(value == green, (blue - red) * scale + 120, (red - green) * scale + 240),
     )
-    h = h + 360 * (h < 0) + hue
-    h = h - 360 * (h > 360)
-    h = (h + 360 * (h < 0)) / 60
+    h = h + 360.0 * (h < 0) + hue
+    h = h - 360.0 * (h > 360)
+    h = (h + 360.0 * (h < 0)) / 60
     chroma = value * (spread / (value.abs() + _EPS) * saturation)
     return torch.stack([_from_hsv(value, chroma, h, turn) for turn in (1, 3, 5)], dim=1) * after[:, None]
 
@@ -143,7 +143,7 @@ def distort(pixels: Tensor, ops: Tensor) -> Tensor:
 def _from_hsv(value: Tensor, chroma: Tensor, sixth: Tensor, turn: int) -> Tensor:
     """Return one channel: blue, green, red are 1, 3, 5 sixths of the circle away."""
     k = sixth + turn
-    k = k - 6 * (k >= 6)
+    k = k - 6.0 * (k >= 6)
     return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
 
 

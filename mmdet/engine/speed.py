@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mmdet.config.types import RunConfig, SpeedConfig
-from mmdet.device import GraphRecorder, supports_channels_last, supports_fused_optimizer
+from mmdet.device import GraphRecorder, supports_channels_last, supports_fused_optimizer, why_not_recordable
 from mmdet.errors import ConfigError
 
 FUSED = ("SGD", "Adam", "AdamW")
@@ -25,7 +25,7 @@ def check_speed(cfg: RunConfig, device: torch.device, world_size: int = 1) -> No
         ConfigError: two options that exclude each other, or something that the device or machine lacks.
         DeviceError: `speed.graph` on a device without graphs.
     """
-    speed, amp = cfg.speed, cfg.amp
+    speed = cfg.speed
     if (speed.fused_optimizer or speed.graph) and cfg.optimizer["type"] not in FUSED:
         option = "speed.graph" if speed.graph else "speed.fused_optimizer"
         raise ConfigError(
@@ -48,9 +48,16 @@ def check_speed(cfg: RunConfig, device: torch.device, world_size: int = 1) -> No
         raise ConfigError(
             "speed.compile on a cpu needs a C++ compiler (g++); install one, or set it to False"
         )
-    if not speed.graph:
-        return
+    if speed.graph:
+        _check_graph(cfg, device, world_size)
+
+
+def _check_graph(cfg: RunConfig, device: torch.device, world_size: int) -> None:
+    amp = cfg.amp
     GraphRecorder.check(device)
+    reason = why_not_recordable(device, cfg.optimizer["type"])
+    if reason:
+        raise ConfigError(f"speed.graph on device {device.type}: {reason}; set speed.graph=False")
     if world_size > 1:
         raise ConfigError(
             f"speed.graph records the step of one rank, this run has {world_size}; set it to False"
@@ -74,13 +81,18 @@ def choose_memory_format(speed: SpeedConfig, device: torch.device) -> torch.memo
     return torch.channels_last if is_last else torch.contiguous_format
 
 
-def fuse_optimizer(optimizer_cfg: Mapping[str, object], speed: SpeedConfig) -> dict[str, object]:
-    """Return the optimizer's dict with what `speed` asks of its class."""
+def fuse_optimizer(
+    optimizer_cfg: Mapping[str, object], speed: SpeedConfig, device: torch.device
+) -> dict[str, object]:
+    """Return the optimizer's dict with what `speed` asks of its class.
+
+    A graph needs a fused one only where the host would otherwise decide about a step; see `step_if`.
+    """
     cfg = dict(optimizer_cfg)
-    if speed.fused_optimizer or speed.graph:
+    if speed.fused_optimizer or (speed.graph and supports_fused_optimizer(device)):
         cfg["fused"] = True
-    if speed.graph and cfg["type"] in CAPTURABLE:
-        cfg["capturable"] = True
+        if speed.graph and cfg["type"] in CAPTURABLE:
+            cfg["capturable"] = True
     return cfg
 
 

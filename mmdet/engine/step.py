@@ -111,7 +111,7 @@ def build_step(
     memory_format = choose_memory_format(cfg.speed, device)
     model = model.to(device, memory_format=memory_format).train()  # type: ignore[call-overload]
     precision = Precision(model, cfg.amp, device, sync_free=sync_free)
-    fused_cfg = fuse_optimizer(cfg.optimizer, cfg.speed)
+    fused_cfg = fuse_optimizer(cfg.optimizer, cfg.speed, device)
     optimizer = build_optimizer(precision.optimizer_params(), fused_cfg, cfg.amp.backend)
     start_momentum(optimizer)
     optimizer = precision.prepare(optimizer)

@@ -42,7 +42,7 @@ def test_by_default_nothing_is_switched_on_but_channels_last_on_a_cpu():
     assert choose_memory_format(cfg.speed, CARD) == torch.contiguous_format
     assert choose_memory_format(SpeedConfig(channels_last=False), CPU) == torch.contiguous_format
     assert choose_memory_format(SpeedConfig(channels_last=True), CARD) == torch.channels_last
-    assert fuse_optimizer({"type": "SGD", "lr": 1}, cfg.speed) == {"type": "SGD", "lr": 1}
+    assert fuse_optimizer({"type": "SGD", "lr": 1}, cfg.speed, CPU) == {"type": "SGD", "lr": 1}
 
 
 def test_options_are_read_from_the_file_and_unknown_ones_refused():
@@ -57,9 +57,7 @@ def test_options_are_read_from_the_file_and_unknown_ones_refused():
 
 @pytest.mark.parametrize("device", [CPU, META], ids=str)
 def test_a_device_without_graphs_refuses_them_in_one_line(device):
-    message = (
-        rf"^speed.graph: device {device.type} cannot record a step; set it to False, or pass --device cuda.$"
-    )
+    message = rf"^speed.graph: device {device.type} cannot record a step; set it .* --device cuda or npu.$"
     with pytest.raises(DeviceError, match=message):
         check_speed(config(speed=GRAPH), device)
     with pytest.raises(DeviceError, match=message):
@@ -112,6 +110,14 @@ def test_an_npu_refuses_what_torch_npu_cannot_do(changes, message):
     assert choose_memory_format(SpeedConfig(), NPU) == torch.contiguous_format
 
 
+@pytest.mark.parametrize(("kind", "file"), [("SGD", "sgd.py"), ("AdamW", "adam.py")])
+def test_a_graph_on_an_npu_says_what_would_ask_the_host(kind, file):
+    message = rf"^speed.graph on device npu: {kind} without fused=True reads .* \(torch/optim/{file}\); set"
+    with pytest.raises(ConfigError, match=message):
+        check_speed(config(speed=GRAPH, optimizer={"type": kind, "lr": 0.1}), NPU)
+    assert fuse_optimizer({"type": kind}, GRAPH, NPU) == {"type": kind}
+
+
 @pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
 def test_foreach_never_meets_a_fused_optimizer(kind, tmp_path):
     """Torch refuses both at once; reading the file refuses foreach for all that can be fused."""
@@ -132,9 +138,13 @@ def test_compiling_on_a_cpu_without_a_compiler_is_refused(monkeypatch):
 
 
 def test_the_optimizer_of_a_graph_is_fused_and_adam_capturable():
-    assert fuse_optimizer({"type": "SGD"}, GRAPH) == {"type": "SGD", "fused": True}
-    assert fuse_optimizer({"type": "AdamW"}, GRAPH) == {"type": "AdamW", "fused": True, "capturable": True}
-    assert fuse_optimizer({"type": "Adam"}, SpeedConfig(fused_optimizer=True)) == {
+    assert fuse_optimizer({"type": "SGD"}, GRAPH, CPU) == {"type": "SGD", "fused": True}
+    assert fuse_optimizer({"type": "AdamW"}, GRAPH, CPU) == {
+        "type": "AdamW",
+        "fused": True,
+        "capturable": True,
+    }
+    assert fuse_optimizer({"type": "Adam"}, SpeedConfig(fused_optimizer=True), CPU) == {
         "type": "Adam",
         "fused": True,
     }
@@ -233,9 +243,11 @@ class StandInObject:
         self.cuda.calls.append((f"leave {self.name}", {}))
 
 
-def test_warm_up_and_recording_follow_torchs_rules():
+@pytest.mark.parametrize(("kind", "graph"), [("cuda", "CUDAGraph"), ("npu", "NPUGraph")])
+def test_warm_up_and_recording_follow_torchs_rules(kind, graph):
     cuda = StandInCuda()
-    recorder = GraphRecorder(CARD, Backends(cuda=lambda: cuda))
+    backends = Backends(cuda=lambda: cuda, torch_npu=lambda: SimpleNamespace(npu=cuda))
+    recorder = GraphRecorder(SimpleNamespace(type=kind), backends)
     cuda.calls.clear()
     assert recorder.warm_up(lambda: cuda.calls.append(("work", {})) or 5) == 5
     assert [name for name, _ in cuda.calls] == [
@@ -250,7 +262,7 @@ def test_warm_up_and_recording_follow_torchs_rules():
     cuda.calls.clear()
     repeat, result = recorder.record(lambda: cuda.calls.append(("work", {})) or 6)
     assert result == 6
-    assert [name for name, _ in cuda.calls] == ["CUDAGraph", "graph", "enter graph", "work", "leave graph"]
+    assert [name for name, _ in cuda.calls] == [graph, "graph", "enter graph", "work", "leave graph"]
     options = dict(cuda.calls)["graph"]
     assert options["capture_error_mode"] == "thread_local"
     assert (options["stream"].name, options["pool"].name) == ("Stream", "graph_pool_handle")
