@@ -53,7 +53,7 @@ def plot_stages(candidates: Sequence[Any], key: str, path: Path) -> None:
     colours = matplotlib.colormaps["viridis"]
     for one, ap in zip(candidates, aps, strict=True):
         shares = [one.flops[name] / 1e9 / one.gflops for name in names]
-        axes.plot(names, shares, marker="o", color=colours(scale(ap)))
+        axes.plot([*names[:-1], "head"], shares, marker="o", color=colours(scale(ap)))
     figure.colorbar(matplotlib.cm.ScalarMappable(scale, colours), ax=axes, label=key)
     _save(figure, path)
 
