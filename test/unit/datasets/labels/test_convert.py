@@ -274,7 +274,7 @@ def test_an_unknown_size_is_named_and_nothing_written(tmp_path):
 
 @pytest.mark.parametrize("name", LABEL_READERS)
 def test_damaged_files_give_named_errors_only(name, tmp_path, images):
-    """300 files a format here; 100,000 were tried by hand (docs/decisions.md)."""
+    """Bytes are changed, removed and repeated; nothing but errors of ours may come out."""
     writer = LABEL_WRITERS[name]
     writer.write(labels(), tmp_path / "labels")
     files = sorted(tmp_path.glob("labels/**/*.*")) or [tmp_path / "labels"]
