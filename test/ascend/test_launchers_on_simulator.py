@@ -209,6 +209,55 @@ def test_two_launchers_on_loopback_form_one_job(simulator, data, tmp_path):
 # ---- what goes wrong ------------------------------------------------------------------------
 
 
+@pytest.fixture
+def machines():
+    """Two network namespaces joined by a cable, each with an address of its own: (name, address) of both."""
+    names, cable = ("scrfd-m0", "scrfd-m1"), ("scrfd-v0", "scrfd-v1")
+    made = [
+        ["ip", "link", "add", cable[0], "type", "veth", "peer", "name", cable[1]],
+        *(["ip", "netns", "add", name] for name in names),
+    ]
+    for rank, (name, end) in enumerate(zip(names, cable, strict=True)):
+        made.append(["ip", "link", "set", end, "netns", name])
+        made.append(["ip", "-n", name, "addr", "add", f"10.77.0.{rank + 1}/24", "dev", end])
+        made += [["ip", "-n", name, "link", "set", device, "up"] for device in (end, "lo")]
+    try:
+        for command in made:
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(f"network namespaces are not permitted here: {done.stderr.strip()}")
+        yield [(name, f"10.77.0.{rank + 1}") for rank, name in enumerate(names)]
+    except FileNotFoundError:
+        pytest.skip("network namespaces need ip (iproute2)")
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        subprocess.run(["ip", "link", "del", cable[0]], capture_output=True)
+
+
+def test_two_machines_with_networks_of_their_own_form_one_job(simulator, data, tmp_path, machines):
+    """Each machine reaches the other by its address only; HCCL's memory is this host's."""
+    options = ["--work-dir", str(tmp_path / "w"), "--data-root", str(data), "--device", "npu"]
+    options += ["--no-validate", "--max-iters", "2"]
+    job = []
+    for rank, (name, _) in enumerate(machines):
+        inside = simulator.command("bash", "tools/dist_train.sh", CONFIG, "2", *options, devices=2)
+        env = dict(PYTHON=simulator.python, NNODES="2", NODE_RANK=str(rank), MASTER_ADDR=machines[0][1])
+        env["GLOO_SOCKET_IFNAME"] = f"scrfd-v{rank}"
+        job.append(
+            subprocess.Popen(
+                ["ip", "netns", "exec", name, *inside],
+                env=simulator.environment(**env, PORT="29751"),
+                cwd=REPO,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    outputs = [machine.communicate(timeout=600)[0] for machine in job]
+    assert [machine.returncode for machine in job] == [0, 0], "\n".join(text[-2000:] for text in outputs)
+
+
 @pytest.mark.parametrize("memory_mib", [16, 32], ids=["no room for the batch", "no room for the step"])
 def test_out_of_memory_is_one_line_with_the_sizes(memory_mib, simulator, data, tmp_path):
     big = ["--max-iters", "1", "--cfg-options", "data.samples_per_gpu=24"]
