@@ -9,6 +9,7 @@ A shared option is declared once, in OPTIONS; a tool adds it by name and changes
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -91,6 +92,14 @@ def at_least(minimum: int) -> Callable[[str], int]:
         return value
 
     return whole_number
+
+
+def seconds(text: str) -> float:
+    """Return a time of an option: finite and not below 0."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected seconds, 0 or more")
+    return value
 
 
 def run_cli(main: Callable[[], int | None]) -> None:

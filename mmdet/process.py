@@ -5,7 +5,12 @@ Imports no torch: threads must be told before it loads, and detection without to
 
 import ctypes
 import os
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1  # of prctl, from prctl.h
 # mallopt's parameters, from malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -43,3 +48,23 @@ def let_threads_sleep() -> None:
     2 to 5 times as long (docs/decisions.md). OMP_WAIT_POLICY=ACTIVE in the environment wins over this.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def end_with_parent(number: int) -> None:
+    """Ask Linux to send this process a signal when the thread that started it ends; no orphan stays."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def describe_memory() -> str:
+    """Return how much memory and /dev/shm is free, for the message about a process that was killed."""
+    parts = []
+    with suppress(OSError, ValueError, KeyError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        sizes = [int(lines[name].split()[0]) / 2**20 for name in ("MemAvailable", "MemTotal")]
+        parts.append("{:.1f} of {:.1f} GiB memory".format(*sizes))
+    with suppress(OSError):
+        usage = shutil.disk_usage("/dev/shm")
+        parts.append(f"{usage.free / 2**30:.1f} of {usage.total / 2**30:.1f} GiB of /dev/shm")
+    return f"free: {', '.join(parts)}" if parts else "free memory unknown"

@@ -7,12 +7,14 @@ Exit codes: 0 done, 2 something in the input is wrong, 3 training failed, 75 sto
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.cli import add_config, add_shared, at_least, make_parser, run_cli
+from mmdet.cli import add_config, add_shared, at_least, make_parser, run_cli, seconds
+from mmdet.process import end_with_parent
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,6 +53,8 @@ def parse_args() -> argparse.Namespace:
     add("--max-iters", type=at_least(1), metavar="N", help="stop after N iterations")
     add("--auto-scale-lr", action="store_true", help="scale the learning rate with the images per step")
     add("--profiling", action="store_true", help="write a trace of steps 10 to 15 to work_dir/profile")
+    hang = "end a run that makes no progress for S seconds more than its longest step; 0: never (default: 60)"
+    add("--hang-timeout", type=seconds, default=60.0, metavar="S", help=hang)
     add_shared(parser, "--amp")
     launch = parser.add_argument_group(
         "several ranks", "torchrun: see tools/dist_train.sh; or the Ascend names"
@@ -67,6 +71,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.launcher == "pytorch":
+        end_with_parent(signal.SIGTERM)  # torchrun may be killed with -9
     from mmdet.distributed import read_launch, record_errors  # torch is slow to import; --help must not wait
     from mmdet.engine.options import TrainOptions
     from mmdet.engine.run import run_training
@@ -98,6 +104,7 @@ def main() -> None:
         auto_scale_lr=args.auto_scale_lr,
         amp=args.amp,
         profiling=args.profiling,
+        hang_timeout=args.hang_timeout,
     )
     record_errors(run_training)(options, info)
 

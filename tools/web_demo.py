@@ -18,6 +18,8 @@ def parse_args() -> argparse.Namespace:
     add("model", metavar="MODEL.onnx")
     add("--host", default="127.0.0.1", help="0.0.0.0 lets other computers in (default: 127.0.0.1)")
     add("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    add("--allow-host", nargs="+", default=[], metavar="NAME", help="further names of this computer")
+    add("--token", default="", metavar="TEXT", help="answer only who opens the page with ?token=TEXT")
     add("--examples", type=Path, metavar="DIR", help="images to offer on the page")
     add_shared(parser, "--provider")
     add_shared(parser, "--input-size")
@@ -38,8 +40,11 @@ def main() -> None:
     quiet_opencv()
     detector = SCRFD(args.model, provider=args.provider)
     detector.prepare(input_size=tuple(args.input_size) if args.input_size else None, det_thresh=args.thr)
-    server = make_server(detector, args.host, args.port, args.examples)
-    print(f"open {args.host}:{server.server_address[1]} in a browser; Ctrl-C ends it", flush=True)
+    server = make_server(
+        detector, args.host, args.port, args.examples, token=args.token, hosts=args.allow_host
+    )
+    query = f"/?token={args.token}" if args.token else ""
+    print(f"open {args.host}:{server.server_address[1]}{query} in a browser; Ctrl-C ends it", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -23,6 +23,7 @@ from mmdet.datasets.notes import NoteKeeper
 from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.device import keep_freed_memory
 from mmdet.errors import MMDetError, TrainError
+from mmdet.process import describe_memory, end_with_parent
 
 
 class TrainLoader:
@@ -165,10 +166,22 @@ def _next(batches: Iterator) -> Batch | TestBatch | _Failure:
     try:
         return next(batches)
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        reason = str(error).splitlines()[0]
-        raise TrainError(f"{reason}. Check memory and /dev/shm, or lower data.workers_per_gpu.") from error
+        raise_if_worker_died(error)
+        raise
+
+
+def raise_if_worker_died(error: RuntimeError) -> None:
+    """Raise the error of ours if torch says that a worker process died; it may say so at any line of code.
+
+    Raises:
+        TrainError: one line, with the memory that is left, since mostly the system killed the worker for it.
+    """
+    if "DataLoader worker" not in str(error):
+        return
+    reason = str(error).splitlines()[0].rstrip(". ")
+    raise TrainError(
+        f"{reason} ({describe_memory()}). Check memory and /dev/shm, or lower data.workers_per_gpu."
+    ) from error
 
 
 def _data_loader(dataset, batch_sampler, collate, workers: int, pin: Mapping[str, Any] | None) -> DataLoader:  # noqa: ANN001
@@ -207,5 +220,6 @@ def _init_worker(_worker_id: int) -> None:
     keep_freed_memory()  # an image is several arrays of megabytes; mapping each anew cost a third of the time
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    end_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 import logging
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.loader import TrainLoader, build_loader
 from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.device import pick_device, pin_options, seed_all, set_deterministic, set_npu_options
-from mmdet.distributed import DistInfo, init_distributed
+from mmdet.distributed import DistInfo, broadcast_object, init_distributed
 from mmdet.engine.ema import WeightAverage
 from mmdet.engine.eval_hook import EvalData, EvalHook
 from mmdet.engine.hooks import CheckpointHook, EMAHook
@@ -44,6 +45,7 @@ from mmdet.engine.speed import check_speed
 from mmdet.engine.state import restore
 from mmdet.engine.step import TrainStep, build_step, keep
 from mmdet.engine.trainer import Hook, RunFacts, Trainer
+from mmdet.engine.watchdog import Watchdog, make_folder
 from mmdet.errors import ConfigError
 from mmdet.models.build import build_detector
 
@@ -97,6 +99,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     )
     if resumed is not None:
         restore(trainer, resumed)
+    trainer.watch = _build_watchdog(options, info, saving, trainer)
     return trainer
 
 
@@ -123,6 +126,17 @@ def check_labels_fit(head: nn.Module, dataset: FacesDataset) -> None:
             head.num_classes,
             labels.classes,
         )
+
+
+def _build_watchdog(
+    options: TrainOptions, info: DistInfo, saving: CheckpointHook, trainer: Trainer
+) -> Watchdog:
+    """Return what ends a hanging run; all ranks must call it."""
+    folder = None
+    if info.world_size > 1:
+        folder = make_folder(broadcast_object(tempfile.mkdtemp(prefix="scrfd-") if info.rank == 0 else ""))
+    save = None if options.perf else partial(saving.on_stop, trainer)
+    return Watchdog(options.hang_timeout, info.rank, folder, saving.describe, save)
 
 
 def _join(cfg: RunConfig, options: TrainOptions, info: DistInfo) -> torch.device:

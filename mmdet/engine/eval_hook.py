@@ -9,14 +9,18 @@ from torch import nn
 from mmdet.checkpoint import files as checkpoint
 from mmdet.config.types import RunConfig
 from mmdet.core.postprocess import Postprocess
+from mmdet.core.structures import Detections
 from mmdet.datasets.build import build_dataset
 from mmdet.distributed import broadcast_from_main, broadcast_object, gather_objects, rank, world_size
 from mmdet.engine.logger import logger
 from mmdet.engine.state import make_checkpoint
 from mmdet.engine.trainer import Hook, Trainer
+from mmdet.engine.watchdog import EVALUATION
 from mmdet.errors import CheckpointError, ConfigError
 from mmdet.evaluation.metrics import PredictionDict, prepare_metrics
 from mmdet.evaluation.predict import merge_predictions, predict_dataset
+
+FIGURES_S = 600.0  # that rank 0 may take to compute figures, and the others wait for it
 
 
 def best_name(figure: str, where: str) -> str:
@@ -100,10 +104,15 @@ class EvalHook(Hook):
         source = trainer.step.precision.named_masters() if trainer.ema is None else trainer.ema.average
         self.model.load_state_dict(source)
         broadcast_from_main(list(self.model.buffers()))
+
+        def postprocess(*args: Any) -> list[Detections]:
+            trainer.watch.beat(trainer.iter, EVALUATION)
+            return self.postprocess(*args)
+
         share = predict_dataset(
             self.model,
             self.data.dataset,
-            self.postprocess,
+            postprocess,
             trainer.step.device,
             self.batch_size,
             self.workers,
@@ -111,12 +120,14 @@ class EvalHook(Hook):
             world_size=world_size(),
             show_progress=False,
         )
+        trainer.watch.beat(trainer.iter, EVALUATION, allowed_s=FIGURES_S)
         shares = gather_objects(share)
         figures: dict[str, float] = {}
         if shares is not None:
             figures = self.data.figures(merge_predictions(shares))
             self._report(trainer, figures)
         self._keep_best(trainer, figures)
+        trainer.watch.beat(trainer.iter, "after the evaluation")
 
     def _report(self, trainer: Trainer, figures: dict[str, float]) -> None:
         shown = ", ".join(

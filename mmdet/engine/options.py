@@ -27,6 +27,7 @@ class TrainOptions:
         perf: measure speed: 3 epochs or max_iters, no checkpoints, no evaluation.
         resume_from: a file or "auto".
         load_fitting: take of load_from what fits; else every weight must.
+        hang_timeout: seconds without progress, beyond the longest step, after which the run ends; 0: never.
         profiling: write a trace of steps 10 to 15 to work_dir/profile.
     """
 
@@ -47,6 +48,7 @@ class TrainOptions:
     auto_scale_lr: bool = False
     amp: str | None = None
     profiling: bool = False
+    hang_timeout: float = 60.0
 
 
 def read_config(options: TrainOptions) -> RunConfig:

@@ -8,13 +8,14 @@ from typing import Any
 
 from mmdet.config.types import RunConfig
 from mmdet.core.structures import Batch
-from mmdet.datasets.loader import TrainLoader
+from mmdet.datasets.loader import TrainLoader, raise_if_worker_died
 from mmdet.engine.ema import WeightAverage
 from mmdet.engine.graphs import Losses
 from mmdet.engine.logger import RunLog
 from mmdet.engine.schedule import Schedule
 from mmdet.engine.signals import StopSignal
 from mmdet.engine.step import TrainStep
+from mmdet.engine.watchdog import LOADER, STEP, Watchdog
 from mmdet.errors import Interrupted, TrainError
 
 
@@ -85,6 +86,7 @@ class Trainer:
         ema: average of the weights, which is what is evaluated and saved; None without `ema`.
         iter: iterations done.
         metrics: figures for metrics.json, filled by hooks.
+        watch: ends this process when nothing goes on.
         iter_start_s, data_time_s: of the current iteration: when it began, and how long its batch took.
     """
 
@@ -97,6 +99,7 @@ class Trainer:
     ema: WeightAverage | None = None
     iter: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
+    watch: Watchdog = field(default_factory=lambda: Watchdog(timeout_s=0))
     loader: TrainLoader = field(init=False)
     iter_start_s: float = field(init=False, default=0.0)
     data_time_s: float = field(init=False, default=0.0)
@@ -110,9 +113,17 @@ class Trainer:
         """Train from `iter` to `facts.total_iters`.
 
         Raises:
-            TrainError: a loss is not finite, or memory is exhausted. Interrupted: a signal came; the state is
-                saved.
+            TrainError: a loss is not finite, memory is exhausted, or a loader worker died. Interrupted: a
+                signal came; the state is saved.
         """
+        with self.watch:
+            try:
+                self._train()
+            except RuntimeError as error:  # of the workers of torch's loader, wherever Python hears of it
+                raise_if_worker_died(error)
+                raise
+
+    def _train(self) -> None:
         self._call("before_train")
         self.loader = self.make_loader(start_iter=self.iter)
         with StopSignal(every=1 if self.step.device.type == "cpu" else 10) as stop:
@@ -132,7 +143,9 @@ class Trainer:
 
     def _next_step(self) -> Losses:
         self.iter_start_s = time.perf_counter()
+        self.watch.beat(self.iter, LOADER)
         batch = next(self.loader)
+        self.watch.beat(self.iter, STEP)
         try:
             batch = self.step.load(batch)
             self.data_time_s = time.perf_counter() - self.iter_start_s
@@ -148,6 +161,7 @@ class Trainer:
         return self.step.update(self.iter, batch)
 
     def _call(self, moment: str, *args: Any) -> None:
+        self.watch.beat(self.iter, moment)
         for hook in self.hooks:
             getattr(hook, moment)(self, *args)
 

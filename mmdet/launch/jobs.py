@@ -15,9 +15,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mmdet.errors import ConfigError
+from mmdet.process import end_with_parent
 
 REPO = Path(__file__).resolve().parents[2]
 VISIBLE_CARDS = ("ASCEND_RT_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
@@ -169,7 +171,12 @@ def run_logged(command: Sequence[str], log_file: Path, env: Mapping[str, str]) -
     """
     with open(log_file, "wb") as log:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, start_new_session=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=env,
+            start_new_session=True,
+            preexec_fn=partial(end_with_parent, signal.SIGTERM),  # the launcher may be killed with -9
         )
         kept = {
             number: signal.signal(number, lambda received, _frame: process.send_signal(received))

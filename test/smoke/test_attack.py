@@ -2,13 +2,18 @@
 
 Expected everywhere: one line, an error of ours, nothing written or deleted that is the user's, in seconds.
 Their files are in ../shared/cases/attack; what has its own test elsewhere: 02 test_images.py, 05 and 06
-test_matfile.py, 04 and 10 test/unit/config, 08 test_integrity.py, 11 and 14 test_watchdog.py.
+test_matfile.py, 04 and 10 test/unit/config, 08 test_integrity.py, 11 test_watchdog.py.
 """
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,8 +29,10 @@ from mmdet.deploy.export.onnx_weights import load_onnx_weights
 from mmdet.deploy.runtime.description import Description
 from mmdet.engine.lock import lock_work_dir
 from mmdet.engine.resume import load_resumable
+from mmdet.engine.watchdog import _state
 from mmdet.errors import CheckpointError, ConfigError, DataError
 from mmdet.evaluation.run import evaluate_checkpoint
+from mmdet.launch.jobs import train_command
 
 
 @pytest.fixture(scope="module")
@@ -257,3 +264,96 @@ lock_work_dir(Path({str(tmp_path)!r}))
     assert "trains there; choose another --work-dir" in done.stderr.splitlines()[-1]
     lock.close()
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def start_training(repo, faces, work_dir, *options, ranks=1, seconds=60):
+    """Start tools/train.py in a process group of its own; return it when an iteration was logged."""
+    command = train_command(
+        repo / CONFIG, work_dir, num_ranks=ranks, device="cpu",
+        train_args=["--no-validate", "--hang-timeout", str(seconds)],
+        options=[f"data_root={faces}/", *SMALL, "total_epochs=10000", "log_config.interval=1",
+                 "checkpoint_config.interval=10000", *options],
+    )  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=repo, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    lines = []
+    while "Epoch [2]" not in (line := process.stdout.readline()):
+        assert line, "".join(lines)
+        lines.append(line)
+    return process
+
+
+def children(pid):
+    tasks = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in tasks.read_text().split()]
+
+
+@pytest.fixture
+def training(repo, faces, tmp_path):
+    """Return a function that starts a training, which ends with the test."""
+    started = []
+
+    def start(*options, **kwargs):
+        started.append(start_training(repo, faces, tmp_path / "run", *options, **kwargs))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@linux
+def test_14_a_killed_worker_is_one_line(training):
+    process = training("data.workers_per_gpu=2")
+    os.kill(children(process.pid)[-1], signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    last = out.splitlines()[-1]
+    assert process.returncode == 3 and "Traceback" not in out
+    assert last.startswith("TrainError: DataLoader worker (pid") and "free: " in last
+
+
+@linux
+def test_11_a_stopped_worker_is_named_and_a_signal_is_obeyed(training, tmp_path):
+    process = training("data.workers_per_gpu=1", seconds=3)
+    (worker,) = children(process.pid)[-1:]
+    os.kill(worker, signal.SIGSTOP)
+    out, _ = process.communicate(timeout=60)
+    (line,) = [line for line in out.splitlines() if line.startswith("TrainError")]
+    assert process.returncode == 3 and "rank 0 in next(loader) at iter" in line and f"[{worker}]" in line
+    assert "Last checkpoint: latest.pth" in line
+    iter_ = int(line.partition("Last checkpoint: latest.pth (iter ")[2].partition(")")[0])
+    assert checkpoint.load(tmp_path / "run/latest.pth")["position"]["iter"] == iter_
+    assert not Path(f"/proc/{worker}").exists() or _state(worker) == "Z"
+
+
+@linux
+@pytest.mark.slow
+def test_11_a_stopped_rank_ends_the_others_and_is_named(training):
+    process = training(ranks=2, seconds=4)
+    ranks = children(process.pid)
+    os.kill(ranks[-1], signal.SIGSTOP)
+    began = time.monotonic()
+    out, _ = process.communicate(timeout=90)
+    (line,) = [line for line in out.splitlines() if line.startswith("TrainError")]
+    assert (
+        process.returncode and "has not answered for 4 s: stopped?" in line and time.monotonic() - began < 60
+    )
+    assert any(f"(process {rank})" in line for rank in ranks)
+
+
+@linux
+@pytest.mark.slow
+def test_no_rank_outlives_torchrun(training):
+    process = training(ranks=2)
+    ranks = children(process.pid)
+    process.kill()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{rank}").exists() for rank in ranks) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert time.monotonic() < deadline

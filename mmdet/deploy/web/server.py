@@ -7,14 +7,17 @@ threshold by itself, which gives what a new detection at that threshold would (i
 removed by a worse one).
 """
 
+import hmac
 import json
-import threading
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from email import message_from_bytes
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.cookies import CookieError, SimpleCookie
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -22,12 +25,27 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from mmdet.deploy.cli.inputs import IMAGES, decode_complete
 from mmdet.deploy.cli.writers import to_plain
 from mmdet.deploy.runtime.ort_detector import FaceDetector
+from mmdet.deploy.web.limits import (
+    BODY_S,
+    LARGE_BODIES,
+    REQUEST_S,
+    SMALL_BODIES,
+    SMALL_BODY,
+    Budget,
+    BusyError,
+    LimitedServer,
+    Turns,
+    framing_mistake,
+    is_host_known,
+)
 from mmdet.errors import ConfigError, DataError, DeviceError, MMDetError, unknown_name
 from mmdet.images import TooManyPixelsError
 
 LOWEST_SCORE = 0.1  # of the faces sent to the page; its slider begins here
 LARGEST_UPLOAD = 64 << 20  # bytes
 MAX_DIGITS = 11  # of a Content-Length
+DETECT_S = 120.0  # with the time to wait for a turn
+FORBIDDEN = HTTPStatus.FORBIDDEN
 LARGEST_DISCARDED = 1 << 30  # of a body that is refused; then the connection is closed
 HERE = Path(__file__).parent
 _FLAGS = {"0": False, "1": True}.__getitem__
@@ -58,11 +76,21 @@ class App:
 
     Args:
         detector: one picture at a time goes through it.
-        examples: folder of pictures offered on the page; None for none.
+        examples: folder of pictures offered on the page; None for none. A link that leads out of it is none.
+        token: what a request must know; "" for nothing.
+        hosts: names of this computer that a request may use, beside addresses and localhost.
     """
 
-    def __init__(self, detector: FaceDetector, examples: Path | None = None) -> None:
-        self.detector, self.lock = detector, threading.Lock()
+    def __init__(
+        self,
+        detector: FaceDetector,
+        examples: Path | None = None,
+        token: str = "",
+        hosts: Sequence[str] = (),
+    ) -> None:
+        self.detector, self.turns = detector, Turns()
+        self.small, self.large = Budget(SMALL_BODIES), Budget(LARGE_BODIES)
+        self.token, self.hosts = token, tuple(name.lower() for name in hosts)
         self.examples: dict[str, Path] = {}
         if examples is not None:
             self.examples = {file.name: file for file in _find_pictures(examples)}
@@ -82,7 +110,7 @@ class App:
             ConfigError: a parameter is unknown, or its value is.
         """
         options = self.detector.options.changed(**read_query(query))
-        with self.lock:  # around decoding, too: its pixels are most of the memory a request needs
+        with self.turns.one(len(data) > SMALL_BODY):  # around decoding, too: pixels are most of its memory
             image = decode_complete(data, "the picture")
             started = time.perf_counter()
             (found,) = self.detector.find([image], options)
@@ -94,7 +122,10 @@ class App:
     def read_example(self, name: str) -> bytes | None:
         """Return the bytes of an example; None if there is none, or no more."""
         try:
-            return self.examples[name].read_bytes() if name in self.examples else None
+            path = self.examples.get(name)
+            if path is None or not _is_inside(path) or path.stat().st_size > LARGEST_UPLOAD:
+                return None
+            return path.read_bytes()
         except OSError:
             return None
 
@@ -118,13 +149,46 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = 60
+    server: LimitedServer
 
     def __init__(self, app: App, *args: Any) -> None:
         self.app = app
         super().__init__(*args)
 
+    def _is_welcome(self, is_post: bool) -> bool:
+        """Say whether to answer the request; if not, say why to the client and close the connection."""
+        self.server.expect(self.connection, BODY_S)
+        mistake = framing_mistake(self.headers, is_post)
+        status = HTTPStatus.BAD_REQUEST
+        if not mistake and not is_host_known(self.headers.get("Host"), self.app.hosts):
+            mistake = "Host is no name of this computer; use its address, or start the page with --allow-host"
+            status = HTTPStatus.MISDIRECTED_REQUEST
+        if not mistake and not self._knows_token():
+            mistake, status = (
+                "the token is missing: open the address that the page was started with",
+                FORBIDDEN,
+            )
+        if mistake:
+            self.close_connection = True
+            self._send_json(status, {"error": mistake})
+        return not mistake
+
+    def _knows_token(self) -> bool:
+        """Say whether the request has the token: in its address, a header, or a cookie."""
+        if not self.app.token:
+            return True
+        cookie = SimpleCookie()
+        with suppress(CookieError):
+            cookie.load(self.headers.get("Cookie", "")[:4096])
+        given = parse_qs(urlsplit(self.path).query).get("token", [])
+        given += [self.headers.get("Authorization", "").removeprefix("Bearer ")]
+        given += [cookie["token"].value] if "token" in cookie else []
+        return any(hmac.compare_digest(self.app.token.encode(), text.encode()) for text in given)
+
     def do_GET(self) -> None:  # noqa: N802
         """Send the page, the facts about the model, or an example picture."""
+        if not self._is_welcome(is_post=False):
+            return
         path = unquote(urlsplit(self.path).path)
         if path in STATIC:
             name, kind = STATIC[path]
@@ -142,6 +206,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def refuse_method(self) -> None:
         """Say which methods there are."""
+        if not self._is_welcome(is_post=True):
+            return
         length = self.headers.get("Content-Length", "")
         self._discard(
             int(length) if length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS else 0
@@ -154,6 +220,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:  # noqa: N802
         """Detect the faces of the picture in the body."""
+        if not self._is_welcome(is_post=True):
+            return
         url = urlsplit(self.path)
         length = self.headers.get("Content-Length", "")
         is_length = length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS
@@ -173,16 +241,38 @@ class Handler(BaseHTTPRequestHandler):
             self._discard(int(length) if is_length else 0)
             self._send_json(refused[0], {"error": refused[1]})
             return
-        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        query = {name: values[-1] for name, values in parse_qs(url.query).items() if name != "token"}
         try:
-            body = _uploaded(self.rfile.read(int(length)), self.headers.get("Content-Type", ""))
-            found = self.app.detect(body, query)
+            with self._body(int(length)) as data:
+                self.server.expect(self.connection, DETECT_S)
+                body = _uploaded(data, self.headers.get("Content-Type", ""))
+                found = self.app.detect(body, query)
+        except BusyError:
+            self.close_connection = True
+            self._send_json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "too many pictures at once; try again"})
+            return
         except MMDetError as error:
             is_large = isinstance(error, TooManyPixelsError)
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if is_large else HTTPStatus.BAD_REQUEST
             self._send_json(status, {"error": str(error)})
             return
         self._send_json(HTTPStatus.OK, found)
+
+    @contextmanager
+    def _body(self, length: int) -> Iterator[bytes]:
+        """Yield the body; the bytes that have arrived are counted, not those that were announced."""
+        budget = self.app.small if length <= SMALL_BODY else self.app.large
+        parts: list[bytes] = []
+        try:
+            left = length
+            while left > 0 and (part := self.rfile.read(min(left, 1 << 16))):
+                budget.take(len(part))
+                parts.append(part)
+                left -= len(part)
+            data = b"".join(parts)
+            yield data
+        finally:
+            budget.give_back(sum(map(len, parts)))
 
     def _discard(self, length: int) -> None:
         """Read a body that is not wanted: browsers show the answer only after they have sent all of it."""
@@ -202,17 +292,25 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"Content-Type": kind, "Content-Length": str(len(body)), **HEADERS, **more}
         for name, value in headers.items():
             self.send_header(name, value)
+        if self.app.token and status == HTTPStatus.OK:
+            self.send_header("Set-Cookie", f"token={self.app.token}; HttpOnly; SameSite=Strict")
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+        self.server.expect(self.connection, REQUEST_S)
 
 
 def _uploaded(body: bytes, kind: str) -> bytes:
     """Return the picture of a request: the body, or the first file of a form (curl -F file=@photo.jpg)."""
     if not kind.lower().startswith("multipart/form-data"):
         return body
-    form = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
-    files = [part.get_payload(decode=True) for part in form.walk() if part.get_filename()]
+    try:
+        form = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
+        files = [part.get_payload(decode=True) for part in form.walk() if part.get_filename()]
+    except (RecursionError, ValueError, LookupError):
+        raise DataError("the form cannot be read") from None
     if not files or not isinstance(files[0], bytes):
         raise DataError("the form has no file; send one as -F file=@photo.jpg, or its bytes as --data-binary")
     return files[0]
@@ -222,7 +320,9 @@ def _find_pictures(folder: Path) -> list[Path]:
     """Return the picture files whose names can stand in an address."""
     try:
         files = [
-            file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGES and file.is_file()
+            file
+            for file in sorted(folder.iterdir())
+            if file.suffix.lower() in IMAGES and file.is_file() and _is_inside(file)
         ]
     except OSError as error:
         raise DataError(f"--examples {folder}: {error.strerror or error}") from None
@@ -250,16 +350,23 @@ def read_query(query: Mapping[str, str]) -> dict[str, Any]:
     return {"score_thr": LOWEST_SCORE, **options}
 
 
-class Server(ThreadingHTTPServer):
-    """A server that many may call at the same moment: Python's own lets 5 wait and resets the others."""
-
-    request_queue_size = 128
+def _is_inside(file: Path) -> bool:
+    """Say whether a file is in its folder after all links are followed."""
+    return file.parent.resolve() in file.resolve().parents
 
 
 def make_server(
-    detector: FaceDetector, host: str, port: int, examples: Path | None = None
-) -> ThreadingHTTPServer:
+    detector: FaceDetector,
+    host: str,
+    port: int,
+    examples: Path | None = None,
+    *,
+    token: str = "",
+    hosts: Sequence[str] = (),
+) -> LimitedServer:
     """Return a server that listens already; `serve_forever` answers. Port 0 takes a free one.
+
+    `token` and `hosts` as in `App`; the name given as `host` and that of this computer are known.
 
     Raises:
         ConfigError: there is no such port.
@@ -268,9 +375,11 @@ def make_server(
     """
     if not 0 <= port < 65536:
         raise ConfigError(f"--port {port}: from 0 to 65535")
-    app = App(detector, examples)
+    if not all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in token):
+        raise ConfigError("--token: give letters, digits, - and _")
+    app = App(detector, examples, token, (host, socket.gethostname(), *hosts))
     try:
-        return Server((host, port), partial(Handler, app))
+        return LimitedServer((host, port), partial(Handler, app))
     except (OSError, UnicodeError) as error:  # the second: a host name that cannot be one
         reason = getattr(error, "strerror", None) or error
         raise DeviceError(f"cannot listen on {host}:{port}: {reason}; try --port 0") from None

@@ -1,0 +1,169 @@
+"""What strangers may take of the page's server: connections, seconds, memory and turns at the detector."""
+
+import heapq
+import ipaddress
+import itertools
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPMessage
+from http.server import ThreadingHTTPServer
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 200  # in all; then the one that has been silent longest goes
+REQUEST_S = 10.0  # from the first moment of a connection, or its last answer, to the end of the headers
+BODY_S = 60.0  # for a picture to arrive
+MAX_WAITING = 16  # pictures that wait for the detector; more are told to come again
+SMALL_BODY = 4 << 20  # bytes; small pictures have memory and turns of their own
+SMALL_BODIES, LARGE_BODIES = 64 << 20, 160 << 20  # bytes held at one moment
+
+
+class BusyError(Exception):
+    """Too much is waiting; the client may come again."""
+
+
+class Budget:
+    """Bytes of pictures that are held at one moment."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self._left, self._lock = num_bytes, threading.Lock()
+
+    def take(self, num_bytes: int) -> None:
+        """Count bytes that have arrived.
+
+        Raises:
+            BusyError: there is no room for them.
+        """
+        with self._lock:
+            if num_bytes > self._left:
+                raise BusyError
+            self._left -= num_bytes
+
+    def give_back(self, num_bytes: int) -> None:
+        """Count them off."""
+        with self._lock:
+            self._left += num_bytes
+
+
+class Turns:
+    """One at a time, small pictures first, then in the order they came."""
+
+    def __init__(self, max_waiting: int = MAX_WAITING) -> None:
+        self._max_waiting, self._numbers = max_waiting, itertools.count()
+        self._waiting: list[tuple[bool, int]] = []
+        self._is_taken, self._changed = False, threading.Condition()
+
+    @contextmanager
+    def one(self, is_large: bool) -> Iterator[None]:
+        """Wait for the turn and keep it in the block.
+
+        Raises:
+            BusyError: too many wait already.
+        """
+        with self._changed:
+            if len(self._waiting) >= self._max_waiting:
+                raise BusyError
+            mine = (is_large, next(self._numbers))
+            heapq.heappush(self._waiting, mine)
+            self._changed.wait_for(lambda: not self._is_taken and self._waiting[0] == mine)
+            heapq.heappop(self._waiting)
+            self._is_taken = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_taken = False
+                self._changed.notify_all()
+
+
+class LimitedServer(ThreadingHTTPServer):
+    """A server whose connections are numbered and timed; a client's mistake is one line in the log."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *args: Any) -> None:
+        self._deadlines: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a connection; end the one with the nearest deadline if there are too many."""
+        with self._lock:
+            too_many = len(self._deadlines) >= MAX_CONNECTIONS
+            if too_many:
+                _shut_down(min(self._deadlines, key=self._deadlines.__getitem__))
+            self._deadlines[request] = time.monotonic() + REQUEST_S
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection."""
+        with self._lock:
+            self._deadlines.pop(request, None)
+        super().shutdown_request(request)
+
+    def expect(self, request: Any, seconds: float) -> None:
+        """Give a connection this long for what it does next."""
+        with self._lock:
+            if request in self._deadlines:
+                self._deadlines[request] = time.monotonic() + seconds
+
+    def service_actions(self) -> None:
+        """End the connections that are late; called twice a second."""
+        now = time.monotonic()
+        with self._lock:
+            late = [request for request, deadline in self._deadlines.items() if deadline < now]
+            for request in late:
+                _shut_down(request)
+                self._deadlines[request] = now + REQUEST_S
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Tell in one line what happened to a connection."""
+        error = sys.exc_info()[1]
+        level = logging.INFO if isinstance(error, OSError) else logging.ERROR
+        logger.log(level, "page: connection of %s: %s: %s", client_address[0], type(error).__name__, error)
+
+
+def _shut_down(request: socket.socket) -> None:
+    try:
+        request.shutdown(socket.SHUT_RDWR)
+    except OSError:  # the client was faster
+        pass
+
+
+def framing_mistake(headers: HTTPMessage, is_post: bool) -> str:
+    """Return what is wrong with how a request says where it ends, "" if nothing is.
+
+    Two programs that read such a request differently can be made to take a part of it for another request.
+    """
+    lengths = headers.get_all("Content-Length") or []
+    if len(lengths) > 1:
+        return "Content-Length is given more than once"
+    if lengths and headers.get("Transfer-Encoding"):
+        return "both Content-Length and Transfer-Encoding are given"
+    if not is_post and (headers.get("Transfer-Encoding") or lengths not in ([], ["0"])):
+        return "a GET request has no body"
+    return ""
+
+
+def is_host_known(host: str | None, names: tuple[str, ...]) -> bool:
+    """Say whether the Host header names this computer: by an address, as localhost, or by one of `names`.
+
+    A page elsewhere may point a name of its own at this computer (DNS rebinding); the browser then sends
+    that name.
+    """
+    if not host:
+        return False
+    name, colon, port = host.rpartition(":")
+    name = (name if colon and port.isdigit() else host).strip("[]").lower()
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name == "localhost" or name in names
+    return True
