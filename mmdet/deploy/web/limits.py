@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPMessage
+from email.message import Message
 from http.server import ThreadingHTTPServer
 from typing import Any
 
@@ -137,7 +137,7 @@ def _shut_down(request: socket.socket) -> None:
         pass
 
 
-def framing_mistake(headers: HTTPMessage, is_post: bool) -> str:
+def framing_mistake(headers: Message, is_post: bool) -> str:
     """Return what is wrong with how a request says where it ends, "" if nothing is.
 
     Two programs that read such a request differently can be made to take a part of it for another request.

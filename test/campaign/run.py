@@ -1,0 +1,75 @@
+"""Attack every promise for some minutes, and write one report.
+
+    make campaign MINUTES=60
+    python test/campaign/run.py --minutes 5 --only checkpoints "labels labelv2" --seed 7
+
+Exit code 1 if there is a finding. Each finding's input lies in OUT/findings; make a test of it.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPO), str(Path(__file__).parent), str(REPO / "test" / "smoke")]
+
+FUZZ_SHARE = 0.7  # of the minutes; the rest is for moments
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=REPO / "build" / "campaign")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="parsers and moments, by name")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    from fuzz import fuzz
+    from moments import MOMENTS
+    from targets import all_targets
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    targets = {k: t for k, t in all_targets().items() if not args.only or k in args.only}
+    moments = {k: m for k, m in MOMENTS.items() if not args.only or k in args.only}
+    report: dict = {"command": sys.argv, "seed": args.seed, "parsers": {}, "moments": {}}
+    fuzz_s = 60 * args.minutes * (FUZZ_SHARE if moments else 1) / max(len(targets), 1)
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        work = Path(folder)
+        for name, target in targets.items():
+            report["parsers"][name] = found = fuzz(target, name, args.seed, fuzz_s, work)
+            print(f"{name}: {_line(found)}", flush=True)
+        for file in (work / "findings").glob("*"):
+            (args.out / "findings").mkdir(exist_ok=True)
+            (args.out / "findings" / file.name).write_bytes(file.read_bytes())
+    moments_s = 60 * args.minutes * ((1 - FUZZ_SHARE) if targets else 1) / max(len(moments), 1)
+    for name, moment in moments.items():
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.monotonic()
+            found = moment(Path(folder), args.seed, moments_s)
+            report["moments"][name] = found | {"seconds": round(time.monotonic() - start, 1)}
+            print(f"{name}: {report['moments'][name]}", flush=True)
+    (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    num = sum(map(_num_findings, report["parsers"].values()))
+    num += sum(len(found["findings"]) for found in report["moments"].values())
+    print(f"{num} finding(s); {args.out / 'report.json'}", flush=True)
+    return int(num > 0)
+
+
+def _num_findings(found: dict) -> int:
+    return len(found["unnamed"]) + len(found["crashes"]) + bool(found["endless"])
+
+
+def _line(found: dict) -> str:
+    return ", ".join(f"{key} {round(v, 2) if isinstance(v, float) else v}" for key, v in found.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
