@@ -9,6 +9,7 @@
 #                   may pull gigabytes of another build                           (torch==2.13.0)
 # CPU_INDEX         where test-ascend finds the CPU build of torch, if no configured index has it
 # JOBS              parallel test processes                                       (2)
+# MINUTES           length of the campaign                                        (60)
 # TOY               folder of the drawn data set                                  (data/toy)
 
 SHELL := /bin/bash
@@ -18,6 +19,7 @@ VENV_NPU ?= .venv-npu
 TORCH ?= torch==2.13.0
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 JOBS ?= 2
+MINUTES ?= 60
 TOY ?= data/toy
 TOY_CONFIG := configs/toy/scrfd_500m_bnkps_toy.py
 TOY_WORK_DIR := work_dirs/toy
@@ -33,13 +35,14 @@ endif
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv train test test-ascend check
+.PHONY: help venv train test test-ascend check campaign
 
 help:
 	@echo "make train   install, draw a toy data set, train scrfd_500m_bnkps on it, evaluate (CPU is enough)"
 	@echo "make test    install, run every test"
 	@echo "make test-ascend   install the real torch-npu beside it, run test/ascend on simulated cards"
 	@echo "make check   format, lint, types and the fast tests (2 to 3 minutes)"
+	@echo "make campaign MINUTES=60   attack parsers and moments of a run; report in build/campaign"
 	@echo "make venv    only make the virtual environment and install"
 	@echo "Variables: PYTHON VENV VENV_NPU USE_CURRENT_ENV=1 TORCH JOBS TOY; see the head of the Makefile."
 
@@ -99,3 +102,6 @@ check: $(STAMPS)/test
 	$(PY) -m mypy
 	$(PY) -m mypy --config-file test/mypy_tensors.ini
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
+
+campaign: $(STAMPS)/test
+	$(PY) test/campaign/run.py --minutes $(MINUTES) --out build/campaign

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 STOPPED, HUNG = 75, 3  # exit codes, as of Interrupted and TrainError
-FIRST_STEP_S = 600.0  # more time for the first step: compilation, the start of workers
+FIRST_STEP_S = 1800.0  # more time for the first step: compilation, connections of cards, the start of workers
 OBEY_S = 8.0  # from a signal to the end without an iteration; torchrun kills after 30 s
 OBEY_AT_MOST_S = 25.0  # while iterations go on, until all ranks have agreed
 SAVE_S = 20.0

@@ -196,7 +196,7 @@ def test_other_methods_and_parameters(serve):
 def test_many_at_once(serve):
     detector = StandIn()
     ask = serve(detector)
-    assert web.Server.request_queue_size >= 100  # with 5, two of 20 clients were reset within 30 s
+    assert web.LimitedServer.request_queue_size >= 100  # with 5, two of 20 clients were reset within 30 s
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda width: ask("POST", "/detect", picture(40, width)), range(20, 44)))
     assert [answer[2]["width"] for answer in answers] == list(range(20, 44))
