@@ -22,6 +22,10 @@ class MMDetError(Exception):
 
     exit_code = 2
 
+    def __str__(self) -> str:
+        """Return the message as one line, whatever names from a file stand in it."""
+        return " ".join(super().__str__().splitlines())
+
 
 class ConfigError(MMDetError):
     """A config file or a command-line argument is wrong."""

@@ -113,7 +113,7 @@ class Watchdog:
             if self.timeout_s <= 0:
                 continue
             # Should C code keep this thread from running, too: faulthandler's needs no interpreter.
-            faulthandler.dump_traceback_later(2 * self.timeout_s + max(self._left_s(), 0), exit=True)
+            faulthandler.dump_traceback_later(2 * self.timeout_s + max(self._left_s(), 0), exit=True, file=2)
             stale = self._stale_ranks()
             if stale:
                 self._end(HUNG, f"{_name(stale)} has not answered for {self.timeout_s:g} s: stopped?", stale)
