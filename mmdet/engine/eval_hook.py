@@ -16,7 +16,7 @@ from mmdet.engine.logger import logger
 from mmdet.engine.state import make_checkpoint
 from mmdet.engine.trainer import Hook, Trainer
 from mmdet.engine.watchdog import EVALUATION
-from mmdet.errors import CheckpointError, ConfigError
+from mmdet.errors import CheckpointError, ConfigError, DataError
 from mmdet.evaluation.metrics import PredictionDict, prepare_metrics
 from mmdet.evaluation.predict import merge_predictions, predict_dataset
 
@@ -49,7 +49,10 @@ class EvalData:
         assert cfg.evaluation is not None
         if not cfg.data.val:
             raise ConfigError("data.val is missing: evaluation needs it; or pass --no-validate")
-        self.dataset = build_dataset(cfg.data.val, test_mode=True, path="data.val")
+        try:
+            self.dataset = build_dataset(cfg.data.val, test_mode=True, path="data.val")
+        except DataError as error:
+            raise DataError(f"{error}. This is data.val; --no-validate trains without it") from error
         self.metrics = prepare_metrics(self.dataset, cfg.evaluation)
 
     def figures(self, predictions: PredictionDict) -> dict[str, float]:

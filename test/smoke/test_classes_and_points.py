@@ -71,3 +71,13 @@ def test_a_head_that_does_not_fit_the_labels_is_refused(options, tmp_path, chang
     with pytest.raises(MMDetError, match=message):
         train(options(change))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_validation_image_is_named_before_training(options, tmp_path):
+    """B21 of the shared cases: it once ended the run, and every resume, at the first evaluation."""
+    sorted((tmp_path / "data/val/images").rglob("*.jpg"))[-1].unlink()
+    with pytest.raises(
+        MMDetError, match=r"images of .*labelv2.txt are missing, the first: .*--no-validate trains"
+    ):
+        train(options())
+    assert not (tmp_path / "out").exists()
