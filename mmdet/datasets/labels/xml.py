@@ -184,7 +184,7 @@ def _parse(path: str | Path, tag: str) -> ET.Element:
         raise DataError(f"{path}: holds a document type; remove it")
     try:
         root = ET.fromstring(text.encode())
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError, ValueError) as error:  # also an encoding that does not exist
         raise DataError(f"{path}: not XML ({error})") from None
     if root.tag != tag:
         raise DataError(f"{path}: expected <{tag}>, got <{root.tag}>")

@@ -188,6 +188,12 @@ def test_a_document_type_is_refused(tmp_path):
         read_as(tmp_path, "voc", train=True)
 
 
+def test_an_encoding_that_does_not_exist_is_named(tmp_path):
+    (tmp_path / "a.xml").write_text('<?xml version="1.0" encoding="utf-8nan"?>' + VOC)
+    with pytest.raises(DataError, match="a.xml: not XML .unknown encoding"):
+        read_as(tmp_path, "voc", train=True)
+
+
 def test_labelme_polygons_and_stray_points(tmp_path):
     shapes = [
         {"label": "face", "points": [[1, 2], [5, 1], [4, 9]], "shape_type": "polygon"},
