@@ -9,6 +9,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
+SEARCH = ["optuna>=4"]  # campaigns on PostgreSQL: also psycopg[binary]
+HEIC = ["pillow-heif"]  # photographs of iPhones, for detection
 ONNX = ["onnx", "onnxslim", "onnxruntime"]  # export; detection needs only the last
 
 
@@ -42,14 +44,14 @@ setup(
     },
     install_requires=read_requirements(),
     extras_require={
-        "heic": ["pillow-heif"],  # photographs of iPhones, for detection
+        "heic": HEIC,
         "npu": ["torch-npu"],
         "npu-sim": ["torch==2.13.0", "torch-npu==2.13.0"],  # for python -m mmdet.testing.ascend_sim
         "onnx": ONNX,
-        "search": ["optuna>=4"],  # campaigns on PostgreSQL: also psycopg[binary]
+        "search": SEARCH,
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
         "albumentations": ["albumentations"],  # YAML configs that name other colour transforms than ours
-        "test": [*ONNX, "pytest>=8", "pytest-xdist", "ruff", "mypy"],
+        "test": [*ONNX, *SEARCH, *HEIC, "pytest>=8", "pytest-xdist", "ruff", "mypy"],
     },
 )
