@@ -95,7 +95,7 @@ def draw_outputs(batch_size: int, size: int, seed: int = 0) -> Outputs:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tools/benchmark.py multibox`."""
-    parser.add_argument("--batch", type=int, default=32, help="images (default 32)")
+    add_shared(parser, "--batch")
     add_shared(parser, "--size")
     add_shared(parser, "--faces", nargs="+", default=[20, 200], help="per image (default: 20 200)")
     add_shared(parser, "--rounds")

@@ -102,7 +102,7 @@ def baseline_losses(scene: Scene, nearest: baseline.Nearest = baseline.nearest_a
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tools/benchmark.py targets`."""
-    parser.add_argument("--batch", type=int, default=32, help="images (default 32)")
+    add_shared(parser, "--batch")
     add_shared(parser, "--size")
     add_shared(parser, "--faces", nargs="+", default=[20, 200], help="per image (default: 20 200)")
     add_shared(parser, "--rounds")

@@ -23,6 +23,7 @@ BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--amp": dict(choices=PRECISION_LEVELS, help="precision (default: the config's amp.level)"),
+    "--batch": dict(type=int, default=32, metavar="N", help="images (default: %(default)s)"),
     "--batch-size": dict(type=int, metavar="N", help="images per step (default: %(default)s)"),
     "--cfg-options": dict(
         nargs="*",
@@ -32,6 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         help="config changes, for example optimizer.lr=0.02 data.train.pipeline.2.crop_choice=[0.5,1]; "
         "given twice, both count",
     ),
+    "--config": dict(metavar="FILE", help="config file of the model (default: %(default)s)"),
     "--data-root": dict(
         metavar="DIR", help="folder with train/ and val/, short for --cfg-options data_root=DIR"
     ),

@@ -17,9 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add_shared(parser, "--device", default="auto")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument(
-        "--config", default="configs/scrfd/scrfd_2.5g.py", help="model (default: %(default)s)"
-    )
+    add_shared(parser, "--config", default="configs/scrfd/scrfd_2.5g.py")
     add_shared(parser, "--batch-size", default=32)
     add_shared(parser, "--size")
     parser.add_argument("--iters", type=int, default=200, help="of the short training (default: 200)")

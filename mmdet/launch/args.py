@@ -101,7 +101,9 @@ def _make_parser(prog: str) -> argparse.ArgumentParser:
     add("--mode", choices=("full", "performance"), default="full", help=argparse.SUPPRESS)
     add("--ranks", type=at_least(1), default=1, help=argparse.SUPPRESS)
     add("--data_path", help="folder with train/ and val/ (images/, labelv2.txt; val/gt/*.mat)")
-    add("--config", help="model config (default: configs/scrfd/scrfd_10g.py; 8p: scrfd_10g_8p.py)")
+    add_shared(
+        parser, "--config", help="model config (default: configs/scrfd/scrfd_10g.py; 8p: scrfd_10g_8p.py)"
+    )
     add("--batch_size", type=at_least(1), help="images per device (default: the config's)")
     add_shared(parser, "--epochs", "--train_epochs", type=at_least(1))
     add("--learning_rate", type=float, help="learning rate (default: the config's)")

@@ -11,7 +11,7 @@ from mmdet.cli import OPTIONS, add_shared, at_least, make_parser, run_cli
 from mmdet.errors import ConfigError
 
 # Options that mean something else in each tool that declares them.
-OWN_MEANING = {"--mode", "--out", "--rounds", "--shape", "--size"}
+OWN_MEANING = {"--images", "--mode", "--out", "--rounds", "--shape", "--size"}
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mmdet.cli import run_cli
+from mmdet.cli import add_shared, run_cli
 from mmdet.deploy.export.aipp import aipp_config
 from mmdet.deploy.export.om_check import check_for_atc, read_input_facts
 from mmdet.errors import ConfigError, DeviceError
@@ -41,7 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("model")
     add("out")
     add("--shape", type=whole, nargs=2, default=(640, 640))
-    add("--batch", type=whole, default=1)
+    add_shared(parser, "--batch", type=whole, default=1)
     add("--batches", type=whole, nargs="+")
     add("--shapes", type=whole_pair, nargs="+")
     add("--soc")

@@ -255,16 +255,13 @@ def test_a_signal_is_passed_to_the_training_once(tmp_path):
 
 
 def test_env_npu_does_nothing_without_cann_and_respects_what_is_set(repo, tmp_path):
-    names = (
-        "TASK_QUEUE_ENABLE", "HCCL_CONNECT_TIMEOUT", "CPU_AFFINITY_CONF", "PYTORCH_NPU_ALLOC_CONF",
-    )  # fmt: skip
+    names = ("TASK_QUEUE_ENABLE", "HCCL_CONNECT_TIMEOUT", "CPU_AFFINITY_CONF", "PYTORCH_NPU_ALLOC_CONF")
     shown = " ".join(f"${{{name}:-unset}}" for name in names)
     script = f"source {repo}/test/env_npu.sh; echo {shown}"
 
     def run(**env: str) -> str:
-        done = subprocess.run(
-            ["bash", "-euc", script], env={"PATH": os.environ["PATH"], **env}, capture_output=True
-        )
+        env = {"PATH": os.environ["PATH"], "PYTHON": "false", **env}  # a python without torch
+        done = subprocess.run(["bash", "-euc", script], env=env, capture_output=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode().strip()
 
