@@ -87,7 +87,7 @@ class FacesDataset:
         if test_mode and len(set(self.labels.names)) < len(self.labels):
             raise DataError(f"the files {', '.join(map(str, ann_files))} share image names; rename folders")
         self._prefixes = [folder for folder, part in zip(prefixes, parts, strict=True) for _ in part.names]
-        check_images(self)
+        check_images(self.labels, self.ann_file, self.img_prefix, test_mode)
         self._cache = None if cache_dir is None else DecodedCache(cache_dir, cache_gib, self.sizes_hw)
 
     def __len__(self) -> int:

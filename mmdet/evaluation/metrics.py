@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mmdet.errors import ConfigError, unknown_name
+from mmdet.evaluation.options import MetricOptions
 from mmdet.evaluation.retinaface_map import RetinaFaceMetric
 from mmdet.evaluation.widerface.ap import WiderResult, evaluate_widerface
 from mmdet.evaluation.widerface.files import SETTINGS, WiderImage, read_wider_gt, require_images, split_name
@@ -18,7 +19,6 @@ from mmdet.evaluation.widerface.from_labels import Heights, make_wider_gt
 from mmdet.files import write_text
 
 if TYPE_CHECKING:
-    from mmdet.config.types import EvalConfig
     from mmdet.datasets.faces import FacesDataset
     from mmdet.datasets.labels import LabelFile
 
@@ -39,7 +39,7 @@ class Metric(Protocol):
     names: tuple[str, ...]
 
     @classmethod
-    def prepare(cls, dataset: "FacesDataset", cfg: "EvalConfig") -> "Metric":
+    def prepare(cls, dataset: "FacesDataset", cfg: MetricOptions) -> "Metric":
         """Read and check the ground truth, before any training or prediction.
 
         Raises:
@@ -66,7 +66,7 @@ class WiderFaceMetric:
         self.result: WiderResult | None = None
 
     @classmethod
-    def prepare(cls, dataset: "FacesDataset", cfg: "EvalConfig") -> "WiderFaceMetric":
+    def prepare(cls, dataset: "FacesDataset", cfg: MetricOptions) -> "WiderFaceMetric":
         """Read the .mat files of cfg.gt_dir or gt/ beside the images; without gt/, take the labels."""
         gt_dir = Path(cfg.gt_dir or default_gt_dir(dataset))
         if cfg.gt_dir or gt_dir.is_dir():
@@ -126,7 +126,7 @@ class HeightMetric:
         self.result: WiderResult | None = None
 
     @classmethod
-    def prepare(cls, dataset: "FacesDataset", cfg: "EvalConfig") -> "HeightMetric":
+    def prepare(cls, dataset: "FacesDataset", cfg: MetricOptions) -> "HeightMetric":
         """Take the labels of the data set."""
         return cls(make_wider_gt(dataset.labels, dataset.ann_file, cls.BANDS))
 
@@ -164,7 +164,7 @@ class MapMetric:
             self.names = (*self.names, *(f"AP50_{name}" for name in labels.classes))
 
     @classmethod
-    def prepare(cls, dataset: "FacesDataset", cfg: "EvalConfig") -> "MapMetric":
+    def prepare(cls, dataset: "FacesDataset", cfg: MetricOptions) -> "MapMetric":
         """Take the labels of the data set."""
         return cls(dataset.labels)
 
@@ -189,7 +189,7 @@ METRICS: dict[str, type[Metric]] = {
 }
 
 
-def prepare_metrics(dataset: "FacesDataset", cfg: "EvalConfig") -> list[Metric]:
+def prepare_metrics(dataset: "FacesDataset", cfg: MetricOptions) -> list[Metric]:
     """Return the metrics that cfg.metric names, with their ground truth read.
 
     Raises:

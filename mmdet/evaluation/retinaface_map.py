@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mmdet.evaluation.options import MetricOptions
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mmdet.config.types import EvalConfig
     from mmdet.datasets.faces import FacesDataset
     from mmdet.datasets.labels import LabelFile
 
@@ -96,7 +97,7 @@ class RetinaFaceMetric:
         self.ap = float("nan")
 
     @classmethod
-    def prepare(cls, dataset: "FacesDataset", cfg: "EvalConfig") -> "RetinaFaceMetric":
+    def prepare(cls, dataset: "FacesDataset", cfg: MetricOptions) -> "RetinaFaceMetric":
         """Take the labels of the data set."""
         return cls(dataset.labels, cfg.iou_thr)
 

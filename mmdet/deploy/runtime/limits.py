@@ -3,21 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mmdet.errors import CheckpointError
 
-if TYPE_CHECKING:
-    from mmdet.deploy.runtime.description import Description
-
 MAX_JSON = 1 << 20  # characters of a description
 MAX_LEVELS, MAX_STRIDE, MAX_ANCHORS, MAX_KPS, MAX_CLASSES = 16, 4096, 64, 1000, 10_000
 
 
-def check_description(facts: "Description") -> None:
-    """Check the type and range of every field.
+def check_description(facts: Any) -> None:
+    """Check the type and range of every field of a `Description`.
 
     Raises:
         ValueError: one is wrong; the message names it.
@@ -44,12 +41,12 @@ def check_description(facts: "Description") -> None:
         raise ValueError(f"{wrong[0]} = {str(getattr(facts, wrong[0]))[:60]}")
 
 
-def check_raw(raw: Sequence[np.ndarray], facts: "Description", name: str) -> None:
+def check_raw(raw: Sequence[np.ndarray], facts: Any, name: str) -> None:
     """Check the number of outputs of a network, and their shapes as far as they do not depend on the level.
 
     Args:
         raw: as the session has returned them.
-        facts: of the file.
+        facts: the `Description` of the file.
         name: of the file, for the message.
 
     Raises:
@@ -67,7 +64,7 @@ def check_raw(raw: Sequence[np.ndarray], facts: "Description", name: str) -> Non
         raise _misfit(raw, name)
 
 
-def check_level(outputs: Sequence[np.ndarray | None], facts: "Description", name: str) -> None:
+def check_level(outputs: Sequence[np.ndarray | None], facts: Any, name: str) -> None:
     """Check scores (N, A, C), bbox (N, A, 4) and kps (N, A, 2K) or None of a level; see `check_raw`."""
     scores, bbox, kps = outputs
     assert scores is not None and bbox is not None
@@ -109,7 +106,7 @@ def _are_thresholds(nms: Any) -> bool:
     )
 
 
-def _are_anchors(facts: "Description") -> bool:
+def _are_anchors(facts: Any) -> bool:
     """Return whether there are sizes for every anchor of a cell and level, or none where none are needed."""
     if facts.anchors == ():
         return facts.coder["type"] == "DistanceCoder"
