@@ -17,7 +17,13 @@ CALLS = ("open", "fsync", "replace", "unlink", "close")  # of os, each a place t
 
 
 def _fork(work: Callable[[], None]) -> int:
-    """Run `work` in a forked process; return its exit code, negative for a signal."""
+    """Run `work` in a forked process; return its exit code, negative for a signal.
+
+    On one thread: a fork does not copy the threads of an operator, and the child would wait for them.
+    """
+    import torch
+
+    torch.set_num_threads(1)
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
     child.join()
