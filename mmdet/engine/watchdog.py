@@ -64,6 +64,7 @@ class Watchdog:
         self._is_main_thread = threading.current_thread() is threading.main_thread()
         if self._is_main_thread:
             self._kept = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self._publish()  # before this rank can keep another one waiting
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
         return self
