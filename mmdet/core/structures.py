@@ -169,7 +169,7 @@ class Assignment:
         return replace(self, **_changed(self, change))
 
 
-def _changed(values: Any, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+def _changed(values: Any, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
     """Return the fields of a dataclass that are tensors, changed."""
     tensors = {f.name: getattr(values, f.name) for f in fields(values)}
     return {name: change(value) for name, value in tensors.items() if isinstance(value, Tensor)}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -103,7 +104,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     return trainer
 
 
-def check_labels_fit(head: nn.Module, dataset: FacesDataset) -> None:
+def check_labels_fit(head: Any, dataset: FacesDataset) -> None:
     """Compare classes and keypoints of the head with those of the training labels.
 
     Raises:

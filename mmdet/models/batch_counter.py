@@ -25,7 +25,7 @@ class BatchCounter:
         self._counts: torch.Tensor | None = None
         if not layers:
             return
-        self._counts = torch.stack([layer.num_batches_tracked for layer in layers])
+        self._counts = torch.stack([layer.num_batches_tracked for layer in layers])  # type: ignore[misc]
         for layer, count in zip(layers, self._counts, strict=True):
             layer.num_batches_tracked = count
             layer.counts = False

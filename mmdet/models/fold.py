@@ -39,7 +39,7 @@ def inference_copy(model: nn.Module) -> nn.Module:
     if not pairs or not _are_close(before, copied(probe)):
         return model
     layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-    return copied.to(device, memory_format=layout)
+    return copied.to(device, memory_format=layout)  # type: ignore[call-overload]
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -27,6 +27,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         """Normalise (B, C, H, W)."""
         if self.counts or not self.training:
             return super().forward(input)
+        assert self.momentum is not None  # BatchCounter leaves such layers alone
         statistics = (self.running_mean, self.running_var)
         return F.batch_norm(input, *statistics, self.weight, self.bias, True, self.momentum, self.eps)
 

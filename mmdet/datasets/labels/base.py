@@ -6,6 +6,7 @@ too narrow or without faces, faces too small, odd boxes) is done by `prepare`.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -113,13 +114,14 @@ def concatenate(parts: Sequence[LabelFile]) -> LabelFile:
     """Return the images of several files with the same classes and number of points, in order."""
     num_rows = np.cumsum([0, *(len(part.bboxes) for part in parts)])
     offsets = [part.offsets[:-1] + start for part, start in zip(parts, num_rows, strict=False)]
-    arrays = ("sizes_hw", "bboxes", "labels", "kps", "is_ignored")
+    names = ("sizes_hw", "bboxes", "labels", "kps", "is_ignored")
+    arrays: dict[str, Any] = {n: np.concatenate([getattr(part, n) for part in parts]) for n in names}
     return replace(
         parts[0],
         names=tuple(name for part in parts for name in part.names),
         offsets=np.append(np.concatenate(offsets), num_rows[-1]),
         lines=None,
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
+        **arrays,
     )
 
 

@@ -128,7 +128,7 @@ def number(value: np.float32) -> str:
 class LineError(DataError):
     """Bad lines of one kind; `lines` counts them from 0."""
 
-    def __init__(self, message: str, lines: Sequence[int]) -> None:
+    def __init__(self, message: str, lines: Sequence[int] | np.ndarray) -> None:
         super().__init__(message)
         self.lines = [int(line) for line in lines]
 
@@ -150,7 +150,7 @@ class _Lines:
         except UnicodeDecodeError as error:
             raise DataError(f"{self.path}:{line + 1}: not UTF-8 text ({error.reason})") from None
 
-    def fail(self, lines: Sequence[int], reason: str) -> NoReturn:
+    def fail(self, lines: Sequence[int] | np.ndarray, reason: str) -> NoReturn:
         """Raise the error of bad lines, naming the first and the image it belongs to."""
         line = int(lines[0])
         headers = np.flatnonzero(self.is_header[: line + 1])

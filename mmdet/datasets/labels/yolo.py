@@ -76,7 +76,7 @@ def write_yolo(labels: LabelFile, path: str | Path) -> None:
         height, width = record.size_hw
         lines = []
         for bbox, label, kps in zip(record.bboxes, record.labels, record.kps, strict=True):
-            x1, y1, x2, y2 = bbox / np.float64((width, height, width, height))
+            x1, y1, x2, y2 = bbox / np.array((width, height, width, height), np.float64)
             values = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
             for x, y, weight in kps.tolist() if with_kps else ():
                 values += [x / width, y / height, 2] if weight else [0, 0, 0]
