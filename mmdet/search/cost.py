@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mmdet.datasets.labels.base import DEFAULT_NUM_KPS
 from mmdet.errors import ConfigError
 from mmdet.models.plainnet.structure import parse, stage_outputs, units
 
@@ -222,7 +223,8 @@ def predictor_channels(head: Mapping) -> int:
     """Return the output channels of all predictors of an SCRFDHead's config."""
     anchors = head["anchor_generator"]
     num_anchors = len(anchors["scales"]) * len(anchors["ratios"])
-    return num_anchors * (head["num_classes"] + 4 + (10 if head.get("use_kps") else 0))
+    kps = 2 * head.get("num_kps", DEFAULT_NUM_KPS) if head.get("use_kps") else 0
+    return num_anchors * (head["num_classes"] + 4 + kps)
 
 
 def total_flops(model: Mapping, size_hw: tuple[int, int] = SIZE_HW) -> int:

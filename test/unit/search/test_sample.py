@@ -115,6 +115,12 @@ def test_formulas_equal_the_counter_on_every_config(size_hw, repo):
         assert cost.total_flops(model, size_hw) == sum(counted.values())
 
 
+def test_the_formula_counts_as_many_points_as_the_head_has(repo):
+    model = load_config(repo / "configs/scrfd/scrfd_500m_bnkps.py", ["model.bbox_head.num_kps=3"]).model
+    counted = count_complexity(build_detector(model), 480, 640).flops
+    assert cost.total_flops(model, (480, 640)) == sum(counted.values())
+
+
 def test_other_parts_are_refused(repo):
     model = load_config(repo / "configs/scrfd/scrfd_2.5g.py").model
     with pytest.raises(ConfigError, match="do not know Mine"):
