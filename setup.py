@@ -4,14 +4,17 @@ The distribution is not called mmdet, because PyPI has one; the package it insta
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 SEARCH = ["optuna>=4"]  # campaigns on PostgreSQL: also psycopg[binary]
 HEIC = ["pillow-heif"]  # photographs of iPhones, for detection
 ONNX = ["onnx", "onnxslim", "onnxruntime"]  # export; detection needs only the last
+IGNORED = shutil.ignore_patterns("__pycache__")
 
 
 def read_requirements() -> list[str]:
@@ -25,6 +28,17 @@ def read_version() -> str:
     match = re.search(r'^__version__ = "(.+)"', (ROOT / "mmdet/__init__.py").read_text(), re.MULTILINE)
     assert match, "mmdet/__init__.py has no __version__"
     return match[1]
+
+
+class BuildWithConfigs(build_py):
+    """Put configs/ of the checkout into the package, where mmdet/config/find.py looks for them."""
+
+    def run(self) -> None:
+        """Build as always, then copy; a development installation reads the checkout's own."""
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "mmdet/configs")
+            shutil.copytree(ROOT / "configs", target, ignore=IGNORED, dirs_exist_ok=True)
 
 
 setup(
@@ -42,6 +56,8 @@ setup(
         "mmdet.testing": ["ascend_tables/*.txt"],
         "mmdet.testing.ascend_sim": ["csrc/*", "inject/*"],
     },
+    cmdclass={"build_py": BuildWithConfigs},
+    entry_points={"console_scripts": ["scrfd = mmdet.commands.main:main"]},
     install_requires=read_requirements(),
     extras_require={
         "heic": HEIC,

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from mmdet.config.types import PRECISION_LEVELS
+from mmdet.config.find import find_config
+from mmdet.config.values import PRECISION_LEVELS
 from mmdet.errors import MMDetError
 from mmdet.process import let_threads_sleep
 
@@ -33,7 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         help="config changes, for example optimizer.lr=0.02 data.train.pipeline.2.crop_choice=[0.5,1]; "
         "given twice, both count",
     ),
-    "--config": dict(metavar="FILE", help="config file of the model (default: %(default)s)"),
+    "--config": dict(metavar="FILE", type=find_config, help="config of the model (default: %(default)s)"),
     "--data-root": dict(
         metavar="DIR", help="folder with train/ and val/, short for --cfg-options data_root=DIR"
     ),
@@ -76,7 +77,8 @@ def make_parser(description: str | None, allow_abbrev: bool = True) -> argparse.
 
 def add_config(parser: argparse.ArgumentParser, about: str = "") -> None:
     """Add the positional argument `config`; `about` is added to its help."""
-    parser.add_argument("config", help="config file, for example configs/scrfd/scrfd_2.5g.py" + about)
+    example = "config file, yours or one that comes with this package: configs/scrfd/scrfd_2.5g.py"
+    parser.add_argument("config", type=find_config, help=example + about)
 
 
 def add_shared(parser: argparse._ActionsContainer, name: str, *aliases: str, **changes: Any) -> None:

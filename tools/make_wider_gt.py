@@ -1,33 +1,12 @@
-#!/usr/bin/env python
-"""Write the ground-truth .mat files of the WIDER protocol for one's own labelv2 file."""
+"""The script form of `scrfd ground-truth`, for a checkout that is not installed."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdet.cli import make_parser, run_cli
-
-
-def main() -> None:
-    parser = make_parser(__doc__)
-    parser.add_argument(
-        "--label", required=True, metavar="FILE", help="labelv2 file of the validation images"
-    )
-    parser.add_argument(
-        "--out",
-        required=True,
-        metavar="DIR",
-        help="folder for wider_face_val.mat and wider_{easy,medium,hard}_val.mat "
-        "(faces of at least 50, 30, 10 px height count; lower ones are ignored)",
-    )
-    args = parser.parse_args()
-
-    from mmdet.evaluation.widerface.mat import write_wider_gt
-
-    write_wider_gt(args.label, args.out)
-    print(f"wrote 4 files to {args.out}")
-
+from mmdet.cli import run_cli
+from mmdet.commands.make_wider_gt import main
 
 if __name__ == "__main__":
     run_cli(main)

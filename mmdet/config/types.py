@@ -9,10 +9,10 @@ named class is their schema. Nobody changes a dict of a RunConfig; take a copy t
 from dataclasses import dataclass
 
 from mmdet.config.schema import REQUIRED, key
+from mmdet.config.values import PRECISION_LEVELS
 from mmdet.evaluation.metrics import METRICS
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-PRECISION_LEVELS = ("O0", "O1", "O2")
 
 
 @dataclass(frozen=True)

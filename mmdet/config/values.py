@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mmdet.errors import ConfigError, unknown_name
 
+PRECISION_LEVELS = ("O0", "O1", "O2")  # of amp.level and --amp
 MOST_INT = 2**31 - 1
 MOST_FLOAT = 1e9
 MOST_CHARS = 4096

@@ -22,6 +22,7 @@ from mmdet.errors import ConfigError
 from mmdet.process import end_with_parent
 
 REPO = Path(__file__).resolve().parents[2]
+COMMAND = str(Path(__file__).resolve().parents[1] / "__main__.py")  # `scrfd`, wherever it is installed
 VISIBLE_CARDS = ("ASCEND_RT_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 
 
@@ -41,7 +42,7 @@ def train_command(
         work_dir: folder of the run.
         num_ranks: processes on this machine, one per device.
         device: kind of device.
-        train_args: further arguments of tools/train.py.
+        train_args: further arguments of `scrfd train`.
         options: of --cfg-options.
     """
     launcher = ["--launcher", "none"]
@@ -51,7 +52,7 @@ def train_command(
         command += ["-m", "torch.distributed.run", "--nproc_per_node", str(num_ranks)]
         command += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
         launcher = ["--launcher", "pytorch"]
-    command += [str(REPO / "tools/train.py"), str(config), "--work-dir", str(work_dir)]
+    command += [COMMAND, "train", str(config), "--work-dir", str(work_dir)]
     command += ["--device", device, *launcher, *train_args]
     return [*command, "--cfg-options", *options]
 
@@ -60,7 +61,7 @@ def eval_command(
     config: Path, checkpoint: Path, out_dir: Path, *, device: str = "auto", options: Sequence[str] = ()
 ) -> list[str]:
     """Return the command that evaluates a checkpoint at 640 x 640 on one device."""
-    command = [sys.executable, str(REPO / "tools/test_widerface.py"), str(config), str(checkpoint)]
+    command = [sys.executable, COMMAND, "test", str(config), str(checkpoint)]
     command += ["--mode", "0", "--out", str(out_dir), "--device", device]
     return [*command, "--cfg-options", *options]
 

@@ -2,7 +2,7 @@
 
 Arguments are in args.py, child processes in jobs.py, the figures in report.py. File names and printed lines
 are those of an Ascend ModelZoo model folder, so that a harness made for one can read ours. Training is
-tools/train.py, evaluation tools/test_widerface.py; both run as child processes whose output goes to the
+`scrfd train`, evaluation `scrfd test`; both run as child processes whose output goes to the
 screen and a log.
 """
 

@@ -79,7 +79,7 @@ def time_copies(setup: dict[str, Any]) -> dict[str, Any]:
 def train_command(setup: Any, data: Path) -> list[str]:
     """Return the command of a short training with the model of `setup` on drawn faces."""
     return [
-        "tools/train.py", setup.config, "--device", setup.device, "--work-dir", str(setup.out / "run"),
+        "-m", "mmdet", "train", setup.config, "--device", setup.device, "--work-dir", str(setup.out / "run"),
         "--data-root", str(data), "--perf", "--max-iters", str(setup.iters), "--no-validate",
         "--cfg-options", f"data.samples_per_gpu={min(setup.batch_size, 32)}",
     ]  # fmt: skip

@@ -162,7 +162,7 @@ def training(setup: Setup, time_s: float) -> Any:
         raise Missing("mmengine, which reads config files, is not installed")
     data = setup.out / "toy"
     if not (data / "train").is_dir():
-        _run(["tools/make_toy_faces.py", "--out", str(data), "--train", "64", "--val", "4"], time_s)
+        _run(["-m", "mmdet", "toy", "--out", str(data), "--train", "64", "--val", "4"], time_s)
     _run(train_command(setup, data), time_s)
     return json.loads((setup.out / "run" / "metrics.json").read_text())
 

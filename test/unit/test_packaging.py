@@ -1,8 +1,10 @@
 """What makes the tree installable and publishable."""
 
 import re
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,30 @@ def test_licence_is_apache_2(repo):
     assert (
         text.split()[:4] == ["Apache", "License", "Version", "2.0,"] and "END OF TERMS AND CONDITIONS" in text
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("setuptools"), reason="setuptools is not installed")
+def test_a_wheel_holds_the_command_configs_and_hints(repo, tmp_path):
+    """Built from a copy: setuptools leaves build/ behind. Unpacked, it runs away from the checkout."""
+    for name in ("mmdet", "configs"):
+        shutil.copytree(repo / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(repo / name, tmp_path / name)
+    pip = [sys.executable, "-m", "pip", "-q", "wheel", ".", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "-w", "dist"], cwd=tmp_path, check=True, timeout=120)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    away = tmp_path / "away"
+    shutil.unpack_archive(wheel, away, "zip")
+    (info,) = away.glob("*.dist-info")
+    assert "scrfd = mmdet.commands.main:main" in (info / "entry_points.txt").read_text()
+    assert (away / "mmdet/py.typed").is_file() and (away / "mmdet/deploy/web/index.html").is_file()
+    shipped = {path.relative_to(away / "mmdet") for path in (away / "mmdet/configs").rglob("*.py")}
+    assert shipped == {path.relative_to(repo) for path in (repo / "configs").rglob("*.py")}
+    code = (
+        f"import sys; sys.path[:0] = [{str(away)!r}]; from mmdet.commands.main import run; run(sys.argv[1:])"
+    )
+    for words in (["config", "configs/scrfd/scrfd_500m.py"], ["config", "scrfd_500m"]):
+        command = [sys.executable, "-I", "-c", code, *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=away, timeout=60)
+        assert "MobileNetV1" in done.stdout, done.stderr

@@ -29,12 +29,12 @@ def wait_for(tmp_path: Path, word: str) -> str:
 def test_commands_name_what_they_run():
     train = jobs.train_command(Path("c.py"), Path("w"), device="cpu", train_args=["--perf"], options=["a=1"])
     assert train[1:] == [
-        str(jobs.REPO / "tools/train.py"), "c.py", "--work-dir", "w", "--device", "cpu",
+        jobs.COMMAND, "train", "c.py", "--work-dir", "w", "--device", "cpu",
         "--launcher", "none", "--perf", "--cfg-options", "a=1",
     ]  # fmt: skip
     evaluate = jobs.eval_command(Path("c.py"), Path("w.pth"), Path("out"))
     assert evaluate[1:] == [
-        str(jobs.REPO / "tools/test_widerface.py"), "c.py", "w.pth", "--mode", "0", "--out", "out",
+        jobs.COMMAND, "test", "c.py", "w.pth", "--mode", "0", "--out", "out",
         "--device", "auto", "--cfg-options",
     ]  # fmt: skip
 

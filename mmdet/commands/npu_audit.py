@@ -1,0 +1,75 @@
+"""List the operators of a training step and where an Ascend chip computes each: AI Core, AI CPU or the host.
+
+Needs no card: shapes are followed, nothing is computed. Exit code 1 if a training step holds an operator
+that runs on the host or the AI CPU, has a dynamic shape, makes the host wait, or sorts fp32 as fp16. Where
+operators run comes from the vendor's sources (mmdet/testing/ascend_tables/placement.txt). Times are
+estimates, which --assume changes.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmdet.cli import add_config, add_shared, make_parser
+from mmdet.errors import ConfigError
+
+DEVICES = ("meta", "npu")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    add_config(parser)
+    parser.add_argument(
+        "--chip", default="910B", metavar="C", help="910A, 910B (A2, A3) or 310P (default: 910B)"
+    )
+    add_shared(parser, "--batch-size", help="images per step (default: the config's)")
+    add_shared(parser, "--size")
+    add_shared(parser, "--faces", default=10)
+    parser.add_argument("--slots", type=int, default=32, help="gt slots per image (default: 32)")
+    add_shared(parser, "--amp")
+    parser.add_argument("--dtype", choices=("float16", "bfloat16"), help="default: the config's")
+    parser.add_argument(
+        "--assume",
+        nargs="+",
+        default=[],
+        action="extend",
+        metavar="NAME=VALUE",
+        help="see mmdet/testing/cost.py",
+    )
+    step = parser.add_mutually_exclusive_group()
+    step.add_argument("--train", dest="is_train", action="store_true", default=True, help="the default")
+    step.add_argument("--eval", dest="is_train", action="store_false", help="the forward pass of testing")
+    add_shared(
+        parser, "--device", default="meta", choices=DEVICES, help="meta: no card, shapes only (default)"
+    )
+    add_shared(parser, "--json", type=Path, help="also write the table as JSON")
+    add_shared(parser, "--cfg-options")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    if not 0 <= args.faces <= args.slots:
+        raise ConfigError(f"--faces {args.faces} must be between 0 and --slots {args.slots}")
+
+    from mmdet.config import load_config
+    from mmdet.device import check_chip, pick_device
+    from mmdet.testing.audit import META
+    from mmdet.testing.audit_report import Audit
+    from mmdet.testing.audit_step import draw_batch, record_test, record_training, with_amp
+    from mmdet.testing.cost import assume
+
+    device = META if args.device == "meta" else pick_device(args.device)
+    check_chip(args.chip, device)
+    assumed = assume(args.chip, args.assume)
+    cfg = with_amp(load_config(args.config, args.cfg_options), args.amp, args.dtype)
+    batch = draw_batch(args.batch_size or cfg.data.samples_per_gpu, args.size, args.faces, args.slots)
+    if args.is_train:
+        recorder, step = record_training(cfg, device, [batch])[0], f"training step, {cfg.amp.level}"
+    else:
+        recorder, step = record_test(cfg, device, batch), "test forward"
+    audit = Audit(f"{args.config}: {step}", args.chip, recorder, batch, assumed)
+    print("\n".join(audit.lines()))
+    if args.json:
+        args.json.write_text(json.dumps(audit.as_dict(), indent=1) + "\n")
+    return 1 if audit.num_offences() and args.is_train else 0
