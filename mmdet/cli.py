@@ -22,6 +22,8 @@ from mmdet.process import let_threads_sleep
 
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
+OWN_PACKAGES = ("mmdet", "benchmark")
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "--amp": dict(choices=PRECISION_LEVELS, help="precision (default: the config's amp.level)"),
     "--batch": dict(type=int, default=32, metavar="N", help="images (default: %(default)s)"),
@@ -122,6 +124,13 @@ def run_cli(main: Callable[[], int | None]) -> None:
     except MMDetError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         code = error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in OWN_PACKAGES:
+            raise
+        print(
+            f"{error.name} is not installed; `scrfd doctor` says how to get what is missing", file=sys.stderr
+        )
+        code = 2
     except BrokenPipeError:  # the reader of our output, `head` for example, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         code = BROKEN_PIPE

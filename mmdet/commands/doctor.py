@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
@@ -53,10 +54,10 @@ def package_lines() -> list[str]:
         if version:
             found[name] = version
         else:
-            missing[name + limit.strip()].append(extra or "everything")
+            missing[extra or "everything"].append(name + limit.strip())
     lines = [", ".join(f"{name} {version}" for name, version in sorted(found.items()))]
-    for name, extras in sorted(missing.items()):
-        lines.append(f"missing for {', '.join(extras)}: pip install '{name}'")
+    for extra, names in sorted(missing.items()):
+        lines.append(f"missing for {extra}: pip install {' '.join(map(shlex.quote, names))}")
     return lines
 
 

@@ -39,6 +39,19 @@ def test_a_mistake_is_one_line_and_its_exit_code(capsys):
     assert capsys.readouterr().err == "ConfigError: --thr 2: from 0 to 1\n"
 
 
+def test_a_package_that_is_not_installed_is_one_line_and_code_2(capsys):
+    def main():
+        import no_such_package.part  # noqa: F401
+
+    with pytest.raises(SystemExit) as ended:
+        run_cli(main)
+    assert ended.value.code == 2
+    message = "no_such_package is not installed; `scrfd doctor` says how to get what is missing\n"
+    assert capsys.readouterr().err == message
+    with pytest.raises(ModuleNotFoundError):
+        run_cli(lambda: __import__("mmdet.no_such_module"))
+
+
 def test_our_own_bugs_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         run_cli(lambda: 1 // 0)
