@@ -52,7 +52,7 @@ setup(
     packages=find_packages(include=["mmdet", "mmdet.*"]),
     package_data={
         "mmdet": ["py.typed"],
-        "mmdet.deploy.web": ["*.html", "*.css", "*.js"],
+        "mmdet.deploy.web": ["*.html", "*.css", "*.js", "*.json"],
         "mmdet.testing": ["ascend_tables/*.txt"],
         "mmdet.testing.ascend_sim": ["csrc/*", "inject/*"],
     },
@@ -68,6 +68,6 @@ setup(
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
         "albumentations": ["albumentations"],  # YAML configs that name other colour transforms than ours
-        "test": [*ONNX, *SEARCH, *HEIC, "pytest>=8", "pytest-xdist", "ruff", "mypy"],
+        "test": [*ONNX, *SEARCH, *HEIC, "schemathesis", "pytest>=8", "pytest-xdist", "ruff", "mypy"],
     },
 )

@@ -41,6 +41,7 @@ from mmdet.deploy.web.limits import (
 from mmdet.errors import ConfigError, DataError, DeviceError, MMDetError, unknown_name
 from mmdet.images import TooManyPixelsError
 
+MOST_TILES = 8  # along the longer side: 64 squares are looked at
 LOWEST_SCORE = 0.1  # of the faces sent to the page; its slider begins here
 LARGEST_UPLOAD = 64 << 20  # bytes
 MAX_DIGITS = 11  # of a Content-Length
@@ -62,6 +63,7 @@ STATIC = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/openapi.json": ("openapi.json", "application/json"),
 }
 # The page may load nothing from elsewhere and send nothing elsewhere.
 HEADERS = {
@@ -187,6 +189,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:  # noqa: N802
         """Send the page, the facts about the model, or an example picture."""
+        if urlsplit(self.path).path == "/detect":
+            self.refuse_method()
+            return
         if not self._is_welcome(is_post=False):
             return
         path = unquote(urlsplit(self.path).path)
@@ -197,8 +202,6 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json(HTTPStatus.OK, self.app.about())
         elif (data := self.app.read_example(path.removeprefix("/examples/"))) is not None:
             self._send(HTTPStatus.OK, data, "application/octet-stream")
-        elif path == "/detect":
-            self.refuse_method()
         else:
             self._send_json(HTTPStatus.NOT_FOUND, {"error": f"{path}: nothing there"})
 
@@ -216,6 +219,14 @@ class Handler(BaseHTTPRequestHandler):
         content = {"error": f"{self.command} is not understood here; use {allowed}"}
         self._send_json(HTTPStatus.METHOD_NOT_ALLOWED, content, Allow=allowed)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+        """Answer what http.server itself refuses, a method without a name here for example, like all else."""
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            self.refuse_method()
+            return
+        self.close_connection = True
+        self._send_json(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
+
     do_PUT = do_DELETE = do_PATCH = do_OPTIONS = refuse_method  # noqa: N815
 
     def do_POST(self) -> None:  # noqa: N802
@@ -223,6 +234,9 @@ class Handler(BaseHTTPRequestHandler):
         if not self._is_welcome(is_post=True):
             return
         url = urlsplit(self.path)
+        if url.path in (*STATIC, "/about") or url.path.startswith("/examples/"):
+            self.refuse_method()
+            return
         length = self.headers.get("Content-Length", "")
         is_length = length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS
         refused = None
@@ -340,12 +354,15 @@ def read_query(query: Mapping[str, str]) -> dict[str, Any]:
         if name not in QUERY:
             raise ConfigError(unknown_name("parameter", name, QUERY))
         key, kind = QUERY[name]
+        if key in options:
+            raise ConfigError(f"{name}={text}: given twice, under two names")
         try:
             value = kind(text)
-            if kind is float and not 0 <= value <= 1:
+            if (kind is float and not 0 <= value <= 1) or (key == "tiles" and value > MOST_TILES):
                 raise ValueError
         except (ValueError, KeyError):
-            raise ConfigError(f"{name}={text}: {EXPECTED[kind]} is expected") from None
+            limit = f" up to {MOST_TILES}" if key == "tiles" else ""
+            raise ConfigError(f"{name}={text}: {EXPECTED[kind]}{limit} is expected") from None
         options[key] = value
     return {"score_thr": LOWEST_SCORE, **options}
 
