@@ -1,5 +1,6 @@
 """What tools/image_demo.py and tools/webcam_demo.py need: a checkpoint behind the detector's interface."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -10,13 +11,15 @@ import cv2
 import numpy as np
 
 from mmdet.deploy.cli.draw import draw_faces
-from mmdet.deploy.cli.video import read_video, video_rate, write_video
+from mmdet.deploy.cli.video import add_sound, read_video, video_rate, write_video
 from mmdet.deploy.runtime.checks import check_count, check_fraction
 from mmdet.deploy.runtime.decode import Faces
 from mmdet.deploy.runtime.letterbox import letterbox
 from mmdet.deploy.runtime.looks import keep_close_ups, small_size
 from mmdet.deploy.runtime.ort_detector import FaceDetector
 from mmdet.errors import ConfigError
+
+logger = logging.getLogger("mmdet")
 
 NO_WINDOW = "no window can be opened (opencv-python-headless, or no display); write a video with --out F.mp4"
 FindFaces = Callable[[np.ndarray], Faces]
@@ -90,6 +93,8 @@ def show_video(
             if show(draw_faces(loaded.image, find(loaded.image), classes)) is False:
                 break
             num_frames += 1
+    if out is not None and (remark := add_sound(out, source)):
+        logger.warning(remark)
     return num_frames
 
 

@@ -58,7 +58,7 @@ class RunSummary:
         num_reduced: images so large that faces of SMALL_FACE pixels are not found in them.
         skipped: path -> reason.
         left_out: what `find_inputs` has left out, in words; "" for nothing.
-        remarks: on films that end early.
+        remarks: on films that end early, or without sound.
         stopped: what Ctrl-C ended, in words; "" if nothing. To end a camera so is no failure.
         exit_code: of the tool.
     """
@@ -134,6 +134,7 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
             summary.exit_code = INTERRUPTED
             if left := [str(part) for part in writer.parts if part.exists()]:
                 summary.stopped += f"; what was found is in {', '.join(left)}"
+    summary.remarks += writer.remarks
     if not summary.num_images and not summary.stopped:
         raise DataError(f"none of {len(found.skipped)} files could be read: {_first(found.skipped)}")
     return summary

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from mmdet.deploy.cli.video import LoadedImage, Task
+from mmdet.deploy.cli.video import LoadedImage, Task, read_ahead
 from mmdet.deploy.runtime.decode import Faces
 from mmdet.deploy.runtime.options import DetectOptions
 from mmdet.deploy.runtime.ort_detector import FaceDetector
@@ -22,7 +22,8 @@ def detect_stream(
     """Yield the images and their faces, in the order of the tasks.
 
     On the CPU every core takes an image of its own from the file to the faces, and `options.batch_size`
-    images are in hand at most. For an accelerator other threads read the next two batches meanwhile.
+    images are in hand at most. For an accelerator one thread runs a batch while others read the next;
+    in both cases what the caller does with a result overlaps with the search.
 
     Args:
         detector: finds the faces.
@@ -46,9 +47,16 @@ def detect_stream(
         return
     if detector.model.takes_single:
         batch_size = 1
-    with ThreadPoolExecutor(detector.model.num_cores) as readers:
+    found = _batches(find, tasks, skipped, batch_size, detector.model.num_cores)
+    yield from read_ahead(found, batch_size) if batch_size > 1 else found  # a camera's frame is wanted now
+
+
+def _batches(
+    find: Find, tasks: Iterable[Task], skipped: dict[str, str], batch_size: int, num_readers: int
+) -> Iterator[Result]:
+    with ThreadPoolExecutor(num_readers) as readers:
         batch: list[LoadedImage] = []
-        for loaded in _in_order(readers, lambda read: read(), tasks, 2 * batch_size, skipped):
+        for loaded in _in_order(readers, lambda read: read(), tasks, batch_size, skipped):
             batch.append(loaded)
             if len(batch) == batch_size:
                 yield from zip(batch, find(batch), strict=True)

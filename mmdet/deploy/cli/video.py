@@ -1,12 +1,16 @@
 """Films and cameras: their frames in, and films with drawn frames out."""
 
 import os
-from collections.abc import Callable, Iterator
+import shutil
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +20,9 @@ from mmdet.files import atomic_write
 from mmdet.images import UnreadableImageError
 
 PAGED = (".tif", ".tiff")
+SILENT = (*PAGED, ".gif")  # several images, but no film
+AHEAD = 4  # frames of a film read before they are wanted
+T = TypeVar("T")
 DEFAULT_RATE = 25.0  # frames per second, where a film does not state it
 
 
@@ -47,9 +54,23 @@ def video_label(source: str | int) -> str:
 
 
 def video_tasks(source: str | int, max_frames: int = 0, name: str | None = None) -> Iterator[Task]:
-    """Yield what hands out each frame; the frames are read here, one after the other. See `read_video`."""
-    for loaded in read_video(source, max_frames, name):
+    """Yield what hands out each frame of `read_video`; a thread reads a film ahead, a camera is awaited."""
+    frames = read_video(source, max_frames, name)
+    for loaded in frames if isinstance(source, int) else read_ahead(frames, AHEAD):
         yield loaded.path, partial(_same, loaded)
+
+
+def read_ahead(items: Iterable[T], ahead: int) -> Iterator[T]:
+    """Yield items, none of which is None, while a thread takes the next ones, `ahead` at most."""
+    rest = iter(items)
+    reader = ThreadPoolExecutor(1, "ahead")
+    try:
+        waiting = deque(reader.submit(next, rest, None) for _ in range(ahead))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(reader.submit(next, rest, None))
+            yield item
+    finally:
+        reader.shutdown(cancel_futures=True)
 
 
 def _same(loaded: LoadedImage) -> LoadedImage:
@@ -171,6 +192,34 @@ def write_video(
             writer.release()
         if count_frames(str(part)) < num_frames:
             raise WriteError(f"{path} cannot be written: not all of {num_frames} frames; is the disk full?")
+
+
+def add_sound(film: Path, source: str | int | None) -> str:
+    """Give a drawn film the sound of its source, if that has any.
+
+    The film stays as it is unless a complete one takes its place.
+
+    Returns:
+        Why that was not possible; "" if it was, or if the source is no film.
+    """
+    is_film = isinstance(source, str) and "://" not in source and film.is_file()
+    if not is_film or Path(str(source)).suffix.lower() in SILENT:
+        return ""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        return "films are drawn without sound: ffmpeg is not on the PATH"
+    length_s = count_frames(str(film)) / video_rate(str(film))
+    command = [program, "-v", "error", "-nostdin", "-y", "-i", f"file:{film}", "-i", f"file:{source}"]
+    command += ["-map", "0:v", "-map", "1:a?", "-c:v", "copy", "-c:a", "aac", "-t", f"{length_s:.3f}"]
+    try:
+        with atomic_write(film) as part:
+            subprocess.run(
+                [*command, f"file:{part}"], check=True, capture_output=True, stdin=subprocess.DEVNULL
+            )
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.decode(errors="replace").strip().splitlines() or [str(error)])[-1]
+        return f"{film} has no sound: ffmpeg: {reason}"
+    return ""
 
 
 def count_frames(source: str | int) -> int:

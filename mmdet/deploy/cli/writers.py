@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,7 +14,7 @@ import numpy as np
 from mmdet.deploy.align import align_faces, blur_faces, crop_faces
 from mmdet.deploy.cli.draw import draw_faces
 from mmdet.deploy.cli.outputs import RESULTS, OutputFiles
-from mmdet.deploy.cli.video import DEFAULT_RATE, LoadedImage, write_video
+from mmdet.deploy.cli.video import DEFAULT_RATE, LoadedImage, add_sound, write_video
 from mmdet.deploy.runtime.decode import Faces
 from mmdet.errors import ConfigError
 from mmdet.files import atomic_write, write_bytes, write_text
@@ -34,6 +35,8 @@ class Writer:
     Attributes:
         source: the video or the camera that is read.
         rate: frames per second of the video to be drawn.
+        parts: unfinished files.
+        remarks: why films have no sound.
     """
 
     def __init__(self, outputs: OutputFiles | None, classes: tuple[str, ...]) -> None:
@@ -44,6 +47,7 @@ class Writer:
         self.source: str | int | None = None
         self.rate = DEFAULT_RATE
         self.parts: list[Path] = []  # what an interrupted run leaves
+        self.remarks: list[str] = []
         self._open = ExitStack()  # detections.jsonl, and a video for it
         self._video = ExitStack()
         self._video_name = ""
@@ -132,12 +136,18 @@ class Writer:
             self._video.close()
             path = self._outputs.drawn(loaded.name, is_frame=True)
             size_wh = (drawn.shape[1], drawn.shape[0])
+            self._video.push(partial(self._add_sound, path, self.source))  # when the video is complete
             self._add_frame = self._video.enter_context(
                 write_video(path, self.rate, size_wh, parents=True, keep_part=True)
             )
             self._video_name = loaded.name
             self.parts.append(path.with_name(f"{path.stem}.part{path.suffix}"))
         self._add_frame(drawn)
+
+    def _add_sound(self, film: Path, source: str | int | None, error: type | None, *_: Any) -> None:
+        remark = add_sound(film, source) if error is None else ""
+        if remark and remark not in self.remarks:
+            self.remarks.append(remark)
 
 
 def encode_image(image: np.ndarray, suffix: str) -> bytes:

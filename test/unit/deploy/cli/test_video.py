@@ -1,0 +1,152 @@
+"""Films: the sound of the source, by a stand-in for ffmpeg, and that reading, finding and drawing overlap."""
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mmdet.deploy import DetectOptions, Faces
+from mmdet.deploy.cli import stream
+from mmdet.deploy.cli.video import LoadedImage, add_sound, read_ahead, read_video, video_tasks, write_video
+
+# Writes its arguments down; the first input, with a mark at its end, becomes the last argument.
+FFMPEG = """#!/bin/sh
+echo "$@" > {log}
+for last; do :; done
+[ -n "{fails}" ] && { echo first >&2; echo "{fails}" >&2; exit 1; }
+cat "${6#file:}" > "${last#file:}"; printf sound >> "${last#file:}"
+"""
+
+
+@pytest.fixture
+def film(tmp_path):
+    """A film of five frames, 10 a second."""
+    path = tmp_path / "film.mp4"
+    with write_video(path, 10.0, (64, 48)) as add:
+        for value in range(5):
+            add(np.full((48, 64, 3), 40 * value, np.uint8))
+    return path
+
+
+@pytest.fixture
+def ffmpeg(tmp_path, monkeypatch):
+    """Put a stand-in on the PATH; returns the file it writes its arguments to."""
+
+    def install(fails=""):
+        folder, log = tmp_path / "bin", tmp_path / "log"
+        folder.mkdir(exist_ok=True)
+        script = FFMPEG.replace("{log}", str(log)).replace("{fails}", fails)
+        (folder / "ffmpeg").write_text(script)
+        (folder / "ffmpeg").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+        return log
+
+    return install
+
+
+def test_the_sound_of_the_source_is_kept(film, ffmpeg, tmp_path):
+    log, silent = ffmpeg(), film.read_bytes()
+    assert add_sound(film, str(tmp_path / "source.mp4")) == ""
+    assert film.read_bytes() == silent + b"sound"
+    words = log.read_text()
+    assert f"-i file:{film} -i file:{tmp_path}/source.mp4 -map 0:v -map 1:a? -c:v copy" in words
+    assert "-t 0.500 " in words  # of a film cut by --max-frames the sound ends, too
+
+
+def test_a_failure_leaves_the_silent_film(film, ffmpeg, tmp_path):
+    ffmpeg(fails="No space left on device")
+    silent = film.read_bytes()
+    assert add_sound(film, "source.mp4") == f"{film} has no sound: ffmpeg: No space left on device"
+    assert film.read_bytes() == silent and {path.name for path in tmp_path.iterdir()} == {
+        "film.mp4",
+        "bin",
+        "log",
+    }
+
+
+@pytest.mark.parametrize("source", [0, None, "rtsp://camera/1", "moving.gif", "pages.tiff"])
+def test_what_has_no_sound_is_not_asked(film, ffmpeg, source):
+    log = ffmpeg(fails="never called")
+    assert add_sound(film, source) == "" and not log.exists()
+
+
+def test_without_ffmpeg_a_run_says_so_once(run_tool, spots, film, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "b.mp4").write_bytes(film.read_bytes())
+    code, _, err = run_tool("scrfd", spots, film, tmp_path / "b.mp4", "--out", tmp_path / "out", "--draw")
+    assert code == 0 and err.count("films are drawn without sound: ffmpeg is not on the PATH") == 1
+
+
+def test_drawn_and_shown_films_get_their_sound(run_tool, spots, film, ffmpeg, tmp_path):
+    log = ffmpeg()
+    assert run_tool("scrfd", spots, film, "--out", tmp_path / "out", "--blur")[0] == 0
+    assert (tmp_path / "out/film_faces.mp4").read_bytes().endswith(b"sound") and str(film) in log.read_text()
+    assert run_tool("webcam_demo", spots, "--camera-id", film, "--out", tmp_path / "shown.mp4")[0] == 0
+    assert (tmp_path / "shown.mp4").read_bytes().endswith(b"sound")
+
+
+def test_frames_read_ahead_are_the_same_in_order(film):
+    frames = [read() for _, read in video_tasks(str(film))]
+    assert [frame.frame for frame in frames] == [0, 1, 2, 3, 4]
+    for ahead, plain in zip(frames, read_video(str(film)), strict=True):
+        assert np.array_equal(ahead.image, plain.image) and ahead.time_s == plain.time_s
+    assert len(list(video_tasks(str(film), max_frames=2))) == 2
+
+
+def test_read_ahead_passes_errors_on_and_stops_when_closed():
+    taken = []
+
+    def numbers():
+        for number in range(100):
+            taken.append(number)
+            yield number
+            if number == 5:
+                raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(read_ahead(numbers(), 3))
+    taken.clear()
+    some = read_ahead(numbers(), 3)
+    assert next(some) == 0
+    some.close()
+    assert len(taken) <= 4
+
+
+@pytest.mark.parametrize(("has_pool", "num_read"), [(True, 8), (False, 12)])
+def test_reading_finding_and_drawing_happen_at_the_same_time(has_pool, num_read):
+    """They meet at a barrier that none of them passes alone; one after the other, it would break.
+
+    num_read: of 4 frames at most in hand, and 4 read ahead, some stay before the barrier.
+    """
+    meeting = threading.Barrier(3)
+    met = set()
+
+    def meet(who):
+        if who not in met:
+            met.add(who)
+            meeting.wait(20)
+
+    def frames():
+        for number in range(40):
+            if number >= num_read:
+                meet("reader")
+            yield LoadedImage(np.zeros((8, 8, 3), np.uint8), "film", "film", number, 0.0)
+
+    class Detector:
+        model = SimpleNamespace(takes_single=has_pool, num_cores=2)
+        numbers = 0
+
+        def find(self, images, options):
+            self.numbers += len(images)
+            if self.numbers >= 5:
+                meet("finder")
+            return [Faces(np.zeros((0, 5), np.float32), None, np.zeros(0, np.int64))] * len(images)
+
+    pool = stream.ThreadPoolExecutor(1) if has_pool else None
+    Detector.model.start_pool = lambda: pool
+    tasks = (("film", lambda loaded=loaded: loaded) for loaded in read_ahead(frames(), 4))
+    for loaded, _ in stream.detect_stream(Detector(), tasks, {}, DetectOptions(batch_size=4)):
+        if loaded.frame >= 1:
+            meet("drawer")
+    assert met == {"reader", "finder", "drawer"}
