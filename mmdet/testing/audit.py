@@ -12,6 +12,7 @@ Two recorders whose `signature()` is equal ran the same operators on the same sh
 step's shapes do not depend on the data.
 """
 
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mmdet.testing.ascend_ops import SYNC, NpuOperators
-from mmdet.testing.placement import CHIPS, OFFENCES, Call, TensorInfo, placement_of
+from mmdet.testing.placement import CHIPS, OFFENCES, Call, TensorInfo, arguments_of, describe, placement_of
 
 META = torch.device("meta")
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -123,7 +124,7 @@ class Recorder(TorchDispatchMode):
         if all(t.device.type == "cpu" for t in (*inputs, *outputs)) or operator.namespace == "profiler":
             return result
         verdict = self.npu.verdict(operator, args)
-        if _copies_to_host(operator, args, result):
+        if _copies_to_host(operator, args, result) or _waits_for_copy(operator, args, kwargs):
             verdict = SYNC
         self._note(operator, args, kwargs, (inputs, outputs), verdict)
         return result
@@ -145,10 +146,9 @@ class Recorder(TorchDispatchMode):
     ) -> None:
         if verdict == SYNC and _is_inside(SCALER_FILES):
             verdict = SCALER_SYNC
-        inputs, outputs = (tuple(map(_describe, group)) for group in tensors)
-        call = Call(
-            operator.name(), inputs, outputs, _arguments(operator, args, kwargs), verdict, _launches(operator)
-        )
+        inputs, outputs = (tuple(map(describe, group)) for group in tensors)
+        arguments = arguments_of(operator, args, kwargs)
+        call = Call(operator.name(), inputs, outputs, arguments, verdict, _launches(operator))
         if any(placement_of(call, chip).offence for chip in CHIPS):
             call = call._replace(place=_find_place())
         self.calls.append(call)
@@ -205,10 +205,6 @@ def _tensors(values: object) -> list[torch.Tensor]:
     return [v for v in tree_leaves(values) if isinstance(v, torch.Tensor)]
 
 
-def _describe(tensor: torch.Tensor) -> TensorInfo:
-    return TensorInfo(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
-
-
 def _is_unaligned(tensor: TensorInfo) -> bool:
     return bool(tensor.shape) and tensor.shape[-1] * getattr(torch, tensor.dtype).itemsize % 32 != 0
 
@@ -216,20 +212,6 @@ def _is_unaligned(tensor: TensorInfo) -> bool:
 def _launches(operator: Any) -> bool:
     is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in operator._schema.returns)
     return not is_view and operator._schema.name.partition("::")[2] not in NO_LAUNCH
-
-
-def _arguments(operator: Any, args: tuple, kwargs: dict) -> tuple[tuple[str, object], ...]:
-    """Return the arguments that are no tensors by their names, defaults included."""
-    named = {a.name: a.default_value for a in operator._schema.arguments if a.has_default_value()}
-    named |= {a.name: v for a, v in zip(operator._schema.arguments, args, strict=False)} | kwargs
-    plain = {name: _plain(value) for name, value in named.items()}
-    return tuple((name, value) for name, value in plain.items() if value is not None)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, (list, tuple)):
-        return tuple(value) if all(isinstance(v, (bool, int, float)) for v in value) else None
-    return value if isinstance(value, (bool, int, float, str)) else None
 
 
 def _copies_to_host(operator: Any, args: tuple, result: object) -> bool:
@@ -240,11 +222,31 @@ def _copies_to_host(operator: Any, args: tuple, result: object) -> bool:
     return result.device.type == "cpu" and source.device.type != "cpu"
 
 
+def _waits_for_copy(operator: Any, args: tuple, kwargs: dict) -> bool:
+    """Say whether a copy from the host waits for the card's stream, as blocking ones do.
+
+    Source: Ascend/pytorch torch_npu/csrc/aten/ops/op_api/CopyKernelOpApi.cpp.
+    """
+    if operator.name().partition(".")[0] not in COPIES:
+        return False
+    if dict(arguments_of(operator, args, kwargs)).get("non_blocking"):
+        return False
+    source, target = (args[1], args[0].device) if len(args) > 1 else (args[0], kwargs.get("device"))
+    return source.device.type == "cpu" and target is not None and torch.device(target).type != "cpu"
+
+
 # ---- without a device: shapes only ------------------------------------------------------------
 
 
+FROM_HOST = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)  # numbers, in a blocking copy
+
+
 class _Whole(TorchFunctionMode):
-    """Keep `isfinite` whole, as torch_npu does; torch alone composes it of four operators."""
+    """Note what torch does otherwise or unseen on META.
+
+    `isfinite` stays whole, as with torch_npu; torch alone composes it of four operators. A tensor of numbers
+    of the host is copied.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -253,14 +255,16 @@ class _Whole(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        if function not in (torch.isfinite, torch.Tensor.isfinite) or args[0].device.type != "meta":
-            return function(*args, **(kwargs or {}))
-        with _disable_current_modes():
-            result = torch.empty_like(args[0], dtype=torch.bool)
-        operator = torch.ops.aten.isfinite.default
-        self.recorder._note(
-            operator, args, {}, (_tensors(args), [result]), self.recorder.npu.verdict(operator)
-        )
+        kwargs = kwargs or {}
+        is_isfinite = function in (torch.isfinite, torch.Tensor.isfinite) and args[0].device.type == "meta"
+        with _disable_current_modes() if is_isfinite else contextlib.nullcontext():
+            result = torch.empty_like(args[0], dtype=torch.bool) if is_isfinite else function(*args, **kwargs)
+        if is_isfinite:
+            operator = torch.ops.aten.isfinite.default
+            verdict = self.recorder.npu.verdict(operator)
+            self.recorder._note(operator, args, {}, (_tensors(args), [result]), verdict)
+        elif function in FROM_HOST and result.device.type == "meta":
+            self.recorder._note(torch.ops.aten.copy_.default, (), {}, ([result], [result]), SYNC)
         return result
 
 

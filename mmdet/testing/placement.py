@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache, reduce
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -139,6 +139,25 @@ def _dtypes(listed: Sequence[str]) -> dict[str, frozenset[str]]:
         found[chip] = frozenset(names)
         first = first or found[chip]
     return found
+
+
+def describe(tensor: torch.Tensor) -> TensorInfo:
+    """Return what the rules know of a tensor."""
+    return TensorInfo(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+
+
+def arguments_of(operator: Any, args: tuple, kwargs: dict) -> tuple[tuple[str, object], ...]:
+    """Return the arguments of an operator that are no tensors by their names, defaults included."""
+    named = {a.name: a.default_value for a in operator._schema.arguments if a.has_default_value()}
+    named |= {a.name: v for a, v in zip(operator._schema.arguments, args, strict=False)} | kwargs
+    plain = {name: _plain(value) for name, value in named.items()}
+    return tuple((name, value) for name, value in plain.items() if value is not None)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return tuple(value) if all(isinstance(v, (bool, int, float)) for v in value) else None
+    return value if isinstance(value, (bool, int, float, str)) else None
 
 
 def placement_of(call: Call, chip: str) -> Placement:

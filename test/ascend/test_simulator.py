@@ -24,12 +24,12 @@ def strict_card(simulator):
         "TORCH_NPU_FALLBACK_CPU_DISABLE": "1",
         "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True",
     }
-    return simulator.probe("runtime", **settings)
+    return simulator.probe("runtime", options=["--strict"], **settings)
 
 
 @pytest.fixture(scope="module")
 def saturating_card(simulator):
-    return simulator.probe("runtime", "saturate", options=["--saturate"])
+    return simulator.probe("runtime", "short", options=["--chip", "910A"])
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,41 @@ def test_a_fallback_is_an_error_where_it_is_disabled(strict_card):
     assert "_linalg_eigh" in strict_card["eigh"] and "CPU fallback is disabled" in strict_card["eigh"]
     assert "lgamma" in strict_card["fallback"] and "CPU fallback is disabled" in strict_card["fallback"]
     assert not {"aten::lgamma.out", "aten::_linalg_eigh.eigenvalues"} & set(strict_card["fallbacks"])
+
+
+# ---- kinds of chip --------------------------------------------------------------------------
+
+
+def test_an_a2_convolves_fp32_in_hf32_unless_told_otherwise(card):
+    assert card["hf32"] == 1.0 and card["convolved"] == (1 + 2**-13) * (1 + 2**-9)
+    assert card["sorted"] == [1, 0]
+
+
+def test_a_910a_convolves_and_sorts_fp32_in_fp16(saturating_card):
+    assert saturating_card["hf32"] == 1.0 and saturating_card["convolved"] == 1 + 2**-9
+    assert saturating_card["sorted"] == [0, 1]  # a tie in fp16
+
+
+def test_bfloat16_is_refused_where_the_chip_has_none(card, saturating_card):
+    assert card["bf16"] == [True, "no error"]
+    supported, error = saturating_card["bf16"]
+    assert not supported and "Ascend910A has no bfloat16" in error
+
+
+def test_what_the_ai_cpu_computes_is_counted_and_listed(card, saturating_card):
+    on_ai_cpu = {"aten::__lshift__.Scalar": 1, "aten::sort": 1}
+    assert card["counts"][0] == on_ai_cpu
+    assert saturating_card["counts"][0] == on_ai_cpu | {"aten::copy_": 1}  # int64 to fp32
+    assert "ascend_sim: 2 calls ran on the AI CPU: aten::" in card["stderr"]
+
+
+def test_a_copy_to_the_host_inside_a_kernel_is_counted(card):
+    assert card["counts"][1] == {"aten::scatter_reduce.two": 1} and card["inside_host"] == "no error"
+    assert "1 calls copied to the host inside their kernels: aten::scatter_reduce.two" in card["stderr"]
+
+
+def test_a_copy_to_the_host_inside_a_kernel_is_an_error_in_strict_mode(strict_card):
+    assert "kernel of aten::scatter_reduce.two copies to the host and back" in strict_card["inside_host"]
 
 
 # ---- overflow -------------------------------------------------------------------------------
@@ -257,6 +292,12 @@ def test_auto_takes_a_card_even_where_cuda_was_redirected_to_it(simulator):
 
 
 # ---- the command ----------------------------------------------------------------------------
+
+
+def test_an_unknown_chip_is_refused(simulator):
+    done = simulator.run("true", options=["--chip", "910C"])
+    assert done.returncode == 2
+    assert done.stderr.startswith("ConfigError: chip = '910C' is unknown; did you mean '910")
 
 
 def test_a_command_that_does_not_exist_is_refused(simulator):

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 from mmdet.cli import run_cli
-from mmdet.errors import ConfigError
-from mmdet.testing.ascend_sim.build import build
+from mmdet.errors import ConfigError, unknown_name
+from mmdet.testing.ascend_sim.build import SOC, build
 
 HERE = Path(__file__).resolve().parent
 
 
 def simulated_environment(
-    libraries: Path, devices: int, memory_mib: int, soc: str, saturate: bool
+    libraries: Path, devices: int, memory_mib: int, chip: str, is_strict: bool
 ) -> dict[str, str]:
     """Return the environment variables under which a process sees simulated cards."""
 
@@ -26,8 +26,9 @@ def simulated_environment(
         "PYTHONPATH": prepend("PYTHONPATH", HERE / "inject", HERE.parents[2]),
         "ASCEND_SIM_DEVICES": str(devices),
         "ASCEND_SIM_MEMORY_MIB": str(memory_mib),
-        "ASCEND_SIM_SOC": soc,
-        "ASCEND_SIM_SATURATE": "1" if saturate else "0",
+        "ASCEND_SIM_SOC": SOC[chip],
+        "ASCEND_SIM_CHIP": chip,
+        "ASCEND_SIM_STRICT": "1" if is_strict else "0",
         "TASK_QUEUE_ENABLE": "0",  # work is done when it is submitted; a second thread would only race
     }
 
@@ -38,7 +39,13 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=8, help="cards of this host (default: 8)")
     parser.add_argument("--memory-mib", type=int, default=65536, help="memory of each card (default: 65536)")
     parser.add_argument(
-        "--saturate", action="store_true", help="imitate a 910A, which saturates instead of giving Inf"
+        "--chip",
+        default="910B",
+        metavar="C",
+        help="910A and 310P saturate, convolve and sort fp32 in fp16, lack bfloat16 (default: 910B)",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="a kernel that copies to the host inside is an error"
     )
     parser.add_argument(
         "--print-env", action="store_true", help="print the environment as shell exports and stop"
@@ -46,8 +53,9 @@ def main() -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command to run")
     args = parser.parse_args()
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    soc = "Ascend910A" if args.saturate else "Ascend910B1"
-    extra = simulated_environment(build(), args.devices, args.memory_mib, soc, args.saturate)
+    if args.chip not in SOC:
+        raise ConfigError(unknown_name("chip", args.chip, SOC))
+    extra = simulated_environment(build(), args.devices, args.memory_mib, args.chip, args.strict)
     if args.print_env:
         print("\n".join(f"export {name}={value!r}" for name, value in extra.items()))
         return 0

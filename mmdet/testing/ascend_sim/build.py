@@ -17,6 +17,11 @@ from pathlib import Path
 
 from mmdet.errors import DeviceError
 
+SOC = {
+    "910A": "Ascend910A",
+    "910B": "Ascend910B1",
+    "310P": "Ascend310P3",
+}  # CANN's names
 WHEELS = ("Linux x86_64", "Linux aarch64")
 CSRC = Path(__file__).parent / "csrc"
 # Libraries the wheel is linked against; all of them lead to the one that holds the code.

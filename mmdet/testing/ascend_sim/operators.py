@@ -3,10 +3,8 @@
 Every operator that torch_npu implements (has a kernel for the dispatch key PrivateUse1) is registered again
 with a function that calls the CPU operator. An operator torch_npu does not implement is left alone, so
 that it meets torch_npu's own fallback: copy to the host, warn, or raise under
-TORCH_NPU_FALLBACK_CPU_DISABLE=1. Fallbacks are counted (`fallbacks`), and rank 0 prints them when it ends.
-
-    ASCEND_SIM_SATURATE=1   imitate a 910A: an fp16 result of Inf becomes 65504 and NaN becomes 0, and the
-                            card's overflow flag is raised
+TORCH_NPU_FALLBACK_CPU_DISABLE=1. Fallbacks are counted (`fallbacks`), and rank 0 prints them when it ends,
+with the calls that the chip's kernels would hand to the host or to the AI CPU (chip.py).
 """
 
 import atexit
@@ -23,6 +21,8 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
+from mmdet.testing.ascend_sim.chip import Chip
+
 # Metadata-only operators and those that build storage: torch_npu's own code does the right thing.
 _KEEP = frozenset(
     """empty empty_strided empty_like new_empty new_empty_strided _local_scalar_dense view as_strided resize_
@@ -31,7 +31,6 @@ _KEEP = frozenset(
     unbind set_data data item _has_compatible_shallow_copy_type _copy_from _copy_from_and_resize to _to_copy
     _unsafe_view""".split()
 )
-_FP16_MAX = 65504.0
 _FORMAT_CASTS = (
     "npu_format_cast",
     "npu_format_cast_.acl_format",
@@ -49,12 +48,11 @@ _OWN_OR_COMPOSITE = (
     "CompositeExplicitAutogradNonFunctional",
 )
 
-_SATURATING = os.environ.get("ASCEND_SIM_SATURATE") == "1"
+CHIP = Chip(os.environ.get("ASCEND_SIM_CHIP", "910B"), os.environ.get("ASCEND_SIM_STRICT") == "1")
 
 counts: dict[str, int] = {}  # calls of operators that torch_npu implements
 fallbacks: dict[str, int] = {}  # calls that ran on the host, by operator
 watched: frozenset[str] = frozenset()  # operators that only have a kernel so that fallbacks are counted
-overflow = False  # the card's sticky flag in saturating mode
 _libraries: list[torch.library.Library] = []  # registrations live as long as these
 
 
@@ -78,15 +76,6 @@ def to_npu(host: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     if host.numel():
         alias(result).copy_(host)
     return result
-
-
-def _saturate_(host: torch.Tensor) -> None:
-    """Do to an fp16 result what a 910A does: Inf -> +-65504, NaN -> 0, and raise the overflow flag."""
-    global overflow
-    if host.dtype is not torch.float16 or host.numel() == 0 or bool(torch.isfinite(host).all()):
-        return
-    overflow = True
-    host.nan_to_num_(nan=0.0, posinf=_FP16_MAX, neginf=-_FP16_MAX)
 
 
 def _mixed_devices(name: str, *devices: torch.device) -> RuntimeError:
@@ -150,12 +139,7 @@ def _on_cpu(operator, name: str):  # noqa: ANN001, ANN202
             raise _mixed_devices(name, device, on_host[0])
         home = device or torch.device("npu", torch.npu.current_device())
         with _card_randomness(generator, home) if is_random else contextlib.nullcontext():
-            result = operator(*host_args, **host_kwargs)
-        if _SATURATING:
-            results = [result] if isinstance(result, torch.Tensor) else result
-            for value in results if isinstance(results, (tuple, list)) else ():
-                if isinstance(value, torch.Tensor):
-                    _saturate_(value)
+            result = CHIP.run(operator, host_args, host_kwargs)
         if written and not schema.returns:
             return None
         if written and in_place:
@@ -170,9 +154,10 @@ def _on_cpu(operator, name: str):  # noqa: ANN001, ANN202
 
 def _copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     written, read = (alias(t) if t.device.type == "npu" else t for t in (target, source))
-    torch.ops.aten.copy_.default(written, read)
-    if _SATURATING and target.device.type == "npu" and source.device.type == "npu":
-        _saturate_(written)  # a cast on the card; what comes from the host keeps its Inf
+    if target.device.type == source.device.type:  # what comes from the host keeps its Inf
+        CHIP.run(torch.ops.aten.copy_.default, (written, read), {})
+    else:
+        torch.ops.aten.copy_.default(written, read)
     return target
 
 
@@ -208,11 +193,17 @@ def _counted_fallback(full: str):  # noqa: ANN202
     return kernel
 
 
-def _print_fallbacks() -> None:
-    if fallbacks and os.environ.get("RANK", "0") == "0":
-        most = sorted(fallbacks.items(), key=lambda item: -item[1])
-        listed = ", ".join(f"{name} {num}x" for name, num in most)
-        print(f"ascend_sim: {sum(fallbacks.values())} calls fell back to the CPU: {listed}", file=sys.stderr)
+def _print_counts() -> None:
+    kinds = {
+        "ran on the AI CPU": CHIP.on_ai_cpu,
+        "copied to the host inside their kernels": CHIP.inside_host,
+        "fell back to the CPU": fallbacks,
+    }
+    for what, counted in kinds.items() if os.environ.get("RANK", "0") == "0" else ():
+        if counted:
+            most = sorted(counted.items(), key=lambda item: -item[1])
+            listed = ", ".join(f"{name} {num}x" for name, num in most)
+            print(f"ascend_sim: {sum(counted.values())} calls {what}: {listed}", file=sys.stderr)
 
 
 def _falling_back(torch_npu) -> tuple[frozenset[str], frozenset[str]]:  # noqa: ANN001
@@ -244,13 +235,12 @@ def _aten_kernels(not_these: frozenset[str]) -> dict:
 
 
 def _get_status(status: torch.Tensor) -> torch.Tensor:
-    alias(status)[0] = float(overflow)
+    alias(status)[0] = float(CHIP.overflow)
     return status
 
 
 def _clear_status(status: torch.Tensor) -> torch.Tensor:
-    global overflow
-    overflow = False
+    CHIP.overflow = False
     return status
 
 
@@ -258,7 +248,7 @@ def _check_and_unscale_(grads: list[torch.Tensor], found_inf: torch.Tensor, inv_
     """Unscale gradients; on a saturating card only the overflow flag tells (torch_npu does the same)."""
     for grad in grads:
         alias(grad).mul_(alias(inv_scale))
-    if overflow:
+    if CHIP.overflow:
         alias(found_inf).fill_(1.0)
         _clear_status(found_inf)
 
@@ -273,11 +263,11 @@ def install(torch_npu) -> None:  # noqa: ANN001
         watched = lacking
         counted = {name.removeprefix("aten::"): _counted_fallback(name) for name in lacking | inside}
         _register("aten", counted, with_keyset=True)
-        atexit.register(_print_fallbacks)
+    atexit.register(_print_counts)
     _register("aten", {"copy_": _copy_, "contiguous": _contiguous, "clone": _clone})
     available = set(torch._C._dispatch_get_all_op_names())
     casts = {n: (lambda tensor, *rest, **named: tensor) for n in _FORMAT_CASTS if f"npu::{n}" in available}
     flag = {"npu_get_float_status": _get_status, "npu_clear_float_status": _clear_status}
     _register("npu", casts | {n: k for n, k in flag.items() if f"npu::{n}" in available})
-    if _SATURATING:
+    if CHIP.saturates:
         _register("aten", {"_amp_foreach_non_finite_check_and_unscale_": _check_and_unscale_})

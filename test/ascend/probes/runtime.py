@@ -69,6 +69,22 @@ def scaled_steps(num: int) -> list[list[float]]:
     return steps
 
 
+def chip() -> None:
+    """What depends on the kind of chip: rounding, dtypes, and where integers are worked on."""
+    card, simulated = torch.device("npu"), sys.modules["ascend_sim_operators"].CHIP
+    one = torch.ones(1, 1, 1, 1, device=card)
+    torch.npu.conv.allow_hf32 = True  # torch_npu's own default
+    report["hf32"] = torch.conv2d(one * (1 + 2**-13), one).item()
+    torch.npu.conv.allow_hf32 = False
+    report["convolved"] = torch.conv2d(one * (1 + 2**-13), one * (1 + 2**-9)).item()
+    report["sorted"] = torch.tensor([1 + 2**-13, 1.0], device=card).sort(stable=True)[1].tolist()
+    report["bf16"] = [torch.npu.is_bf16_supported(), error_of(lambda: one.bfloat16() + 1)]
+    where = torch.tensor([3, 1, 2, 0], device=card)
+    report["on_ai_cpu"] = error_of(lambda: (where << 1, where.sort(), where.float().sort()))
+    report["inside_host"] = error_of(lambda: where.scatter_reduce(0, where, where, "amax"))
+    report["counts"] = [dict(simulated.on_ai_cpu), dict(simulated.inside_host)]
+
+
 def memory() -> None:
     before = torch.npu.memory_allocated()
     block = torch.empty(1024, 1024, device="npu")
@@ -120,7 +136,8 @@ def main() -> None:
     big = torch.full((2,), 60000.0, device="npu").half()
     report["overflow"] = [str(v) for v in (big * 2).tolist() + ((big - big) / (big - big)).tolist()]
     report["cast_overflow"] = str(torch.full((1,), 1e9, device="npu").half().item())
-    if sys.argv[1:] == ["saturate"]:
+    chip()
+    if sys.argv[1:] == ["short"]:
         print(json.dumps(report))
         return
     torch.manual_seed(1)
