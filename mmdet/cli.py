@@ -77,10 +77,10 @@ def make_parser(description: str | None, allow_abbrev: bool = True) -> argparse.
     )
 
 
-def add_config(parser: argparse.ArgumentParser, about: str = "") -> None:
-    """Add the positional argument `config`; `about` is added to its help."""
+def add_config(parser: argparse.ArgumentParser, about: str = "", nargs: str | None = None) -> None:
+    """Add the positional argument `config`; `about` is added to its help, nargs "+" takes several."""
     example = "config file, yours or one that comes with this package: configs/scrfd/scrfd_2.5g.py"
-    parser.add_argument("config", type=find_config, help=example + about)
+    parser.add_argument("config", type=find_config, nargs=nargs, help=example + about)
 
 
 def add_shared(parser: argparse._ActionsContainer, name: str, *aliases: str, **changes: Any) -> None:

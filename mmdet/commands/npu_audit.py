@@ -1,5 +1,8 @@
 """List the operators of a training step and where an Ascend chip computes each: AI Core, AI CPU or the host.
 
+    scrfd audit configs/scrfd/scrfd_10g_8p.py --chip 910B                                 # one step in full
+    scrfd audit configs/{scrfd,damofd,retinaface}/*.py --chip 910A 910B 310P              # a line for each
+
 Needs no card: shapes are followed, nothing is computed. Exit code 1 if a training step holds an operator
 that runs on the host or the AI CPU, has a dynamic shape, makes the host wait, or sorts fp32 as fp16. Where
 operators run comes from the vendor's sources (mmdet/testing/ascend_tables/placement.txt). Times are
@@ -9,6 +12,7 @@ estimates, which --assume changes.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from mmdet.cli import add_config, add_shared, make_parser
 from mmdet.errors import ConfigError
@@ -18,9 +22,9 @@ DEVICES = ("meta", "npu")
 
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
-    add_config(parser)
+    add_config(parser, nargs="+")
     parser.add_argument(
-        "--chip", default="910B", metavar="C", help="910A, 910B (A2, A3) or 310P (default: 910B)"
+        "--chip", nargs="+", default=["910B"], metavar="C", help="910A, 910B (A2, A3), 310P (default: 910B)"
     )
     add_shared(parser, "--batch-size", help="images per step (default: the config's)")
     add_shared(parser, "--size")
@@ -52,24 +56,35 @@ def main() -> int:
     if not 0 <= args.faces <= args.slots:
         raise ConfigError(f"--faces {args.faces} must be between 0 and --slots {args.slots}")
 
-    from mmdet.config import load_config
     from mmdet.device import check_chip, pick_device
     from mmdet.testing.audit import META
-    from mmdet.testing.audit_report import Audit
-    from mmdet.testing.audit_step import draw_batch, record_test, record_training, with_amp
+    from mmdet.testing.audit_report import overview
     from mmdet.testing.cost import assume
 
     device = META if args.device == "meta" else pick_device(args.device)
-    check_chip(args.chip, device)
-    assumed = assume(args.chip, args.assume)
-    cfg = with_amp(load_config(args.config, args.cfg_options), args.amp, args.dtype)
+    for chip in args.chip:
+        check_chip(chip, device)
+        assume(chip, args.assume)
+    audits = [audit for config in args.config for audit in _audits(args, config, device)]
+    print("\n".join(audits[0].lines() if len(audits) == 1 else overview(audits)))
+    if args.json:
+        reports = [audit.as_dict() for audit in audits]
+        args.json.write_text(json.dumps(reports[0] if len(reports) == 1 else reports, indent=1) + "\n")
+    return 1 if args.is_train and any(audit.num_offences() for audit in audits) else 0
+
+
+def _audits(args: argparse.Namespace, config: str, device: Any) -> list[Any]:
+    """Record the step of one config and return its audit for every chip."""
+    from mmdet.config import load_config
+    from mmdet.testing.audit_report import Audit
+    from mmdet.testing.audit_step import draw_batch, for_card, record_test, record_training, with_amp
+    from mmdet.testing.cost import assume
+
+    cfg = with_amp(load_config(config, args.cfg_options), args.amp, args.dtype)
     batch = draw_batch(args.batch_size or cfg.data.samples_per_gpu, args.size, args.faces, args.slots)
     if args.is_train:
+        batch = for_card(cfg, batch)
         recorder, step = record_training(cfg, device, [batch])[0], f"training step, {cfg.amp.level}"
     else:
         recorder, step = record_test(cfg, device, batch), "test forward"
-    audit = Audit(f"{args.config}: {step}", args.chip, recorder, batch, assumed)
-    print("\n".join(audit.lines()))
-    if args.json:
-        args.json.write_text(json.dumps(audit.as_dict(), indent=1) + "\n")
-    return 1 if audit.num_offences() and args.is_train else 0
+    return [Audit(config, step, chip, recorder, batch, assume(chip, args.assume)) for chip in args.chip]

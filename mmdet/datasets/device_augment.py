@@ -93,8 +93,9 @@ class FinishImages:
     """
 
     def __init__(self, normalize: Normalize) -> None:
-        self.mean, self.inverse_std = normalize.mean.tolist(), normalize.inverse_std.tolist()
         self.to_rgb = normalize.to_rgb
+        gray = _GRAY[::-1] if self.to_rgb else _GRAY
+        self._numbers = torch.tensor([normalize.mean.tolist(), normalize.inverse_std.tolist(), gray])
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Batch:
@@ -105,14 +106,15 @@ class FinishImages:
         pixels = batch.images.permute(0, 3, 1, 2).float().contiguous()  # (B, 3, H, W) BGR
         pixels = distort(pixels, ops)
         channels = ops[:, 5:8].int()  # fp32 to int64 runs on the AI CPU of a 910A
-        weights = ops.new_tensor(_GRAY)
+        if self._numbers.device != ops.device:  # once: a card waits while it is sent numbers
+            self._numbers = self._numbers.to(ops.device)
+        mean, factor, weights = self._numbers[:, :, None, None].unbind()
         if self.to_rgb:
             order = torch.arange(2, -1, -1, device=ops.device)  # not flip: an index_select, as below
-            channels, weights = channels.index_select(1, order), weights.index_select(0, order)
+            channels = channels.index_select(1, order)
         pixels = _take_channels(pixels, channels)
-        gray = (pixels * weights[:, None, None]).sum(dim=1, keepdim=True)
+        gray = (pixels * weights).sum(dim=1, keepdim=True)
         pixels = torch.where(ops[:, 8, None, None, None] > 0, gray, pixels)
-        mean, factor = (ops.new_tensor(v)[:, None, None] for v in (self.mean, self.inverse_std))
         changes = {"images": (pixels - mean) * factor, "pixel_ops": None}
         return Batch(**{**vars(batch), **changes})
 

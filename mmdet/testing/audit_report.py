@@ -1,13 +1,22 @@
-"""What tools/npu_audit.py prints and writes about one recorded step."""
+"""What tools/npu_audit.py prints and writes: one recorded step in full, or a line for each of several."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from mmdet.core.structures import Batch
+from mmdet.testing.ascend_ops import DYNAMIC, SYNC
 from mmdet.testing.audit import Recorder
 from mmdet.testing.cost import Assumptions, forecast
+from mmdet.testing.placement import AI_CPU, HOST, ORDER_CHANGES
 
 MAX_PLACES = 5
+COLUMNS = (
+    (HOST, "host"),
+    (AI_CPU, "AI CPU"),
+    (DYNAMIC, "dynamic"),
+    (SYNC, "syncs"),
+    (ORDER_CHANGES, "fp16 sorts"),
+)
 
 
 @dataclass(frozen=True)
@@ -15,14 +24,16 @@ class Audit:
     """A recorded step and the chip it is judged for.
 
     Attributes:
-        title: config, step, level.
+        config: its name.
+        step: what was recorded, and its level.
         chip: one of placement.CHIPS.
         recorder: with the calls.
         batch: of the step.
         assumed: for the estimate.
     """
 
-    title: str
+    config: str
+    step: str
     chip: str
     recorder: Recorder
     batch: Batch
@@ -37,7 +48,7 @@ class Audit:
         total = self.recorder.summary(self.chip)
         time = forecast(self.recorder.calls, self.chip, self.assumed)
         shape, source = tuple(self.batch.images.shape), self.recorder.npu.source
-        yield f"{self.title}, batch {shape}, chip {self.chip}; {source}"
+        yield f"{self.config}: {self.step}, batch {shape}, chip {self.chip}; {source}"
         yield from self._table()
         units = ", ".join(f"{unit} {count}" for unit, count in sorted(total.units.items()))
         yield f"{total.launches} launches ({units}); {total.num_bytes / 1e9:.1f} GB read and written"
@@ -50,6 +61,16 @@ class Audit:
         reasons = ", ".join(f"{reason} {count}" for reason, count in total.offences.items()) or "clean"
         yield f"{self.num_offences()} offences ({reasons}); the loss scaler waits {total.scaler_syncs} times"
 
+    def line(self) -> str:
+        """Return the totals in the columns of `overview`."""
+        total = self.recorder.summary(self.chip)
+        time = forecast(self.recorder.calls, self.chip, self.assumed)
+        offences = "".join(f"{total.offences.get(reason, 0):>{len(head) + 2}}" for reason, head in COLUMNS)
+        return (
+            f"{self.config:44}{self.chip:>6}{total.launches:>10}{offences}{total.int64:>7}"
+            f"{total.num_bytes / 1e9:>7.1f}{time.device_ms:>9.0f}{time.launch_ms:>11.0f}"
+        )
+
     def _table(self) -> Iterator[str]:
         yield f"{'unit':17}{'count':>6}{'shapes':>8}{'MB':>10}  operator and dtypes"
         for row in self.recorder.rows(self.chip):
@@ -61,7 +82,7 @@ class Audit:
     def as_dict(self) -> dict:
         """Return the report for a JSON file."""
         return {
-            "title": self.title,
+            "title": f"{self.config}: {self.step}",
             "chip": self.chip,
             "source": self.recorder.npu.source,
             "batch": list(self.batch.images.shape),
@@ -72,6 +93,16 @@ class Audit:
             "assumed": asdict(self.assumed),
             "num_offending": self.num_offences(),
         }
+
+
+def overview(audits: Sequence[Audit]) -> Iterator[str]:
+    """Yield one line per audit; milliseconds are estimates."""
+    heads = "".join(f"  {head}" for _, head in COLUMNS)
+    yield f"{audits[0].step}; {audits[0].recorder.npu.source}"
+    yield f"{'config':44}{'chip':>6}{'launches':>10}{heads}  int64     GB  card ms  launch ms"
+    yield from (audit.line() for audit in audits)
+    num_bad = sum(audit.num_offences() > 0 for audit in audits)
+    yield f"{len(audits)} audits, {num_bad} with offences; milliseconds are estimates"
 
 
 def batch_bytes(batch: Batch) -> int:

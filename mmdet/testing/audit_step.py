@@ -12,7 +12,10 @@ from torch.overrides import TorchFunctionMode
 from mmdet.config import RunConfig
 from mmdet.core.assigners import assign_ahead
 from mmdet.core.structures import Batch
-from mmdet.engine.step import TrainStep, build_step
+from mmdet.datasets.build import build_pipeline
+from mmdet.datasets.device_augment import NUM_OPS, FinishImages
+from mmdet.datasets.transforms.color import Normalize
+from mmdet.engine.step import TrainStep, build_step, keep
 from mmdet.models.build import build_detector
 from mmdet.precision import Precision
 from mmdet.testing.ascend_ops import operators
@@ -49,8 +52,16 @@ def draw_batch(batch_size: int, size: int, num_faces: int, slots: int, seed: int
     )
 
 
+def for_card(cfg: RunConfig, batch: Batch) -> Batch:
+    """Return the batch as the loader sends it: under `data.device_augment` bytes and changes to make."""
+    if not cfg.data.device_augment or batch.pixel_ops is not None:
+        return batch
+    pixels = torch.zeros_like(batch.images, dtype=torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return replace(batch, images=pixels, pixel_ops=torch.zeros(len(pixels), NUM_OPS))
+
+
 def build_audited_step(cfg: RunConfig, device: torch.device) -> TrainStep:
-    """Return a step that works on any device as on an accelerator, for batches that need no finishing.
+    """Return a step that works on any device as on an accelerator.
 
     Of cfg.speed, channels_last and fused_optimizer count; graph and compile hide a step's operators.
     """
@@ -60,10 +71,17 @@ def build_audited_step(cfg: RunConfig, device: torch.device) -> TrainStep:
     if device.type in ("cpu", "meta") and has_foreach and not speed.fused_optimizer:
         optimizer_cfg = {**optimizer_cfg, "foreach": True}  # torch's choice on a card
     model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
-    step = build_step(model, replace(cfg, speed=speed, optimizer=optimizer_cfg), device, sync_free=True)
+    cfg = replace(cfg, speed=speed, optimizer=optimizer_cfg)
+    step = build_step(model, cfg, device, finish=_finish(cfg), sync_free=True)
     if device.type == "meta":
         imitate_card(step.precision)
     return step
+
+
+def _finish(cfg: RunConfig) -> Callable[[Batch], Batch]:
+    """Return what the config leaves to do to a batch on the device."""
+    steps = build_pipeline(cfg.data.train["pipeline"]).transforms if cfg.data.device_augment else []
+    return next((FinishImages(step) for step in steps if isinstance(step, Normalize)), keep)
 
 
 def imitate_card(precision: Precision) -> None:
@@ -112,16 +130,23 @@ class _CardAutocast(TorchFunctionMode):
 
 
 def record_training(cfg: RunConfig, device: torch.device, batches: list[Batch]) -> list[Recorder]:
-    """Run one step to warm up, then record one step per batch."""
+    """Run one step to warm up, then record one step per batch, colour changes on the device included.
+
+    Args:
+        cfg: of the run.
+        device: META, or a card.
+        batches: as draw_batch makes them.
+    """
     step = build_audited_step(cfg, device)
     assign = assign_ahead(step.criterion) if cfg.data.assign_ahead else None
     if assign is not None:
         batches = [replace(batch, assigned=assign(batch)) for batch in batches]
+    batches = [for_card(cfg, batch) for batch in batches]
     recorders = []
     for iter, batch in enumerate([batches[0], *batches]):
         on_device = batch.to(device)
         with Recorder(operators(), device) as recorder:
-            step.update(iter, on_device)
+            step.update(iter, step.finish(on_device))
         recorders.append(recorder)
     return recorders[1:]
 

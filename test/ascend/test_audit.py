@@ -31,6 +31,7 @@ from mmdet.testing.placement import AI_CPU, CHIPS, HOST, ORDER_CHANGES
 REPO = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 SMALL = "configs/scrfd/scrfd_500m_bnkps.py"
+EIGHT = "configs/scrfd/scrfd_10g_8p.py"
 FAMILIES = ("scrfd", "damofd")  # RetinaFace's hard negatives are chosen by bits, on the AI CPU
 CONFIGS = sorted(
     str(p.relative_to(REPO)) for name in FAMILIES for p in (REPO / "configs" / name).glob("*.py")
@@ -110,11 +111,15 @@ def test_a_training_step_stays_on_the_ai_core(level):
 
 
 def test_the_recipe_for_eight_cards_starts_few_kernels():
-    (recorder,) = record_training(
-        load("configs/scrfd/scrfd_10g_8p.py", "O2"), META, [draw_batch(32, 640, 10, 32)]
-    )
-    total = recorder.summary("910B")
-    assert total.launches <= 620 and total.int64 <= 20  # 1,036 and 152 at commit 8fecd90
+    totals = []
+    for colours_on_card in (False, True):
+        cfg = load_config(REPO / EIGHT, [f"data.device_augment={colours_on_card}"])
+        (recorder,) = record_training(cfg, META, [draw_batch(32, 640, 10, 32)])
+        assert offences(recorder) == CLEAN
+        totals.append(recorder.summary("910B"))
+    without, total = totals
+    assert without.launches <= 620 and without.int64 <= 20  # 1,036 and 152 at commit 8fecd90
+    assert 60 < total.launches - without.launches < 90  # colours and normalisation
 
 
 def test_assigning_on_the_device_is_an_offence():
@@ -204,6 +209,9 @@ PLANTS = {
     "nonzero": (lambda loss: loss.reshape(1).nonzero(), dict.fromkeys(CHIPS, DYNAMIC)),
     "item": (lambda loss: loss.item(), dict.fromkeys(CHIPS, SYNC)),
     "bool": (read_bool, dict.fromkeys(CHIPS, SYNC)),
+    "numbers": (lambda loss: loss.new_tensor((1.0, 2.0)), dict.fromkeys(CHIPS, SYNC)),
+    "blocking copy": (lambda loss: torch.ones(2).to(loss.device), dict.fromkeys(CHIPS, SYNC)),
+    "waiting for none": (lambda loss: torch.ones(2).to(loss.device, non_blocking=True), {}),
     "cpu": (lambda loss: loss.detach().cpu(), dict.fromkeys(CHIPS, SYNC)),
     "to_cpu": (lambda loss: loss.to("cpu"), dict.fromkeys(CHIPS, SYNC)),
     "tolist": (lambda loss: loss.tolist(), dict.fromkeys(CHIPS, SYNC)),
@@ -248,8 +256,9 @@ def test_the_step_goes_on_after_what_needs_values():
 # ---- the tool -------------------------------------------------------------------------------
 
 
-def audit(*args: str, config: str = SMALL, **env: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "tools/npu_audit.py", config, "--batch-size", "1", "--size", "64", *args]
+def audit(*args: str, config: str | list[str] = SMALL, **env: str) -> subprocess.CompletedProcess:
+    configs = [config] if isinstance(config, str) else config
+    command = [sys.executable, "tools/npu_audit.py", *configs, "--batch-size", "1", "--size", "64", *args]
     environ = {**os.environ, **env}
     return subprocess.run(command, cwd=REPO, env=environ, capture_output=True, text=True)
 
@@ -262,6 +271,16 @@ def test_the_tool_prints_a_table_and_writes_json(tmp_path):
     assert report["num_offending"] == 0 and report["chip"] == "910B"
     convolution = next(row for row in report["operators"] if row["name"] == "aten::convolution")
     assert convolution["unit"] == "AI Core" and convolution["count"] > 50
+
+
+def test_the_tool_prints_a_line_for_each_of_several_steps(tmp_path):
+    done = audit("--chip", "910A", "310P", "--json", str(tmp_path / "a.json"), config=[EIGHT, SMALL])
+    assert done.returncode == 1, done.stderr  # a single image: a 310P scatters three or more on its AI Core
+    lines = [line.split() for line in done.stdout.splitlines()[2:-1]]
+    assert [line[:2] for line in lines] == [[c, chip] for c in (EIGHT, SMALL) for chip in ("910A", "310P")]
+    assert [line[3:8] for line in lines if line[1] == "910A"] == [["0"] * 5] * 2
+    assert len(json.loads((tmp_path / "a.json").read_text())) == 4
+    assert done.stdout.splitlines()[-1].startswith("4 audits, 2 with offences")
 
 
 def test_the_tool_fails_on_a_planted_nonzero_and_item(tmp_path):
