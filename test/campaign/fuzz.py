@@ -15,84 +15,32 @@ from typing import Any
 
 INPUT_S = 20  # one input may take; then it counts as endless
 MEMORY = 3 << 30  # address space beyond what the process has when it begins
-BYTES = (0, 1, 0x7F, 0x80, 0xFF)
-WORDS = (
-    b"-1",
-    b"0",
-    b"nan",
-    b"inf",
-    b"1e308",
-    b"9" * 30,
-    b"\n",
-    b" ",
-    b"\0",
-    b"../",
-    b"[" * 60,
-    b'"',
-    b"{}",
-    b"%s",
-    b"\xff\xff\xff\xff",
-    b"\x7f\xff\xff\xff",
-    b"\x00\x00\x00\x80",
-    b"#",
-    b":",
-    b"=",
-    b"\xef\xbb\xbf",
-    b"\r",
-)
+POOL = 300  # inputs that were accepted and are changed further
 
 
-def mutate(data: bytes, seeds: list[bytes], choose: random.Random) -> bytes:
-    """Return an input with one to six changes: bits, bytes, words, parts moved, doubled, cut or mixed."""
-    out = bytearray(data)
-    for _ in range(choose.randint(1, 6)):
-        kind, at = choose.randrange(8), choose.randrange(len(out) + 1)
-        if kind == 0 and out:
-            out[at % len(out)] ^= 1 << choose.randrange(8)
-        elif kind == 1 and out:
-            out[at % len(out)] = choose.choice(BYTES) if choose.random() < 0.7 else choose.randrange(256)
-        elif kind == 2:
-            out[at:at] = choose.choice(WORDS)
-        elif kind == 3:
-            word = choose.choice(WORDS)
-            out[at : at + len(word)] = word
-        elif kind == 4:
-            del out[at : at + choose.randint(1, 16)]
-        elif kind == 5:
-            out[at:at] = out[at : at + choose.randint(1, 64)] * choose.randint(1, 4)
-        elif kind == 6 and choose.random() < 0.3:
-            del out[at:]
-        else:
-            other = choose.choice(seeds)
-            start = choose.randrange(len(other) + 1)
-            out[at : at + 16] = other[start : start + choose.randint(1, 64)]
-    return bytes(out[: 1 << 20])
+def fuzz(target: Any, name: str, seed: int, limits: tuple[float, int], folder: Path) -> dict[str, Any]:
+    """Feed a target until a limit is reached; leave one input per kind of finding in `folder`.
 
-
-def fuzz(target: Any, name: str, seed: int, budget_s: float, folder: Path) -> dict[str, Any]:
-    """Run a target for some seconds; return counts, and one input per kind of finding in `folder`.
+    Args:
+        target: of targets.py.
+        name: of it.
+        seed: of the changes.
+        limits: seconds and inputs, whichever comes first.
+        folder: for the inputs.
 
     Returns:
         "inputs", "accepted", "named" (errors of ours), "unnamed" {text: count}, "crashes" {signal: count},
-        "endless", "peak_mib" of the child, "seconds".
+        "endless", "peak_mib" beyond what the process had before, "slowest_s", "seconds", "inputs_per_s".
     """
-    total: dict[str, Any] = {
-        "inputs": 0,
-        "accepted": 0,
-        "named": 0,
-        "unnamed": {},
-        "crashes": {},
-        "endless": 0,
-    }
-    total |= {"peak_mib": 0, "slowest_s": 0.0}
-    start = time.monotonic()
+    total: dict[str, Any] = {**_nothing(), "crashes": {}, "endless": 0, "peak_mib": 0}
+    start, path = time.monotonic(), folder / target.place
+    path.parent.mkdir(parents=True, exist_ok=True)
     for part in range(10_000):
-        left_s = budget_s - (time.monotonic() - start)
-        if left_s <= 0:
+        left = limits[0] - (time.monotonic() - start), limits[1] - total["inputs"]
+        if min(left) <= 0:
             break
-        status = _run_child(lambda p=part, s=left_s: _loop(target, f"{seed} {name} {p}", s, folder))  # type: ignore[misc]
-        result = json.loads((folder / "result.json").read_text())
-        _add(total, result)
+        status = _run_child(lambda p=part, n=left: _loop(target, f"{seed} {name} {p}", n, folder))  # type: ignore[misc]
+        _add(total, json.loads((folder / "result.json").read_text()))
         if os.WIFSIGNALED(status) or os.WEXITSTATUS(status):
             number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
             kind = signal.Signals(number).name if number else f"exit {os.WEXITSTATUS(status)}"
@@ -100,8 +48,13 @@ def fuzz(target: Any, name: str, seed: int, budget_s: float, folder: Path) -> di
                 total["endless"] += 1
             else:
                 total["crashes"][kind] = total["crashes"].get(kind, 0) + 1
-            _keep(folder, name, kind, (folder / "current").with_suffix(target.suffix).read_bytes())
-    return total | {"seconds": round(time.monotonic() - start, 1)}
+            _keep(folder, f"{name} {part}", kind, path.read_bytes())
+    spent_s = time.monotonic() - start
+    return total | {"seconds": round(spent_s, 1), "inputs_per_s": round(total["inputs"] / spent_s)}
+
+
+def _nothing() -> dict[str, Any]:
+    return {"inputs": 0, "accepted": 0, "named": 0, "unnamed": {}, "slowest_s": 0.0}
 
 
 def _run_child(work: Callable[[], None]) -> int:
@@ -119,39 +72,56 @@ def _run_child(work: Callable[[], None]) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def _loop(target: Any, seed: str, budget_s: float, folder: Path) -> None:
-    from mmdet.errors import MMDetError
-
-    choose, end = random.Random(seed), time.monotonic() + budget_s
-    path = (folder / "current").with_suffix(target.suffix)
-    result: dict[str, Any] = {"inputs": 0, "accepted": 0, "named": 0, "unnamed": {}, "slowest_s": 0.0}
+def _loop(target: Any, seed: str, limits: tuple[float, int], folder: Path) -> None:
+    """Feed inputs and write what happened to result.json, now and then: the next one may end the process."""
+    choose, end, path = random.Random(seed), time.monotonic() + limits[0], folder / target.place
+    result, pool = _nothing(), list(target.seeds)
     _limit_memory()
     base_mib = _peak_mib()
-    pool = list(target.seeds)
-    while time.monotonic() < end:
-        data = mutate(choose.choice(pool), target.seeds, choose) if result["inputs"] else target.seeds[0]
+
+    def save() -> None:
+        (folder / "result.json").write_text(json.dumps(result | {"peak_mib": _peak_mib() - base_mib}))
+
+    while time.monotonic() < end and result["inputs"] < limits[1]:
+        number = result["inputs"]
+        is_seed = number < len(target.seeds)
+        data = target.seeds[number] if is_seed else target.change(choose.choice(pool), target.seeds, choose)
         path.write_bytes(data)
-        if result["inputs"] % 20 == 0:  # what is known if the next input ends the process
-            (folder / "result.json").write_text(json.dumps(result | {"peak_mib": _peak_mib() - base_mib}))
+        if number % 20 == 0:
+            save()
         result["inputs"] += 1
         began = time.monotonic()
         signal.alarm(INPUT_S)
-        try:
-            target.read(path)
-            result["accepted"] += 1
-            if len(pool) < 200 and choose.random() < 0.05:
-                pool.append(data)
-        except (MMDetError, *target.named) as error:
-            result["named"] += 1
-            if "\n" in str(error).strip():
-                _note(result, folder, seed, f"a message of several lines: {type(error).__name__}", data)
-        except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(frame.filename).name}:{frame.lineno}"
-            _note(result, folder, seed, f"{type(error).__name__} at {where}: {str(error)[:60]}", data)
+        kind, text = _read(target, path)
         signal.alarm(0)
         result["slowest_s"] = max(result["slowest_s"], time.monotonic() - began)
-    (folder / "result.json").write_text(json.dumps(result | {"peak_mib": _peak_mib() - base_mib}))
+        if is_seed and kind == "named":
+            kind, text = "unnamed", f"a good input is refused: {text}"
+        if kind == "unnamed":
+            _note(result, folder, seed, text, data)
+        else:
+            result[kind] += 1
+        if kind == "accepted" and len(pool) < POOL and choose.random() < 0.05:
+            pool.append(data)
+    save()
+
+
+def _read(target: Any, path: Path) -> tuple[str, str]:
+    """Return "accepted", "named" or "unnamed", and the error."""
+    from mmdet.errors import MMDetError
+
+    try:
+        target.read(path)
+        return "accepted", ""
+    except (MMDetError, *target.named) as error:
+        text = str(error).strip()
+        if "\n" in text:
+            return "unnamed", f"several lines: {type(error).__name__} {text[:60]}"
+        return "named", text
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}:{frame.lineno}"
+        return "unnamed", f"{type(error).__name__} at {where}: {str(error)[:60]}"
 
 
 def _limit_memory() -> None:

@@ -1,73 +1,21 @@
-"""Moments of a run: killed at each call of a write, killed in training, bits flipped, a full disk.
+"""Moments of a run: killed (kills.py), bits flipped, a full disk.
 
-Each returns counts and "findings", a list of sentences that should be empty.
+Each takes a folder, a seed and limits (seconds, number), and returns counts and "findings", a list of
+sentences that should be empty.
 """
 
-import multiprocessing
 import os
 import random
 import resource
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CALLS = ("open", "fsync", "replace", "unlink", "close")  # of os, each a place to die at
+from kills import finish, kills_at_calls, kills_in_training, start
 
 
-def _fork(work: Callable[[], None]) -> int:
-    """Run `work` in a forked process; return its exit code, negative for a signal.
-
-    On one thread: a fork does not copy the threads of an operator, and the child would wait for them.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    child = multiprocessing.get_context("fork").Process(target=work)
-    child.start()
-    child.join()
-    assert child.exitcode is not None
-    return child.exitcode
-
-
-def kills_in_a_write(folder: Path, seed: int, budget_s: float) -> dict[str, Any]:  # noqa: ARG001
-    """Die before the n-th call of a checkpoint's write, for every n: the old or the new file is there."""
-    import torch
-
-    from mmdet.checkpoint import files as checkpoint
-
-    path, findings, num = folder / "a.pth", [], 0
-    for number in range(1, 40):
-        checkpoint.save(path, {"epoch": 1, "w": torch.arange(50_000.0)})
-
-        def work(number: int = number) -> None:
-            left = [number]
-
-            def dying(call: Callable[..., Any]) -> Callable[..., Any]:
-                def run(*args: Any, **kwargs: Any) -> Any:
-                    left[0] -= 1
-                    if not left[0]:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return call(*args, **kwargs)
-
-                return run
-
-            for name in CALLS:
-                setattr(os, name, dying(getattr(os, name)))
-            checkpoint.save(path, {"epoch": 2, "w": torch.arange(60_000.0)})
-
-        code = _fork(work)
-        num += code == -signal.SIGKILL
-        found = checkpoint.load(path)
-        if found["epoch"] not in (1, 2) or len(found["w"]) != (50_000 if found["epoch"] == 1 else 60_000):
-            findings.append(f"killed at call {number}: {found['epoch']}, {len(found['w'])}")
-        if code == 0:
-            break
-    return {"kills": num, "findings": findings}
-
-
-def bit_flips(folder: Path, seed: int, budget_s: float) -> dict[str, Any]:  # noqa: ARG001
+def bit_flips(folder: Path, seed: int, limits: tuple[float, int]) -> dict[str, Any]:  # noqa: ARG001
     """Flip one bit of a checkpoint 100 times: each is named."""
     import torch
 
@@ -89,7 +37,7 @@ def bit_flips(folder: Path, seed: int, budget_s: float) -> dict[str, Any]:  # no
     return {"flips": 100, "findings": findings}
 
 
-def full_disks(folder: Path, seed: int, budget_s: float) -> dict[str, Any]:  # noqa: ARG001
+def full_disks(folder: Path, seed: int, limits: tuple[float, int]) -> dict[str, Any]:  # noqa: ARG001
     """Allow files of at most n bytes, for many n: an older file stays whole, the error is one of ours."""
     import numpy as np
     import torch
@@ -129,7 +77,7 @@ def full_disks(folder: Path, seed: int, budget_s: float) -> dict[str, Any]:  # n
                     os._exit(5)
                 os._exit(0)
 
-            code = _fork(work)
+            code = finish(start(work))
             num += 1
             if code != 2 or target.read_bytes() != whole:
                 findings.append(f"{name}, {limit} bytes: exit {code}, intact: {target.read_bytes() == whole}")
@@ -137,48 +85,8 @@ def full_disks(folder: Path, seed: int, budget_s: float) -> dict[str, Any]:  # n
     return {"writes": num, "findings": findings}
 
 
-def kills_in_training(folder: Path, seed: int, budget_s: float) -> dict[str, Any]:
-    """Kill -9 a training at random moments until the time is over; its end is that of one never killed."""
-    from runs import assert_same_state, make_options, train
-
-    from mmdet.datasets.toy.faces import write_toy_faces
-
-    repo, choose, num = Path(__file__).resolve().parents[2], random.Random(seed), 0
-    write_toy_faces(folder / "data", 10, 3, seed=1, size=(128, 160))
-    settings = ["total_epochs=3", "checkpoint_config.interval_iters=1"]
-    quiet = {"validate": False}
-    whole = make_options(repo, folder / "data", folder / "whole", *settings, **quiet)
-    torn = make_options(repo, folder / "data", folder / "torn", *settings, resume_from="auto", **quiet)
-    start = time.monotonic()
-    assert _fork(lambda: _quietly(train, whole)) == 0
-    one_s = time.monotonic() - start
-    context, findings = multiprocessing.get_context("fork"), []
-    while time.monotonic() - start < budget_s - one_s:
-        child = context.Process(target=_quietly, args=(train, torn))
-        child.start()
-        child.join(choose.uniform(0.2, 1.2) * one_s)
-        num += child.is_alive()
-        child.kill()
-        child.join()
-        if child.exitcode not in (0, -signal.SIGKILL):
-            findings.append(f"a resumed run ended with {child.exitcode}")
-            break
-    if _fork(lambda: _quietly(train, torn)) != 0:
-        findings.append("the last run failed")
-    try:
-        assert_same_state(folder / "whole/latest.pth", folder / "torn/latest.pth")
-    except AssertionError as error:
-        findings.append(f"another state: {error}")
-    return {"kills": num, "findings": findings}
-
-
-def _quietly(work: Callable[[Any], Any], argument: Any) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    work(argument)
-
-
-MOMENTS: dict[str, Callable[[Path, int, float], dict[str, Any]]] = {
-    "kills in a write": kills_in_a_write,
+MOMENTS: dict[str, Callable[[Path, int, tuple[float, int]], dict[str, Any]]] = {
+    "kills at calls": kills_at_calls,
     "bit flips": bit_flips,
     "full disks": full_disks,
     "kills in training": kills_in_training,

@@ -2,8 +2,10 @@
 
     make campaign MINUTES=60
     python test/campaign/run.py --minutes 5 --only checkpoints "labels labelv2" --seed 7
+    python test/campaign/run.py --minutes 600 --inputs 100000 --kills 500   # to these numbers, however long
 
-Exit code 1 if there is a finding. Each finding's input lies in OUT/findings; make a test of it.
+The report is written after each part. Exit code 1 if there is a finding. Each finding's input lies in
+OUT/findings; make a test of it.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO), str(Path(__file__).parent), str(REPO / "test" / "smoke")]
@@ -26,13 +29,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=REPO / "build" / "campaign")
+    parser.add_argument("--inputs", type=int, default=10**9, metavar="N", help="at most, for each parser")
+    parser.add_argument("--kills", type=int, default=10**9, metavar="N", help="at most, of trainings")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="parsers and moments, by name")
     return parser.parse_args()
 
 
 def main() -> int:
     args = parse_args()
-    from fuzz import fuzz
     from moments import MOMENTS
     from targets import all_targets
 
@@ -41,26 +45,37 @@ def main() -> int:
     moments = {k: m for k, m in MOMENTS.items() if not args.only or k in args.only}
     report: dict = {"command": sys.argv, "seed": args.seed, "parsers": {}, "moments": {}}
     fuzz_s = 60 * args.minutes * (FUZZ_SHARE if moments else 1) / max(len(targets), 1)
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        work = Path(folder)
-        for name, target in targets.items():
-            report["parsers"][name] = found = fuzz(target, name, args.seed, fuzz_s, work)
-            print(f"{name}: {_line(found)}", flush=True)
-        for file in (work / "findings").glob("*"):
-            (args.out / "findings").mkdir(exist_ok=True)
-            (args.out / "findings" / file.name).write_bytes(file.read_bytes())
+    for name, target in targets.items():
+        report["parsers"][name] = _fuzz(target, name, args, fuzz_s)
+        _write(report, args.out)
     moments_s = 60 * args.minutes * ((1 - FUZZ_SHARE) if targets else 1) / max(len(moments), 1)
     for name, moment in moments.items():
         with tempfile.TemporaryDirectory() as folder:
             start = time.monotonic()
-            found = moment(Path(folder), args.seed, moments_s)
+            found = moment(Path(folder), args.seed, (moments_s, args.kills))
             report["moments"][name] = found | {"seconds": round(time.monotonic() - start, 1)}
             print(f"{name}: {report['moments'][name]}", flush=True)
-    (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+        _write(report, args.out)
     num = sum(map(_num_findings, report["parsers"].values()))
     num += sum(len(found["findings"]) for found in report["moments"].values())
     print(f"{num} finding(s); {args.out / 'report.json'}", flush=True)
     return int(num > 0)
+
+
+def _fuzz(target: Any, name: str, args: argparse.Namespace, budget_s: float) -> dict:
+    from fuzz import fuzz
+
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        found = fuzz(target, name, args.seed, (budget_s, args.inputs), Path(folder))
+        for file in (Path(folder) / "findings").glob("*"):
+            (args.out / "findings").mkdir(exist_ok=True)
+            (args.out / "findings" / file.name).write_bytes(file.read_bytes())
+    print(f"{name}: {_line(found)}", flush=True)
+    return found
+
+
+def _write(report: dict, folder: Path) -> None:
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 def _num_findings(found: dict) -> int:

@@ -24,6 +24,8 @@ from mmdet.datasets.labels.text import read_text
 from mmdet.errors import DataError
 from mmdet.files import write_text
 
+IDS = ("id", "name", "file_name", "image_id", "category_id")  # keys whose values are numbers or text
+
 
 def read_coco(
     path: str | Path,
@@ -120,7 +122,7 @@ def read_floats(values: Any, count: int, where: str) -> list[float]:
     """Return `count` numbers of a JSON list."""
     try:
         numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     if len(numbers) != count:
         raise DataError(f"{where}: expected {count} numbers, got {str(values)[:60]}")
@@ -130,9 +132,8 @@ def read_floats(values: Any, count: int, where: str) -> list[float]:
 def _dicts(items: Any, keys: Sequence[str], path: str | Path, name: str) -> list[dict]:
     """Return a list of dicts that have these keys, the ids among them numbers or text."""
     for place, item in enumerate(items if isinstance(items, list) else [None]):
-        ids = [key for key in keys if key != "bbox"]
         is_good = isinstance(item, dict) and all(key in item for key in keys)
-        if not is_good or any(not isinstance(item[key], int | str) for key in ids):
+        if not is_good or any(not isinstance(item.get(key, 0), int | str) for key in IDS):
             raise DataError(
                 f"{path}: {name}[{place}] lacks one of {', '.join(keys)}, or it is no number or text"
             )

@@ -105,7 +105,7 @@ def _array(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     """Return numbers of a shape, all finite."""
     try:
         array = np.array(value, np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.zeros(0, np.float32)
     if array.shape != shape or not np.isfinite(array).all():
         expected = " x ".join(map(str, shape))

@@ -21,6 +21,7 @@ from mmdet.files import write_text
 from mmdet.images import read_image_size
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".JPG", ".JPEG", ".PNG")
+MAX_CLASSES = 10_000
 _NO_LABELS = ("classes.txt", "README.txt", "requirements.txt", "train.txt", "val.txt", "test.txt")
 
 
@@ -116,6 +117,8 @@ def _read_face(line: str, num_kps: int, size_wh: tuple[int, int], where: str) ->
         raise DataError(f"{where}: {len(row)} columns; expected {known}")
     if not np.isfinite(row).all() or row[0] != int(row[0]) or row[0] < 0:
         raise DataError(f"{where}: expected a class index and finite numbers, got {line[:60]!r}")
+    if row[0] >= MAX_CLASSES:
+        raise DataError(f"{where}: class {row[0]:g}; at most {MAX_CLASSES} classes are read")
     if max(row[1:5]) > 2:
         raise DataError(f"{where}: box {row[1:5]} is in pixels; YOLO writes shares of the image's sides")
     width, height = size_wh

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmdet.errors import CheckpointError
+from mmdet.process import MAX_IMAGE_PIXELS
 
 MAX_JSON = 1 << 20  # characters of a description
 MAX_LEVELS, MAX_STRIDE, MAX_ANCHORS, MAX_KPS, MAX_CLASSES = 16, 4096, 64, 1000, 10_000
@@ -39,6 +40,17 @@ def check_description(facts: Any) -> None:
         wrong += [] if _are_numbers(variances, 2) else ["coder"]
     if wrong:
         raise ValueError(f"{wrong[0]} = {str(getattr(facts, wrong[0]))[:60]}")
+
+
+def check_input_shape(shape: Sequence[object], name: str) -> None:
+    """Check the sides (N, 3, H, W) that a graph fixes; those that are no int are open.
+
+    Raises:
+        CheckpointError: one is not positive, or an image would be larger than any that is read.
+    """
+    sides = [side for side in shape if isinstance(side, int)]
+    if any(side < 1 for side in sides) or math.prod(sides) > 3 * MAX_IMAGE_PIXELS:
+        raise CheckpointError(f"{name}: its input has the shape {list(shape)}; export it again")
 
 
 def check_raw(raw: Sequence[np.ndarray], facts: Any, name: str) -> None:
@@ -83,7 +95,10 @@ def _are_indices(values: np.ndarray, end: int) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int that no float holds
+        return False
 
 
 def _are_numbers(values: Any, length: int) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mmdet.deploy.runtime.checks import check_count
 from mmdet.deploy.runtime.description import METADATA_KEY, Description, guess
+from mmdet.deploy.runtime.limits import check_input_shape
 from mmdet.errors import CheckpointError, ConfigError, DeviceError, unknown_name
 from mmdet.files import recognise
 
@@ -61,7 +62,10 @@ class Source:
         options = ort.SessionOptions()
         options.log_severity_level = 4  # fatal; errors are raised, too, and warnings speak of graph internals
         options.intra_op_num_threads = self.num_cores
-        return ort.InferenceSession(self.path, sess_options=options, providers=list(self.providers))
+        falls_back = int(self.providers != (CPU,))  # else it prints, and tries the same again
+        return ort.InferenceSession(
+            self.path, sess_options=options, providers=list(self.providers), enable_fallback=falls_back
+        )
 
 
 class Model:
@@ -111,6 +115,7 @@ class Model:
         self.name, self.description, self.source, self.num_cores = name, description, source, num_cores
         self.input_name, self.input_type = inputs[0].name, INPUT_TYPES[input_type]
         self.order = _order([out.name for out in outputs], last_dims, description)
+        check_input_shape(inputs[0].shape, name)
         batch, _, height, width = (side if isinstance(side, int) else None for side in inputs[0].shape)
         self.fixed_hw = (height, width) if height and width else None
         has_batch_axis = description.nms is not None or len(outputs[0].shape) == 3
@@ -245,8 +250,8 @@ def check_scores(scores: np.ndarray, name: str) -> None:
 
 def _describe(session: "onnxruntime.InferenceSession | OmSession", name: str) -> Description | None:
     """Return the description that a file carries; None if it carries none."""
-    described = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     try:
+        described = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         return Description.from_json(described) if described else None
     except ValueError as error:
         raise CheckpointError(f"{name}: its description cannot be read ({error}); export it again") from None
