@@ -29,8 +29,8 @@ class Tile(NamedTuple):
 
 
 def small_size(input_hw: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """Return the size of the second look: a quarter, rounded up to what the network takes."""
-    height, width = (-(-side // SMALL_PASS // multiple) * multiple for side in input_hw)
+    """Return the size of the second look: a quarter, rounded up to what the network takes, at most all."""
+    height, width = (min(-(-side // SMALL_PASS // multiple) * multiple, side) for side in input_hw)
     return height, width
 
 

@@ -62,10 +62,9 @@ class Source:
         options = ort.SessionOptions()
         options.log_severity_level = 4  # fatal; errors are raised, too, and warnings speak of graph internals
         options.intra_op_num_threads = self.num_cores
-        falls_back = int(self.providers != (CPU,))  # else it prints, and tries the same again
-        return ort.InferenceSession(
-            self.path, sess_options=options, providers=list(self.providers), enable_fallback=falls_back
-        )
+        # Where the CPU fails, onnxruntime would say so on stdout and try the CPU.
+        others = {"enable_fallback": 0} if self.providers == (CPU,) else {}
+        return ort.InferenceSession(self.path, sess_options=options, providers=list(self.providers), **others)
 
 
 class Model:
