@@ -16,9 +16,19 @@ from collections.abc import Callable
 from typing import Any
 
 from mmdet.config.find import find_config
+from mmdet.config.literals import SAFE
 from mmdet.config.values import PRECISION_LEVELS
 from mmdet.errors import MMDetError
 from mmdet.process import let_threads_sleep
+
+
+class _Safe(argparse.Action):
+    """Sets a variable of the environment, so that every process of the tool reads its configs so."""
+
+    def __call__(self, *_: object) -> None:
+        """Set it."""
+        os.environ[SAFE] = "1"
+
 
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
@@ -57,6 +67,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--overwrite": dict(action="store_true", help="replace existing files; without it they are a refusal"),
     "--provider": dict(default="auto", metavar="P", help="auto, cpu, or an accelerator's (default: auto)"),
     "--rounds": dict(type=int, default=5, metavar="N", help="alternating repetitions (default: %(default)s)"),
+    "--safe": dict(
+        action=_Safe,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="execute no config file: read literals, refuse anything computed; for files of strangers",
+    ),
     "--score-thr": dict(type=float, default=0.5, metavar="T", help="lowest score (default: %(default)s)"),
     "--seed": dict(type=int, default=0, metavar="N", help="random seed (default: %(default)s)"),
     "--size": dict(
@@ -81,6 +97,7 @@ def add_config(parser: argparse.ArgumentParser, about: str = "", nargs: str | No
     """Add the positional argument `config`; `about` is added to its help, nargs "+" takes several."""
     example = "config file, yours or one that comes with this package: configs/scrfd/scrfd_2.5g.py"
     parser.add_argument("config", type=find_config, nargs=nargs, help=example + about)
+    add_shared(parser, "--safe")
 
 
 def add_shared(parser: argparse._ActionsContainer, name: str, *aliases: str, **changes: Any) -> None:

@@ -15,6 +15,7 @@ def parse_args() -> argparse.Namespace:
     add_shared(parser, "--device", default="auto")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     add_shared(parser, "--config", default="configs/scrfd/scrfd_2.5g.py")
+    add_shared(parser, "--safe")
     add_shared(parser, "--batch-size", default=32)
     add_shared(parser, "--size")
     parser.add_argument("--iters", type=int, default=200, help="of the short training (default: 200)")

@@ -20,6 +20,7 @@ def main() -> int:
     add("--fix", metavar="DIR", help="folder for cleaned label files; the originals are not changed")
     add("--decode", action="store_true", help="decode every image, not only its header")
     add_shared(parser, "--cfg-options")
+    add_shared(parser, "--safe")
     add_shared(parser, "--overwrite")
     args = parser.parse_args()
 

@@ -18,6 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("source", metavar="SRC", help=".pth or .onnx")
     parser.add_argument("target", metavar="DST", help=".pth or .onnx")
     add_shared(parser, "--config", help="of the model; needed where one side is ONNX")
+    add_shared(parser, "--safe")
     parser.add_argument("--calibrate", metavar="DIR", help="images, to fine-tune weights of an ONNX file")
     add_shared(parser, "--overwrite")
     return parser.parse_args()

@@ -33,6 +33,7 @@ def main() -> None:
     )
     add("--resume", action="store_true", help="continue the search in --out")
     add_shared(parser, "--cfg-options", help="changes of the file, for example search.budget_mflops=60")
+    add_shared(parser, "--safe")
     args = parser.parse_args()
 
     from mmdet.models.plainnet.cost import count_flops, receptive_field

@@ -34,6 +34,7 @@ def main() -> None:
     add("--eps", type=float, metavar="E", help="relative distance from the budget (default: the file's)")
     add_shared(parser, "--seed")
     add_shared(parser, "--cfg-options", help="changes of the file, for example search.guided=True")
+    add_shared(parser, "--safe")
     args = parser.parse_args()
 
     from mmdet.search.generate import generate

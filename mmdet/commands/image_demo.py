@@ -21,6 +21,7 @@ def parse_args() -> argparse.Namespace:
     add_shared(
         parser, "--device", help="auto, npu, cuda or cpu; with an ONNX model the provider (default: auto)"
     )
+    add_shared(parser, "--safe")
     return parser.parse_args()
 
 

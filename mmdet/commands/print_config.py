@@ -13,6 +13,7 @@ def main() -> None:
     either.add_argument("config", type=find_config, nargs="?", help="config file")
     either.add_argument("--help-keys", action="store_true", help="print every key a config file may have")
     add_shared(parser, "--cfg-options")
+    add_shared(parser, "--safe")
     args = parser.parse_args()
 
     from mmdet.config import dump, help_keys, load_config

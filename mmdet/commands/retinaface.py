@@ -28,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     add("--keep_top_k", type=at_least(1), default=750, help="faces of a image (default: %(default)s)")
     add("--fp16", action="store_true", help="half precision (default: fp32)")
     add_shared(parser, "--device")
+    add_shared(parser, "--safe")
     return parser.parse_args()
 
 

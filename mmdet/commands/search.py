@@ -53,4 +53,5 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         help="sqlite:///FILE, journal:FILE, postgresql://... (default: OUT/study.db)",
     )
     add_shared(parser, "--epochs", help="epochs of each training (default: the file's)")
+    add_shared(parser, "--safe")
     add_shared(parser, "--cfg-options", help="changes of the file, for example search.num_candidates=8")

@@ -10,6 +10,7 @@ from pathlib import Path
 from mmdet.config.fit import automatic_schedule, scale_epochs
 from mmdet.config.foreign import refuse_foreign
 from mmdet.config.legacy import FILE_LOCAL, translate
+from mmdet.config.literals import is_safe
 from mmdet.config.options import apply_options, parse_options
 from mmdet.config.pyfile import check_plain, format_python, read_file
 from mmdet.config.schema import list_keys, read, read_dict
@@ -24,10 +25,13 @@ HELP_HEAD = """# Keys of a config file
 
 Written by `python tools/print_config.py --help-keys > docs/config.md`; the schema is `mmdet/config/types.py`.
 
-A config file is python (or json, yaml) that assigns these keys; python files are executed, so read one from
-a stranger before you use it. `_base_` names files whose keys it inherits. A dict with `type` names a class of
-the table for its place (`mmdet/models/backbones`, `mmdet/datasets`, ...); its other keys are that class's
-arguments. Spellings of mmdet 2.x that mean the same (`imgs_per_gpu`, `fp16`, `runner`, `custom_hooks` with
+A config file is python (or json, yaml) that assigns these keys. A python file is code: it is executed, and
+any file may name modules to import (`custom_imports`) and python bases. `--safe` of every tool, or the
+variable SCRFD_SAFE=1, executes and imports nothing: literals are read, the rest is refused by file and line.
+Use it for files of strangers. `_base_` names files whose keys it inherits. A dict with `type` names a class
+of the table for its place (`mmdet/models/backbones`, `mmdet/datasets`, ...); its other keys are that class's
+arguments.
+Spellings of mmdet 2.x that mean the same (`imgs_per_gpu`, `fp16`, `runner`, `custom_hooks` with
 an EMAHook, `lr_config.min_lr_ratio`, `lr_config.eta_min`, ...) are translated, see `mmdet/config/legacy.py`.
 None means that the key is not set. Numbers are finite; an unknown key is an error.
 """
@@ -156,6 +160,8 @@ def _resolve_best(evaluation: EvalConfig | None) -> EvalConfig | None:
 def _import_modules(custom_imports: object) -> None:
     """Import the modules that `custom_imports` names; they may add classes to the tables."""
     section = read_dict(ImportKeys, custom_imports, "custom_imports")
+    if section.get("imports") and is_safe():
+        raise ConfigError("custom_imports runs the code of modules; a file read with --safe may not have it")
     for name in section.get("imports", ()):
         try:
             importlib.import_module(name)

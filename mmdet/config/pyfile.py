@@ -2,18 +2,19 @@
 
 import ast
 import difflib
-import json
 import keyword
 import math
 import os
 import traceback
 from pathlib import Path
 
+from mmdet.config.literals import is_safe, parse_plain, read_literals
 from mmdet.config.values import shorten
 from mmdet.errors import ConfigError
 
 MAX_BYTES = 1 << 20  # of a file
 MAX_BASES = 20  # of a file, and of bases of bases
+MAX_FILES = 100  # bases of bases in all, each as often as it is named
 MAX_DEPTH = 50  # of dicts and lists in each other
 MAX_VALUES = 200_000
 MAX_INT = 2**63
@@ -23,8 +24,9 @@ WEIGHTS = (".pth", ".pt", ".ckpt", ".onnx")
 def read_file(path: str | Path) -> dict:
     """Execute a config file with its `_base_` files and return its values as builtin types.
 
-    mmengine merges the bases. Names that begin with an underscore are the file's own helpers and are
-    left out. Environment variables are not substituted.
+    mmengine merges the bases; with --safe nothing is executed, and `literals.read_literals` does. Names that
+    begin with an underscore are the file's own helpers and are left out. Environment variables are not
+    substituted.
 
     Raises:
         ConfigError: a file is missing or does not execute (file and line), or a value is not plain.
@@ -33,21 +35,32 @@ def read_file(path: str | Path) -> dict:
     if path.lower().endswith(WEIGHTS):
         raise ConfigError(f"{path} holds weights and is no config; were CONFIG and CHECKPOINT swapped?")
     _check_files(path, "config file")
-    from mmengine.config import Config  # here: tools answer --help without it
-
-    try:
-        values = Config.fromfile(
-            path, import_custom_modules=False, use_environment_variables=False, lazy_import=False
-        ).to_dict()
-    except (Exception, SystemExit) as error:  # the file is the user's code and may raise anything
-        reason = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-        raise ConfigError(f"{_line_of(error) or path}: {type(error).__name__}: {reason}") from error
+    values = _parse_all(path) if is_safe() else _execute(path)
     values = {key: value for key, value in values.items() if not key.startswith("_")}
     check_plain(values)
     return values
 
 
-def _check_files(path: str, what: str, chain: tuple[str, ...] = ()) -> None:
+def _parse_all(path: str) -> dict:
+    try:
+        return read_literals(path)
+    except (RecursionError, MemoryError, TypeError) as error:  # a dict's key may be anything hashable, or not
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from None
+
+
+def _execute(path: str) -> dict:
+    from mmengine.config import Config  # here: tools answer --help without it
+
+    try:
+        return Config.fromfile(
+            path, import_custom_modules=False, use_environment_variables=False, lazy_import=False
+        ).to_dict()
+    except (Exception, SystemExit) as error:  # the file is the user's code and may raise anything
+        reason = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+        raise ConfigError(f"{_line_of(error) or path}: {type(error).__name__}: {reason}") from error
+
+
+def _check_files(path: str, what: str, chain: tuple[str, ...] = (), seen: list[str] | None = None) -> None:
     """Check that a file and its bases exist and parse; mmengine's own messages name neither well.
 
     YAML is read by the safe loader here, so that mmengine's, which can call functions, sees plain data only.
@@ -60,6 +73,10 @@ def _check_files(path: str, what: str, chain: tuple[str, ...] = ()) -> None:
         raise ConfigError(f"{what} {path} does not exist{hint}")
     if path in chain:
         raise ConfigError(f"{path}: is a base of itself")
+    seen = [] if seen is None else seen
+    seen.append(path)
+    if len(seen) > MAX_FILES:
+        raise ConfigError(f"{path}: more than {MAX_FILES} base files in all, from {seen[0]} on")
     if len(chain) > MAX_BASES:
         raise ConfigError(f"{path}: more than {MAX_BASES} bases of bases")
     if os.path.getsize(path) > MAX_BYTES:
@@ -72,7 +89,7 @@ def _check_files(path: str, what: str, chain: tuple[str, ...] = ()) -> None:
     for base in bases:
         if isinstance(base, str) and "::" not in base:
             base_path = os.path.normpath(os.path.join(os.path.dirname(path), base))
-            _check_files(base_path, f"{path}: base file", (*chain, path))
+            _check_files(base_path, f"{path}: base file", (*chain, path), seen)
 
 
 def _parse(path: str) -> object:
@@ -81,23 +98,12 @@ def _parse(path: str) -> object:
         text = Path(path).read_text(encoding="utf-8")
         if path.endswith(".py"):
             return _bases(ast.parse(text))
-        values = _load_plain(text, path)
+        values = parse_plain(text, path)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{path}:{getattr(error, 'lineno', None) or 0}: {reason}") from error
     check_plain(values)
     return values.get("_base_", ()) if isinstance(values, dict) else ()
-
-
-def _load_plain(text: str, path: str) -> object:
-    if path.endswith(".json"):
-        return json.loads(text)
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
 
 
 def _bases(tree: ast.Module) -> object:

@@ -114,6 +114,7 @@ def _make_parser(prog: str) -> argparse.ArgumentParser:
         metavar="MODE",
         help=f"{levels} (default: the config's)",
     )
+    add_shared(parser, "--safe")
     add_shared(parser, "--device")
     id_help = "index of the device, names the output folder (default: $ASCEND_DEVICE_ID or 0)"
     add("--device_id", type=int, default=os.environ.get("ASCEND_DEVICE_ID") or 0, help=id_help)

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from mmdet.datasets.labels.base import DEFAULT_NUM_KPS, LabelFile, LabelledFace, join_records, make_record
 from mmdet.datasets.labels.text import read_text
 from mmdet.errors import DataError
 from mmdet.files import write_text
 from mmdet.images import read_image_size
+from mmdet.plain_yaml import load_yaml
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".JPG", ".JPEG", ".PNG")
 MAX_CLASSES = 10_000
@@ -138,8 +138,8 @@ def _class_names(root: Path) -> list[str]:
             return read_text(folder / "classes.txt").split()
         if (folder / "data.yaml").is_file():
             try:
-                content = yaml.safe_load(read_text(folder / "data.yaml"))
-            except yaml.YAMLError as error:
+                content = load_yaml(read_text(folder / "data.yaml"))
+            except ValueError as error:
                 raise DataError(f"{folder / 'data.yaml'}: not YAML ({error})".split("\n")[0]) from None
             names = content.get("names", []) if isinstance(content, dict) else []
             return [str(name) for name in (names.values() if isinstance(names, dict) else names)]
