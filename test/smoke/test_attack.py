@@ -160,7 +160,7 @@ def test_12_onnx_graphs_that_go_round_or_lack_what_they_need(shared, tmp_path, m
 GOOD = Description(strides=(8, 16), num_anchors=2, num_kps=5)
 CHANGES = {
     "strides": [[0], [8.5], "8", [], [8, "16"], [10**9]], "num_anchors": [0, 10**9, None, 2.0],
-    "num_kps": [-1, "5", 10**9], "classes": [[], [1], "face"], "mean": [[1, 2], [1, 2, "3"]],
+    "num_kps": [-1, "5", 10**9], "classes": [[], [1], "face"], "mean": [[10**400, 1, 1], [1, 2], [1, 2, "3"]],
     "std": [[0, 1, 1], [1, 1]], "channels": ["GRB", 3], "nms": [1e308, {}, {"iou_threshold": 2}, [1]],
     "anchors": [[[1]], 5, [[[16, 16]]]], "coder": ["DistanceCoder", {}, {"type": []}, {"type": "PriorCoder"}],
     "precision": [1e308], "config": [3],

@@ -154,8 +154,4 @@ def test_the_option_reaches_the_reader(repo, write):
     path = write("a.py", "a = open('x')\n")
     command = [sys.executable, "tools/print_config.py", str(path), "--safe"]
     done = subprocess.run(command, cwd=repo, capture_output=True, text=True)
-    assert (
-        done.returncode == 2
-        and done.stderr.count("\n") == 1
-        and "open('x')\" is computed" in done.stderr
-    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "open('x')\" is computed" in done.stderr

@@ -155,3 +155,35 @@ def test_onnxruntime_is_not_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(DeviceError, match="onnxruntime cannot be imported .*pip install onnxruntime"):
         find_providers("cpu")
+
+
+@pytest.mark.parametrize("side", [-1, 0, 2**31])
+def test_an_input_of_no_size_or_of_any_size_is_refused(spots, tmp_path, side):
+    model = onnx.load(spots)
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = side
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(CheckpointError, match=r"a\.onnx.*(shape|cannot be opened)"):
+        open_model(tmp_path / "a.onnx", "cpu")
+
+
+def test_a_file_that_does_not_open_is_told_once(spots, tmp_path, capfd):
+    path = tmp_path / "a.onnx"
+    path.write_bytes(spots.read_bytes().replace(b"AveragePool", b"Average\xff\xfeol"))
+    with pytest.raises(CheckpointError, match="cannot be opened as an ONNX model"):
+        open_model(path, "cpu")
+    assert capfd.readouterr().out == ""
+
+
+def test_a_description_that_is_no_text_is_named(spots, tmp_path):
+    model, path = onnx.load(spots), tmp_path / "a.onnx"
+    helper.set_model_props(model, {session.METADATA_KEY: "abcdef"})
+    path.write_bytes(model.SerializeToString().replace(b"abcdef", b"abc\xffef"))
+    with pytest.raises(CheckpointError, match="its description cannot be read"):
+        open_model(path, "cpu")
+
+
+def test_strides_wider_than_the_input_do_not_end_the_second_look():
+    from mmdet.deploy.runtime.looks import small_size
+
+    assert small_size((640, 640), 32) == (160, 160) and small_size((32, 1), 32) == (32, 1)
+    assert small_size((96, 64), 4096) == (96, 64)

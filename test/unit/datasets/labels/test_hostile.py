@@ -1,0 +1,50 @@
+"""Label files that the campaign made: numbers that no float holds, keys of another type, endless classes."""
+
+import json
+
+import pytest
+
+from mmdet.datasets.labels import read_as
+from mmdet.errors import DataError
+
+HUGE = 10**400
+
+
+def coco(**changes):
+    one = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3], **changes}
+    images = [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}]
+    return {"images": images, "categories": [{"id": 1, "name": "face"}], "annotations": [one]}
+
+
+@pytest.mark.parametrize(
+    ("label_format", "content"),
+    [
+        ("coco", coco(bbox=[HUGE, 1, 3, 3])),
+        ("coco", coco(category_id=[1])),
+        ("coco", coco(image_id={"a": 1})),
+        ("ternaus-json", [{"file_name": "a.jpg", "annotations": [{"bbox": [HUGE, 2, 30, 40]}]}]),
+    ],
+)
+def test_json_labels(tmp_path, label_format, content):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"a\.json: .*(annotation|number)"):
+        read_as(path, label_format, train=False)
+
+
+@pytest.mark.parametrize("index", ["1e300", "999999999", "10000"])
+def test_a_class_index_of_yolo_does_not_make_a_list_of_names(tmp_path, index):
+    (tmp_path / "a.txt").write_text(f"{index} .5 .5 .1 .1\n")
+    (tmp_path / "a.ppm").write_bytes(b"P6 2 2 255\n" + bytes(12))
+    (tmp_path / "a.ppm").rename(tmp_path / "a.bmp")
+    with pytest.raises(DataError, match=r"a\.txt:1: class .*; at most 10000 classes"):
+        read_as(tmp_path, "yolo", train=False)
+
+
+def test_class_names_of_yolo_do_not_grow(tmp_path):
+    (tmp_path / "a.txt").write_text("0 .5 .5 .1 .1\n")
+    (tmp_path / "a.bmp").write_bytes(b"P6 2 2 255\n" + bytes(12))
+    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+    (tmp_path / "data.yaml").write_text("\n".join([*lines, "names: [*a9]"]))
+    with pytest.raises(DataError, match=r"data\.yaml: not YAML \(more than 200000 values"):
+        read_as(tmp_path, "yolo", train=False)
