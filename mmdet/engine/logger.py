@@ -10,6 +10,7 @@ import logging.handlers
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,23 @@ from mmdet.engine.scalar_writers import ScalarWriter
 logger = logging.getLogger("mmdet")
 
 LINE = "%(asctime)s - mmdet - %(levelname)s - %(message)s"
+
+
+class _TextLog(logging.FileHandler):
+    """A log file; where the disk is full, lines are on the console only, and that is said once."""
+
+    is_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
+        """Say it."""
+        if not self.is_told:
+            self.is_told = True
+            sys.stderr.write(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}\n")
+
+    def close(self) -> None:
+        """Close the file; lines that are still waiting are lost."""
+        with suppress(OSError):
+            super().close()
 
 
 class RunLog:
@@ -35,7 +53,7 @@ class RunLog:
         self.rank = rank
         self._writers: Sequence[ScalarWriter] = ()
         self._is_open = False
-        self._told: set[str] = set()  # warnings of Python
+        self._told: set[str] = set()  # what is said once
         form = LINE if rank == 0 else f"rank {rank} - {LINE}"
         console = logging.StreamHandler(sys.stdout)
         console.setFormatter(logging.Formatter(form))
@@ -66,7 +84,7 @@ class RunLog:
         self.set_level(self._level)
         if self.rank != 0:
             return
-        text = logging.FileHandler(work_dir / f"{stamp}.log", encoding="utf-8")
+        text = _TextLog(work_dir / f"{stamp}.log", encoding="utf-8")
         text.setFormatter(logging.Formatter(LINE))
         self._early.setTarget(text)
         self._early.flush()
@@ -79,11 +97,18 @@ class RunLog:
     def write(self, record: Mapping[str, Any], step: int | None = None) -> None:
         """Give a record to the writers; `step` is the iteration, None for what describes the run itself."""
         for writer in self._writers if self._is_open and self.rank == 0 else ():
-            writer.write(record, step)
+            try:
+                writer.write(record, step)
+            except OSError as error:
+                self._tell_once(f"figures cannot be written ({error}); the training goes on without them")
 
     def _log_warning(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
         text = f"{category.__name__}: {' '.join(str(message).split())}"
-        if self.rank == 0 and text not in self._told:
+        if self.rank == 0:
+            self._tell_once(text)
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
             self._told.add(text)
             logger.warning(text)
 

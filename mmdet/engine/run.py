@@ -40,15 +40,15 @@ def run_training(options: TrainOptions, info: DistInfo) -> dict:
     Raises:
         MMDetError: for wrong input, before anything is written; or training failed.
     """
-    started_s = time.time()
+    started_s = time.perf_counter()
     log, lock = RunLog(rank=info.rank), ExitStack()
     try:
         trainer = build_trainer(options, info, log)
         _start_files(trainer, options, lock)
         first_iter = trainer.iter
-        training_s = time.time()
+        training_s = time.perf_counter()
         trainer.train()
-        ended_s = time.time()
+        ended_s = time.perf_counter()
         figures = _figures(trainer, ended_s - training_s, ended_s - started_s)
         path = trainer.facts.work_dir / "metrics.json"
         if trainer.iter == first_iter:

@@ -4,10 +4,12 @@ One table, WRITERS, by the names of mmcv's log hooks; `log_config.hooks` of a co
 constructed on every rank, before anything is written, and opened on rank 0.
 """
 
+import errno
 import importlib
 import json
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,10 +47,18 @@ class JsonWriter:
         self._path = work_dir / f"{stamp}.log.json"
 
     def write(self, record: Figures, step: int | None) -> None:
-        """Append a line."""
+        """Append a line, all of it or nothing.
+
+        Raises:
+            OSError: the disk is full.
+        """
         assert self._path is not None
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(without_nan(record)) + "\n")
+        line = (json.dumps(without_nan(record)) + "\n").encode()
+        with open(self._path, "ab", buffering=0) as file:
+            end = file.tell()
+            if file.write(line) < len(line):
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     def close(self) -> None:
         """Nothing is left open between lines."""

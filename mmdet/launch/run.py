@@ -22,7 +22,7 @@ def launch(job: Job) -> int:
     # Imported here: --help and argument errors must not wait for it.
     from mmdet.config import load_config
 
-    started = time.time()
+    started = time.perf_counter()
     config = load_config(str(job.config), job.options)
     case = Case(job.num_ranks, config.data.samples_per_gpu, job.is_full)
     work_dir = job.work_dir or job.output_dir / case.name
@@ -41,7 +41,9 @@ def launch(job: Job) -> int:
             print(f"{name} ended with exit code {code}; log: {log_file}", file=sys.stderr, flush=True)
             return code
     eval_metrics = read_metrics(eval_dir) if job.is_full else {}
-    write_figures(case, job.output_dir, work_dir, read_metrics(work_dir), eval_metrics, time.time() - started)
+    write_figures(
+        case, job.output_dir, work_dir, read_metrics(work_dir), eval_metrics, time.perf_counter() - started
+    )
     return 0
 
 

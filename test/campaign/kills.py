@@ -85,13 +85,13 @@ def kills_in_training(folder: Path, seed: int, limits: tuple[float, int]) -> dic
         found["kills"] += code == -signal.SIGKILL
         if code == 0:
             found["runs"] += 1
-            found["findings"] += _differences(folder / "whole", folder / "torn")
+            found["findings"] += differences(folder / "whole", folder / "torn")
             shutil.rmtree(folder / "torn")
         elif code != -signal.SIGKILL:
             found["findings"].append(f"a resumed run ended with {code} after {found['kills']} kills")
     if finish(start(lambda: train(torn))) != 0:
         found["findings"].append("the last run failed")
-    found["findings"] += _differences(folder / "whole", folder / "torn")
+    found["findings"] += differences(folder / "whole", folder / "torn")
     return found | {"runs": found["runs"] + 1, "findings": found["findings"][:10]}
 
 
@@ -106,7 +106,7 @@ def _kill_after(pid: int, seconds: float) -> tuple[int, float]:
     return finish(pid), spent_s
 
 
-def _differences(whole: Path, torn: Path) -> list[str]:
+def differences(whole: Path, torn: Path) -> list[str]:
     """Compare the ends of two runs: state bit by bit, rows of the log, metrics.json."""
     from runs import assert_same_state
 

@@ -1,4 +1,4 @@
-"""Moments of a run: killed (kills.py), bits flipped, a full disk.
+"""Moments of a run: killed (kills.py), in bad surroundings, among strangers, bits flipped, a full disk.
 
 Each takes a folder, a seed and limits (seconds, number), and returns counts and "findings", a list of
 sentences that should be empty.
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kills import finish, kills_at_calls, kills_in_training, start
+from strangers import strangers
+from surroundings import surroundings
 
 
 def bit_flips(folder: Path, seed: int, limits: tuple[float, int]) -> dict[str, Any]:  # noqa: ARG001
@@ -89,5 +91,7 @@ MOMENTS: dict[str, Callable[[Path, int, tuple[float, int]], dict[str, Any]]] = {
     "kills at calls": kills_at_calls,
     "bit flips": bit_flips,
     "full disks": full_disks,
+    "surroundings": surroundings,
+    "strangers": strangers,
     "kills in training": kills_in_training,
 }

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 from types import ModuleType
 
@@ -151,3 +152,23 @@ def test_a_writer_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setitem(WRITERS, "Mine", Mine)
     write([{"type": "Mine"}], tmp_path, (VAL, 7))
     assert Mine.seen == [(VAL, 7)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of processes")
+def test_a_full_disk_costs_figures_and_no_training(tmp_path):
+    """In a process of its own: a limit on files takes the place of a full disk."""
+    code = (
+        "import resource, signal, sys\nfrom pathlib import Path\n"
+        "from mmdet.engine.logger import RunLog\nfrom mmdet.engine.scalar_writers import JsonWriter\n"
+        "import logging\nlog = RunLog()\nlog.set_writers([JsonWriter()])\nlog.open(Path(sys.argv[1]), 'a')\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+        "for number in range(50):\n    log.write({'mode': 'train', 'iter': number}, number)\n"
+        "    logging.getLogger('mmdet').info('line %d', number)\nlog.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("figures cannot be written") == 1
+    assert done.stdout.count(" line ") == 50 and "a.log cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1
+    rows = [json.loads(line) for line in (tmp_path / "a.log.json").read_text().splitlines()]
+    assert [row["iter"] for row in rows] == list(range(len(rows))) and 5 < len(rows) < 15

@@ -157,10 +157,11 @@ def test_onnxruntime_is_not_there(monkeypatch):
         find_providers("cpu")
 
 
-@pytest.mark.parametrize("side", [-1, 0, 2**31])
+@pytest.mark.parametrize("side", [0, 10**6, 2**31])
 def test_an_input_of_no_size_or_of_any_size_is_refused(spots, tmp_path, side):
     model = onnx.load(spots)
-    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = side
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_value = side
     onnx.save(model, tmp_path / "a.onnx")
     with pytest.raises(CheckpointError, match=r"a\.onnx.*(shape|cannot be opened)"):
         open_model(tmp_path / "a.onnx", "cpu")
