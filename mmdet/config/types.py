@@ -159,6 +159,19 @@ class EvalConfig:
     gt_dir: str | None = key(
         None, "folder of the WIDER .mat files; default: gt/ beside the images of data.val"
     )
+    patience: int | None = key(
+        None, "end training after so many evaluations in a row without a better save_best", least=1
+    )
+
+
+@dataclass(frozen=True)
+class VisualizeConfig:
+    """Pictures of a run in work_dir, on rank 0; results.csv is always written."""
+
+    progress: bool = key(True, "a bar with the losses, where training runs on a terminal")
+    plots: bool = key(True, "results.png (losses, figures, learning rate) and the curves of val/")
+    batches: int = key(3, "first batches drawn with labels and positive anchors", least=0, most=1000)
+    detections: int = key(16, "validation images drawn with what was found", least=0, most=1000)
 
 
 @dataclass(frozen=True)
@@ -272,6 +285,7 @@ class RunConfig:
         CheckpointConfig(), "when to save; the end is always saved", name="checkpoint_config"
     )
     evaluation: EvalConfig | None = key(None, "validation while training; without it there is none")
+    visualize: VisualizeConfig = key(VisualizeConfig(), "pictures of a run")
     log_interval: int | None = key(
         None,
         "iters between log lines; default: 50, or a hundredth of the run if that is less and "

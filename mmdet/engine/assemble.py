@@ -39,9 +39,12 @@ from mmdet.engine.options import (
     read_config,
 )
 from mmdet.engine.profile_hook import ProfileHook
+from mmdet.engine.progress_hook import ProgressHook
 from mmdet.engine.resume import identity, load_resumable
+from mmdet.engine.results_hook import ResultsHook
 from mmdet.engine.scalar_writers import build_writers
 from mmdet.engine.schedule import Schedule, shorten_warmup
+from mmdet.engine.sheet_hook import SheetHook, TrainView
 from mmdet.engine.speed import check_speed
 from mmdet.engine.state import restore
 from mmdet.engine.step import TrainStep, build_step, keep
@@ -89,13 +92,14 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     model = _build_model(cfg, is_new=resumed is None)
     check_labels_fit(model.bbox_head, dataset)
     step = build_step(model, cfg, device, finish=finish, describe=saving.describe)
+    view = _view(cfg, dataset, sampler, step)
     trainer = Trainer(
         step=step,
         schedule=_build_schedule(cfg, options, facts.iters_per_epoch),
-        make_loader=_loader_factory(cfg, dataset, sampler, facts.total_iters, step),
+        make_loader=_loader_factory(cfg, view, facts.total_iters, device),
         log=log,
         facts=facts,
-        hooks=_build_hooks(cfg, options, facts.total_iters, saving, eval_data, device),
+        hooks=_build_hooks(cfg, options, facts.total_iters, saving, eval_data, view),
         ema=WeightAverage(cfg.ema, step.precision.named_masters()) if cfg.ema else None,
     )
     if resumed is not None:
@@ -180,19 +184,25 @@ def _build_schedule(cfg: RunConfig, options: TrainOptions, iters_per_epoch: int)
     return schedule
 
 
+def _view(cfg: RunConfig, dataset: FacesDataset, sampler: GroupBatchSampler, step: TrainStep) -> TrainView:
+    """Return what makes the batches of this rank."""
+    assign = assign_ahead(step.criterion)
+    ahead = assign if cfg.data.assign_ahead else None
+    return TrainView(dataset, sampler, Collate(cfg.data.gt_slots, dataset.labels.num_kps, ahead), assign)
+
+
 def _loader_factory(
-    cfg: RunConfig, dataset: FacesDataset, sampler: GroupBatchSampler, total_iters: int, step: TrainStep
+    cfg: RunConfig, view: TrainView, total_iters: int, device: torch.device
 ) -> Callable[..., TrainLoader]:
     """Return start_iter -> the stream of batches of this rank, for one step each."""
-    assign = assign_ahead(step.criterion) if cfg.data.assign_ahead else None
     return partial(
         build_loader,
-        dataset,
-        sampler,
+        view.dataset,
+        view.sampler,
         workers=cfg.data.workers_per_gpu,
-        collate=Collate(cfg.data.gt_slots, dataset.labels.num_kps, assign),
+        collate=view.collate,
         total_iters=total_iters,
-        pin=pin_options(step.device),
+        pin=pin_options(device),
     )
 
 
@@ -202,7 +212,7 @@ def _build_hooks(
     total_iters: int,
     saving: CheckpointHook,
     eval_data: EvalData | None,
-    device: torch.device,
+    view: TrainView,
 ) -> list[Hook]:
     """Return the hooks in the order they need: see the docstring of each."""
     hooks: list[Hook] = [ProfileHook()] if options.profiling else []
@@ -210,8 +220,13 @@ def _build_hooks(
     hooks.append(LogHook(choose_log_interval(cfg, total_iters)))
     hooks += [] if options.perf else [saving]
     if eval_data is not None:
-        model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg).to(device)
+        model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
         hooks.append(EvalHook(cfg, eval_data, model))
+    if not options.perf:
+        names = [name for metric in eval_data.metrics for name in metric.names] if eval_data else []
+        hooks.append(ResultsHook(names if cfg.visualize.plots else None))
+        hooks.append(SheetHook(cfg.visualize, view, eval_data))
+    hooks += [ProgressHook()] if cfg.visualize.progress else []
     return hooks
 
 

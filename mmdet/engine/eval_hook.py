@@ -69,7 +69,7 @@ class EvalHook(Hook):
     Args:
         cfg: the config file; evaluation, test_cfg and data.
         data: the validation set.
-        model: a detector of its own, on the device; its weights are overwritten.
+        model: a detector of its own; it is moved to the device, its weights are overwritten.
     """
 
     name = "evaluation"
@@ -81,10 +81,12 @@ class EvalHook(Hook):
         self.batch_size, self.workers = cfg.data.val_samples_per_gpu, cfg.data.workers_per_gpu
         self.save_best = self.cfg.save_best
         self.best: dict[str, Any] = {}  # metric, value, file
+        self.stale = 0  # evaluations since then
         self._evaluated_iter = -1
 
     def before_train(self, trainer: Trainer) -> None:
         """Evaluate an epoch that was saved but not evaluated before the run was interrupted."""
+        self.model.to(trainer.step.device)
         is_between_epochs = trainer.iter and trainer.iter % trainer.facts.iters_per_epoch == 0
         if is_between_epochs and trainer.iter < trainer.facts.total_iters:
             self.after_epoch(trainer)
@@ -127,8 +129,10 @@ class EvalHook(Hook):
         shares = gather_objects(share)
         figures: dict[str, float] = {}
         if shares is not None:
-            figures = self.data.figures(merge_predictions(shares))
+            predictions = merge_predictions(shares)
+            figures = self.data.figures(predictions)
             self._report(trainer, figures)
+            trainer.call("after_eval", figures, predictions)
         self._keep_best(trainer, figures)
         trainer.watch.beat(trainer.iter, "after the evaluation")
 
@@ -144,7 +148,12 @@ class EvalHook(Hook):
 
     def _keep_best(self, trainer: Trainer, figures: dict[str, float]) -> None:
         """Save the weights if they are the best so far; rank 0 decides, all ranks take part."""
-        if not self.save_best or not broadcast_object(self._is_better(figures)):
+        is_better = broadcast_object(self._is_better(figures))
+        self.stale = 0 if is_better else self.stale + 1
+        if self.cfg.patience is not None and self.stale >= self.cfg.patience:
+            trainer.stop_reason = f"{self.save_best} has not been better for {self.stale} evaluations"
+            logger.info("training ends here: %s (evaluation.patience)", trainer.stop_reason)
+        if not is_better:
             return
         content = make_checkpoint(trainer)
         if content is None:
@@ -167,8 +176,8 @@ class EvalHook(Hook):
         return value < self.best["value"] if self.cfg.rule == "less" else value > self.best["value"]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best figure so far."""
-        return dict(self.best)
+        """Return the best figure so far, and how many evaluations ago that was."""
+        return {**self.best, "stale": self.stale} if self.best else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore it.
@@ -182,4 +191,5 @@ class EvalHook(Hook):
                 f"the checkpoint names {str(state.get('file'))[:80]!r} as its best file; only best_*.pth of "
                 "work_dir can be one. Do not trust where it comes from."
             )
-        self.best = dict(state)
+        self.best = {key: state[key] for key in ("metric", "value", "file") if key in state}
+        self.stale = int(state.get("stale", 0))

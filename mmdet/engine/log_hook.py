@@ -30,6 +30,7 @@ class LogHook(Hook):
         self._count = 0
         self._num_resumed = 0  # of them, before this process began: their time is not known
         self._last_loss: float | None = None
+        self._epoch = _EpochMeans()
         self._data_time_s = 0.0
         self._start_s: float | None = None  # of the iterations since the last line
         self._speed = _Speed()
@@ -40,17 +41,24 @@ class LogHook(Hook):
         self._speed.begin_after = min(WARM_UP_ITERS, max(trainer.facts.total_iters - trainer.iter - 1, 0))
         if self._last_loss is not None:
             trainer.metrics["loss"] = self._last_loss
+        trainer.epoch_losses = self._epoch.means()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the losses since the last line (of this rank), and those of the line."""
         sums = {key: float(value) for key, value in self._sums.items()}
-        return {"sums": sums, "count": self._count, "loss": self._last_loss}
+        return {
+            "sums": sums,
+            "count": self._count,
+            "loss": self._last_loss,
+            "epoch": self._epoch.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore them, so that the figures of a resumed run are those of an uninterrupted one."""
         self._sums = {key: torch.tensor(float(value)) for key, value in state.get("sums", {}).items()}
         self._count = self._num_resumed = int(state.get("count", 0))
         self._last_loss = state.get("loss")
+        self._epoch.load_state_dict(state.get("epoch", {}))
 
     def after_iter(self, trainer: Trainer, losses: Losses) -> None:
         """Add up; write a line when due."""
@@ -105,6 +113,10 @@ class LogHook(Hook):
             "img_s": trainer.facts.batch_size_total / time_s,
         }
         trainer.metrics["loss"] = self._last_loss = record["loss"]
+        self._epoch.add(
+            record["epoch"], {**dict(zip(self._sums, means, strict=True)), "loss": sum(means)}, self._count
+        )
+        trainer.epoch_losses = self._epoch.means()
         eta_s = self._speed.time_per_iter(time_s) * (trainer.facts.total_iters - trainer.iter)
         logger.info(train_line(record, trainer.facts.iters_per_epoch, eta_s))
         trainer.log.write(_rounded(record), step=trainer.iter)
@@ -125,6 +137,31 @@ class LogHook(Hook):
         if counts and counts != self._told:
             logger.warning("so far: %s", ", ".join(f"{kind}: {count}" for kind, count in counts.items()))
         self._told = trainer.metrics["image_notes"] = counts
+
+
+class _EpochMeans:
+    """Means of the losses over one epoch, from the lines within it."""
+
+    def __init__(self) -> None:
+        self._number, self._count, self._sums = 0, 0, dict[str, float]()
+
+    def add(self, epoch: int, means: dict[str, float], count: int) -> None:
+        if epoch != self._number:
+            self._number, self._count, self._sums = epoch, 0, {}
+        self._count += count
+        self._sums = {key: self._sums.get(key, 0.0) + count * value for key, value in means.items()}
+
+    def means(self) -> dict[str, float]:
+        return {key: value / self._count for key, value in self._sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"number": self._number, "count": self._count, "sums": dict(self._sums)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._number, self._count = int(state.get("number", 0)), int(state.get("count", 0))
+        self._sums = (
+            {key: float(value) for key, value in state.get("sums", {}).items()} if self._count else {}
+        )
 
 
 class _Speed:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from mmdet.engine.scalar_writers import ScalarWriter
 
 logger = logging.getLogger("mmdet")
@@ -38,6 +40,14 @@ class _TextLog(logging.FileHandler):
             super().close()
 
 
+class _Console(logging.StreamHandler):
+    """Writes lines above a progress bar, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(self.stream):
+            super().emit(record)
+
+
 class RunLog:
     """Console and log files of one run; until `open` says where, lines are kept in memory.
 
@@ -55,7 +65,7 @@ class RunLog:
         self._is_open = False
         self._told: set[str] = set()  # what is said once
         form = LINE if rank == 0 else f"rank {rank} - {LINE}"
-        console = logging.StreamHandler(sys.stdout)
+        console = _Console(sys.stdout)
         console.setFormatter(logging.Formatter(form))
         self._early = logging.handlers.MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
         self._handlers: list[logging.Handler] = [console, self._early]

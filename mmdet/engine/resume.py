@@ -24,7 +24,7 @@ logger = logging.getLogger("mmdet")
 NEEDED = ("state_dict", "optimizer", "precision", "position")
 POSITION = ("iter", "iters_per_epoch", "batch_size", "seed")
 # Keys of the config that may change without changing what is learned.
-UNTOLD = ("work_dir", "resume_from", "load_", "text", "filename", "unused", "log_", "seed")
+UNTOLD = ("work_dir", "resume_from", "load_", "text", "filename", "unused", "log_", "seed", "visualize")
 PATHS = ("data_root", "ann_file", "img_prefix", "gt_dir", "cache_dir")  # the labels have a digest
 SHOWN = 6
 # A setting that every step of a kind of optimizer reads from its groups.

@@ -17,6 +17,7 @@ from mmdet.engine.signals import StopSignal
 from mmdet.engine.step import TrainStep
 from mmdet.engine.watchdog import LOADER, STEP, Watchdog
 from mmdet.errors import Interrupted, TrainError
+from mmdet.evaluation.metrics import PredictionDict
 
 
 class Hook:
@@ -32,6 +33,9 @@ class Hook:
 
     def after_epoch(self, trainer: "Trainer") -> None:
         """Run after the last iteration of an epoch."""
+
+    def after_eval(self, trainer: "Trainer", figures: dict[str, float], predictions: PredictionDict) -> None:
+        """Run after each evaluation, on rank 0 alone: no communication here."""
 
     def after_train(self, trainer: "Trainer") -> None:
         """Run once after the last iteration."""
@@ -86,6 +90,8 @@ class Trainer:
         ema: average of the weights, which is what is evaluated and saved; None without `ema`.
         iter: iterations done.
         metrics: figures for metrics.json, filled by hooks.
+        epoch_losses: means over the current epoch up to the last log line, of all ranks.
+        stop_reason: why training ends before its time, set by a hook on all ranks alike; "" to go on.
         watch: ends this process when nothing goes on.
         iter_start_s, data_time_s: of the current iteration: when it began, and how long its batch took.
     """
@@ -99,6 +105,8 @@ class Trainer:
     ema: WeightAverage | None = None
     iter: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
+    epoch_losses: dict[str, float] = field(default_factory=dict)
+    stop_reason: str = ""
     watch: Watchdog = field(default_factory=lambda: Watchdog(timeout_s=0))
     loader: TrainLoader = field(init=False)
     iter_start_s: float = field(init=False, default=0.0)
@@ -124,21 +132,21 @@ class Trainer:
                 raise
 
     def _train(self) -> None:
-        self._call("before_train")
+        self.call("before_train")
         self.loader = self.make_loader(start_iter=self.iter)
         with StopSignal(every=1 if self.step.device.type == "cpu" else 10) as stop:
-            while self.iter < self.facts.total_iters:
+            while self.iter < self.facts.total_iters and not self.stop_reason:
                 losses = self._next_step()
                 self.iter += 1
-                self._call("after_iter", losses)
+                self.call("after_iter", losses)
                 if self.iter % self.facts.iters_per_epoch == 0:
-                    self._call("after_epoch")
+                    self.call("after_epoch")
                 if stop.is_agreed(self.iter) and self.iter < self.facts.total_iters:
-                    self._call("on_stop")
+                    self.call("on_stop")
                     self.loader.close()
                     raise Interrupted(f"{stop.name} at iter {self.iter}. {self.step.guard.describe()}")
         self.step.guard.check()
-        self._call("after_train")
+        self.call("after_train")
         self.loader.close()
 
     def _next_step(self) -> Losses:
@@ -160,7 +168,8 @@ class Trainer:
         self.schedule.apply(self.step.optimizer, self.iter)
         return self.step.update(self.iter, batch)
 
-    def _call(self, moment: str, *args: Any) -> None:
+    def call(self, moment: str, *args: Any) -> None:
+        """Call a method of all hooks, in their order."""
         self.watch.beat(self.iter, moment)
         for hook in self.hooks:
             getattr(hook, moment)(self, *args)

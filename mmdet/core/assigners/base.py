@@ -49,10 +49,14 @@ class AssignAhead:
 
     def __call__(self, batch: Batch) -> Assignment:
         """Return the assignment of a batch on the host, for feature maps of ceil(size / stride) cells."""
+        grid = self.grid(batch)
+        return self.assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
+
+    def grid(self, batch: Batch) -> AnchorGrid:
+        """Return the anchors of a batch."""
         height, width = batch.size_hw
         sizes = [(-(-height // stride), -(-width // stride)) for stride in self.anchor_generator.strides]
-        grid = self.anchor_generator.grid(sizes, batch.gt_bboxes.device)
-        return self.assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
+        return self.anchor_generator.grid(sizes, batch.gt_bboxes.device)
 
 
 def assign_ahead(criterion: Any) -> AssignAhead | None:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -13,10 +12,10 @@ from mmdet.datasets.check.statistics import Statistics
 from mmdet.datasets.labels import LabelFile, Record
 from mmdet.files import atomic_write, write_bytes, write_text
 from mmdet.images import UnreadableImageError, read_image
+from mmdet.visualize import draw
 
 NUM_ON_SHEET = 24
 _TILE_PX, _COLUMNS = 240, 6
-_GREEN, _GRAY, _RED = (0, 255, 0), (160, 160, 160), (0, 0, 255)
 
 
 def write_plots(statistics: Statistics, path: Path) -> None:
@@ -48,11 +47,8 @@ def write_contact_sheet(labels: LabelFile, folder: Path, path: Path) -> None:
     Raises:
         WriteError: it cannot be written.
     """
-    rows = np.unique(np.linspace(0, len(labels) - 1, min(NUM_ON_SHEET, len(labels))).astype(int))
-    tiles = [_tile(labels[int(row)], folder) for row in rows]
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % _COLUMNS)
-    lines = [np.hstack(tiles[i : i + _COLUMNS]) for i in range(0, len(tiles), _COLUMNS)]
-    write_bytes(path, cv2.imencode(".jpg", np.vstack(lines))[1].tobytes())
+    images = [_draw(labels[row], folder) for row in draw.spread(len(labels), NUM_ON_SHEET)]
+    write_bytes(path, draw.encode(path.name, draw.make_sheet(images, _TILE_PX, _COLUMNS)))
 
 
 def write_page(title: str, problems: Sequence[Problem], summary: Mapping[str, object], path: Path) -> None:
@@ -78,21 +74,14 @@ def write_page(title: str, problems: Sequence[Problem], summary: Mapping[str, ob
     write_text(path, text + "\n")
 
 
-def _tile(record: Record, folder: Path) -> np.ndarray:
-    tile = np.full((_TILE_PX, _TILE_PX, 3), 255, np.uint8)
+def _draw(record: Record, folder: Path) -> np.ndarray:
     try:
         image = read_image(folder / record.name, record.size_hw)
     except UnreadableImageError:
-        cv2.putText(tile, "missing", (60, 120), cv2.FONT_HERSHEY_SIMPLEX, 0.8, _RED)
-        return tile
-    scale = (_TILE_PX - 4) / max(image.shape[:2])
-    size_wh = [max(round(side * scale), 1) for side in image.shape[1::-1]]
-    small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
-    for bboxes, color in ((record.bboxes_ignore, _GRAY), (record.bboxes, _GREEN)):
-        for x1, y1, x2, y2 in (bboxes * scale).clip(-1e4, 1e4).round().astype(int).tolist():
-            cv2.rectangle(small, (x1, y1), (x2, y2), color, 1)
-    for x, y, weight in (record.kps.reshape(-1, 3) * (scale, scale, 1)).clip(-1e4, 1e4).tolist():
-        if weight > 0:
-            cv2.circle(small, (round(x), round(y)), 1, _RED, -1)
-    tile[: small.shape[0], : small.shape[1]] = small
-    return tile
+        blank = np.full((_TILE_PX, _TILE_PX, 3), 255, np.uint8)
+        draw.draw_text(blank, "missing", 80, 120, draw.RED)
+        return blank
+    small, scale = draw.fit(image, _TILE_PX - 4)
+    kps = record.kps * np.array([scale, scale, 1], np.float32)
+    draw.draw_faces(small, record.bboxes * scale, kps, record.bboxes_ignore * scale)
+    return small
