@@ -80,6 +80,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     ),
     "--thr": dict(type=float, default=0.5, metavar="T", help="lowest score (default: %(default)s)"),
     "--threads": dict(type=int, default=2, metavar="N", help="threads of torch (default: %(default)s)"),
+    "--val-split": dict(
+        type=float,
+        metavar="SHARE",
+        help="validate on this share of the training images, chosen by a hash of their names, and train on "
+        "the others; short for --cfg-options data.val_split=SHARE",
+    ),
     "--workers": dict(type=int, default=2, metavar="N", help="worker processes (default: %(default)s)"),
 }
 

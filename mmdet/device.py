@@ -179,6 +179,16 @@ def peak_memory_mib(device: torch.device, backends: Backends = BACKENDS) -> floa
     return api.max_memory_allocated(device) / 2**20
 
 
+def free_memory_mib(device: torch.device, backends: Backends = BACKENDS) -> float:
+    """Return the memory of an accelerator that nobody uses."""
+    return backends.api(device.type).mem_get_info(device)[0] / 2**20
+
+
+def reset_peak_memory(device: torch.device, backends: Backends = BACKENDS) -> None:
+    """Let `peak_memory_mib` of an accelerator count from here."""
+    backends.api(device.type).reset_peak_memory_stats(device)
+
+
 def autocast(
     device: torch.device, dtype: torch.dtype, enabled: bool = True
 ) -> contextlib.AbstractContextManager:

@@ -1,7 +1,7 @@
-# Fine-tune the published SCRFD_500M_KPS weights on a few hundred photographs of one's own, on a CPU in two minutes:
+# Fine-tune the published SCRFD_500M_KPS weights on a few hundred photographs, on a CPU in minutes:
 #   python tools/train.py configs/finetune/scrfd_500m_bnkps.py --data-root data/own --load-from WEIGHTS.pth
-# About 4,000 images are seen: 30 epochs of 100 photographs; with N, --epochs 4000/N (docs/data.md has a table of
-# what came out). Training sees squares of 320 px; faces have there the size that they have when whole
+# About 4,000 images are seen: 30 epochs of 100 photographs; with N, --epochs 4000/N (docs/data.md has a
+# table of what came out). Training sees squares of 320 px, where faces are as large as when whole
 # photographs are fitted into 640 px, as evaluation and detection do.
 _base_ = ["../scrfd/scrfd_500m_bnkps.py"]
 _steps = _base_.data.train.pipeline

@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     )
     add_shared(parser, "--device")
     add_shared(parser, "--data-root")
+    add_shared(parser, "--val-split")
     add_shared(parser, "--cfg-options")
     add_shared(parser, "--seed", default=None, help="seed of weights and data (default: the config's, or 0)")
     add("--deterministic", action="store_true", help="repeatable kernels where there are any")
@@ -33,6 +34,7 @@ def parse_args() -> argparse.Namespace:
     )
     add("--load-from", metavar="FILE", help="start from these weights")
     add("--load-fitting", action="store_true", help="take of --load-from what fits, and list the rest")
+    add("--freeze", nargs="+", default=[], metavar="MODULE", help="leave as they are: backbone, neck, ...")
     add_shared(
         parser,
         "--epochs",
@@ -81,11 +83,12 @@ def main() -> None:
         npuid=args.npuid,
     )
     data_root = [f"data_root={args.data_root}"] if args.data_root else []
+    val_split = [] if args.val_split is None else [f"data.val_split={args.val_split}"]
     options = TrainOptions(
         config=args.config,
         work_dir=args.work_dir,
         device=args.device,
-        cfg_options=[*data_root, *args.cfg_options],
+        cfg_options=[*data_root, *val_split, *args.cfg_options],
         seed=args.seed,
         deterministic=args.deterministic,
         validate=not args.no_validate,
@@ -96,6 +99,7 @@ def main() -> None:
         resume_from=args.resume_from,
         load_from=args.load_from,
         load_fitting=args.load_fitting,
+        freeze=args.freeze,
         auto_scale_lr=args.auto_scale_lr,
         amp=args.amp,
         profiling=args.profiling,

@@ -21,6 +21,9 @@ from mmdet.evaluation.metrics import figure_names
 
 logger = logging.getLogger(__name__)
 
+# What a validation set that is split off has in common with the training set.
+SAME_LABELS = ("type", "ann_file", "img_prefix", "label_format", "classes", "num_kps", "val_split")
+
 HELP_HEAD = """# Keys of a config file
 
 Written by `python tools/print_config.py --help-keys > docs/config.md`; the schema is `mmdet/config/types.py`.
@@ -110,6 +113,7 @@ def resolve(
     unread = list(unused)
     translated = translate(values, unread)
     _require_for_training(translated)
+    split_off_val(translated)
     config = read(RunConfig, translated, filename=filename, text=format_python(values), unused=tuple(unread))
     _check_warmup(config.lr)
     return replace(config, evaluation=_resolve_best(config.evaluation))
@@ -139,6 +143,24 @@ def _require_for_training(values: dict) -> None:
     for name in ("optimizer", "total_epochs"):
         if not values.get(name) and values.get(name) != 0:
             raise ConfigError(f"{name} is missing")
+
+
+def split_off_val(values: dict) -> None:
+    """Carry out `data.val_split`: data.train leaves images out, which data.val and data.test take."""
+    data = values.get("data") or {}
+    share = data.get("val_split") if isinstance(data, dict) else None
+    if share is None or not data.get("train"):
+        return
+    if (values.get("evaluation") or {}).get("gt_dir"):
+        raise ConfigError("data.val_split: evaluation.gt_dir is of other images; remove it")
+    train = {**data["train"], "val_split": share}
+    shared = {key: train[key] for key in SAME_LABELS if key in train}
+    for name in ("val", "test"):
+        pipeline = (data.get(name) or data.get("val") or data.get("test") or {}).get("pipeline")
+        if pipeline is None:
+            raise ConfigError("data.val_split needs the pipeline of data.val or data.test")
+        data[name] = {**shared, "pipeline": pipeline}
+    data["train"] = train
 
 
 def _check_warmup(lr: LrConfig) -> None:

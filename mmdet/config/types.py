@@ -20,7 +20,18 @@ class DataConfig:
     """Datasets and batches; `train` is {} and the others None where the file has none."""
 
     samples_per_gpu: int = key(
-        1, "training images per device and step; a file that trains must have it", least=1, most=10**6
+        1,
+        "training images per device and step, -1: as many as fit (16 on a CPU); a file that trains must "
+        "have it",
+        least=-1,
+        most=10**6,
+    )
+    val_split: float | None = key(
+        None,
+        "share of the images of data.train, by a hash of their names, that is left out there and takes the "
+        "place of data.val and data.test",
+        above=0,
+        most=0.9,
     )
     workers_per_gpu: int = key(2, "loader processes per device", least=0, most=1024)
     train: dict = key({}, "dataset to train on")
@@ -300,6 +311,9 @@ class RunConfig:
         name="log_config.hooks",
     )
     log_level: str = key("INFO", "lowest level that is shown", choices=LOG_LEVELS)
+    freeze: tuple[str, ...] = key(
+        (), "modules that keep their weights and statistics: backbone, neck, bbox_head.cls_stride_convs, ..."
+    )
     load_from: str | None = key(None, "weights to start from")
     load_fitting: bool = key(
         False, "take from load_from the weights that fit by name and shape, and log what was left out"

@@ -11,6 +11,7 @@ from mmdet.datasets.cache import DecodedCache
 from mmdet.datasets.check_images import check_images
 from mmdet.datasets.labels import Record, read_labels
 from mmdet.datasets.labels.base import DEFAULT_NUM_KPS, concatenate
+from mmdet.datasets.labels.prepare import split
 from mmdet.datasets.transforms.base import Transform
 from mmdet.errors import ConfigError, DataError
 from mmdet.images import UnreadableImageError, read_image, read_image_size
@@ -37,6 +38,8 @@ class FacesDataset:
         cache_gib: how much of it to use.
         label_format: of `ann_file`, a name of `mmdet.datasets.labels.LABEL_READERS`.
         num_kps: points per face.
+        val_split: share of the images, by a hash of their names, that is for validation: training leaves them
+            out, test mode has no others.
 
     Raises:
         DataError: a file or folder is missing, or the label file is wrong.
@@ -56,6 +59,7 @@ class FacesDataset:
         cache_gib: float = 0,
         label_format: str = "labelv2",
         num_kps: int = DEFAULT_NUM_KPS,
+        val_split: float | None = None,
     ) -> None:
         if test_mode and min_size is not None:
             raise ConfigError("FacesDataset.min_size is for training; remove it from the test data set")
@@ -83,6 +87,8 @@ class FacesDataset:
             )
             for file in ann_files
         ]
+        if val_split is not None:
+            parts = [split(part, val_split, test_mode) for part in parts]
         self.labels = concatenate(parts)
         if test_mode and len(set(self.labels.names)) < len(self.labels):
             raise DataError(f"the files {', '.join(map(str, ann_files))} share image names; rename folders")

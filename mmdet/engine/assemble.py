@@ -23,6 +23,7 @@ from mmdet.datasets.loader import TrainLoader, build_loader
 from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.device import pick_device, pin_options, seed_all, set_deterministic, set_npu_options
 from mmdet.distributed import DistInfo, broadcast_object, init_distributed
+from mmdet.engine.batch_size import choose_batch_size
 from mmdet.engine.ema import WeightAverage
 from mmdet.engine.eval_hook import EvalData, EvalHook
 from mmdet.engine.hooks import CheckpointHook, EMAHook
@@ -40,8 +41,8 @@ from mmdet.engine.options import (
 )
 from mmdet.engine.profile_hook import ProfileHook
 from mmdet.engine.progress_hook import ProgressHook
-from mmdet.engine.resume import identity, load_resumable
 from mmdet.engine.results_hook import ResultsHook
+from mmdet.engine.resume import identity, load_resumable
 from mmdet.engine.scalar_writers import build_writers
 from mmdet.engine.schedule import Schedule, shorten_warmup
 from mmdet.engine.sheet_hook import SheetHook, TrainView
@@ -52,6 +53,7 @@ from mmdet.engine.trainer import Hook, RunFacts, Trainer
 from mmdet.engine.watchdog import Watchdog, make_folder
 from mmdet.errors import ConfigError
 from mmdet.models.build import build_detector
+from mmdet.models.freeze import freeze
 
 logger = logging.getLogger("mmdet")
 
@@ -70,6 +72,9 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     dataset = build_dataset(cfg.data.train, seed=seed, path="data.train")
     if not len(dataset):
         raise ConfigError(f"data.train: {dataset.ann_file} has no image to train on")
+    if cfg.data.samples_per_gpu < 1:
+        cfg = _with_batch_size(cfg, dataset, device, info, resumed)
+        seed_all(seed)
     finish = leave_colours_to_device(dataset) if cfg.data.device_augment else keep
     eval_data = EvalData(cfg) if options.validate and not options.perf and cfg.evaluation else None
     sampler = GroupBatchSampler(
@@ -106,6 +111,19 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
         restore(trainer, resumed)
     trainer.watch = _build_watchdog(options, info, saving, trainer)
     return trainer
+
+
+def _with_batch_size(
+    cfg: RunConfig, dataset: FacesDataset, device: torch.device, info: DistInfo, resumed: dict | None
+) -> RunConfig:
+    """Return the config with a number for samples_per_gpu = -1: the resumed run's, or what fits."""
+    if cfg.data.samples_per_gpu == 0:
+        raise ConfigError("data.samples_per_gpu = 0: expected 1 or more, or -1 for as many as fit")
+    if resumed is not None and resumed["position"]["batch_size"] % info.world_size == 0:
+        chosen = resumed["position"]["batch_size"] // info.world_size
+    else:
+        chosen = choose_batch_size(cfg, dataset, device, info.world_size)
+    return replace(cfg, data=replace(cfg.data, samples_per_gpu=chosen))
 
 
 def check_labels_fit(head: Any, dataset: FacesDataset) -> None:
@@ -160,6 +178,8 @@ def _build_model(cfg: RunConfig, is_new: bool) -> nn.Module:
     model = build_detector(cfg.model, cfg.train_cfg, cfg.test_cfg)
     if cfg.load_from and is_new:
         load_weights(model, cfg.load_from, strict=not cfg.load_fitting)
+    if cfg.freeze:
+        freeze(model, cfg.freeze)
     return model
 
 

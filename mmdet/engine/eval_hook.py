@@ -177,7 +177,7 @@ class EvalHook(Hook):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best figure so far, and how many evaluations ago that was."""
-        return {**self.best, "stale": self.stale} if self.best else {}
+        return {**self.best, **({"stale": self.stale} if self.stale else {})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore it.

@@ -27,6 +27,7 @@ class TrainOptions:
         perf: measure speed: 3 epochs or max_iters, no checkpoints, no evaluation.
         resume_from: a file or "auto".
         load_fitting: take of load_from what fits; else every weight must.
+        freeze: modules that keep their weights.
         hang_timeout: seconds without progress, beyond the longest step, after which the run ends; 0: never.
         profiling: write a trace of steps 10 to 15 to work_dir/profile.
     """
@@ -45,6 +46,7 @@ class TrainOptions:
     resume_from: str | None = None
     load_from: str | None = None
     load_fitting: bool = False
+    freeze: Sequence[str] = ()
     auto_scale_lr: bool = False
     amp: str | None = None
     profiling: bool = False
@@ -67,6 +69,7 @@ def read_config(options: TrainOptions) -> RunConfig:
         resume_from=options.resume_from or cfg.resume_from,
         load_from=options.load_from or cfg.load_from,
         load_fitting=options.load_fitting or cfg.load_fitting,
+        freeze=tuple(options.freeze) or cfg.freeze,
         amp=amp,
     )
 

@@ -42,8 +42,8 @@ class Painter:
 class ResultsHook(Hook):
     """Writes a row per epoch, with the figures of its evaluation; a resumed run continues the table.
 
-    Stands after the hooks that log and evaluate. A row is known by its iter: rows beyond the iteration that is
-    resumed are left out, and the same iteration never has two.
+    Stands after the hooks that log and evaluate. A row is known by its iter: rows beyond the iteration
+    that is resumed are left out, and the same iteration never has two.
 
     Args:
         figures: names of the figures that are drawn, if they occur; None: no results.png.

@@ -56,7 +56,7 @@ def parse_args(argv: Sequence[str]) -> Job:
         raise ConfigError("--data_path is missing; pass the folder that holds train/ and val/ (docs/data.md)")
     is_full = args.mode == "full"
     data_path = Path(args.data_path).expanduser().resolve()
-    check_data(data_path, with_val=is_full)
+    check_data(data_path, with_val=is_full and "data.val_split=" not in args.cfg_options)
     output_root = Path(os.environ.get("LAUNCHER_OUTPUT") or REPO / "test/output").resolve()
     return Job(
         is_full=is_full,

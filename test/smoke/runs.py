@@ -10,7 +10,9 @@ from mmdet.engine.options import TrainOptions
 from mmdet.engine.run import run_training
 
 CONFIG = "configs/scrfd/scrfd_500m_bnkps.py"
+QUIET = ["visualize.plots=False", "visualize.batches=0", "visualize.detections=0"]
 SMALL = [
+    *QUIET,
     "data.samples_per_gpu=2",
     "data.workers_per_gpu=0",
     "data.train.pipeline.3.img_scale=(128,128)",

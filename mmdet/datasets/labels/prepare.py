@@ -1,5 +1,6 @@
 """What a data set uses of labels that were read, whatever their format."""
 
+import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,28 @@ def prepare(
         labels = replace(labels, is_ignored=labels.is_ignored | is_small)
     labels = _latest_of_each_name(labels, path)
     return _drop_unusable(labels, path, filter_empty_gt) if train else labels
+
+
+def split(labels: LabelFile, share: float, is_val: bool) -> LabelFile:
+    """Return the images held back for validation, or the others.
+
+    The name alone decides: an image stays where it is when others come or go.
+
+    Args:
+        labels: all images.
+        share: of the images, about, that is for validation.
+        is_val: return these.
+
+    Raises:
+        DataError: no image is left.
+    """
+    digests = (hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest() for name in labels.names)
+    numbers = [int.from_bytes(digest[:8], "big") / 2**64 for digest in digests]
+    images = np.flatnonzero((np.array(numbers) < share) == is_val)
+    if not len(images):
+        part = "validation" if is_val else "training"
+        raise DataError(f"val_split = {share:g} of {len(labels)} images leaves none for {part}")
+    return labels.select(images)
 
 
 def _tell_oddities(labels: LabelFile, path: str | Path) -> None:
