@@ -117,7 +117,7 @@ class LogHook(Hook):
             record["epoch"], {**dict(zip(self._sums, means, strict=True)), "loss": sum(means)}, self._count
         )
         trainer.epoch_losses = self._epoch.means()
-        eta_s = self._speed.time_per_iter(time_s) * (trainer.facts.total_iters - trainer.iter)
+        eta_s = self._speed.time_left_s(trainer, now, time_s)
         logger.info(train_line(record, trainer.facts.iters_per_epoch, eta_s))
         trainer.log.write(_rounded(record), step=trainer.iter)
         self._speed.now_s = now
@@ -173,9 +173,17 @@ class _Speed:
         self._seen = 0
         self._start: tuple[int, float] | None = None  # iter, time
         self._iters, self._time_s = 0, 0.0
+        self._ended_s: float | None = None  # when the last epoch ended
+        self._pauses, self._pauses_s = 0, 0.0  # between epochs: evaluations, checkpoints
 
     def count(self, trainer: Trainer) -> None:
         self._seen += 1
+        if self._ended_s is not None:
+            self._pauses, self._pauses_s = (
+                self._pauses + 1,
+                self._pauses_s + trainer.iter_start_s - self._ended_s,
+            )
+            self._ended_s = None
         if self._seen == self.begin_after:
             synchronize(trainer.step.device)
             self._start = (trainer.iter, time.perf_counter())
@@ -183,6 +191,7 @@ class _Speed:
             self._start = (trainer.iter - 1, trainer.iter_start_s)
 
     def end_epoch(self, trainer: Trainer) -> None:
+        self._ended_s = self.now_s
         if self._start is None or trainer.iter == self._start[0]:
             self._start = None
             return
@@ -193,9 +202,21 @@ class _Speed:
         self._time_s += time_s
         self._start = None
 
-    def time_per_iter(self, default_s: float) -> float:
-        """Return seconds per iteration of the epochs so far; in the first epoch, of the last line."""
-        return self._time_s / self._iters if self._iters else default_s
+    def time_left_s(self, trainer: Trainer, now_s: float, default_s: float) -> float:
+        """Return the seconds left, by the mean iteration since the warm-up and the mean pause of an epoch.
+
+        Args:
+            trainer: of the run.
+            now_s: the time.
+            default_s: per iteration, during the warm-up.
+        """
+        iters, time_s = self._iters, self._time_s
+        if self._start is not None:
+            iters, time_s = iters + trainer.iter - self._start[0], time_s + now_s - self._start[1]
+        left = trainer.facts.total_iters - trainer.iter
+        pause_s = self._pauses_s / self._pauses if self._pauses else 0.0
+        epochs_left = left // trainer.facts.iters_per_epoch
+        return left * (time_s / iters if iters else default_s) + epochs_left * pause_s
 
     def figures(self, trainer: Trainer) -> dict[str, Any]:
         fps = self._iters * trainer.facts.batch_size_total / self._time_s if self._iters else None

@@ -87,6 +87,15 @@ def test_a_warm_up_that_is_an_epoch(clock):
     assert metrics["fps"] == pytest.approx(16) and metrics["fps_iters"] == 5
 
 
+def test_the_estimate_settles_and_counts_pauses(clock, monkeypatch):
+    lines = []
+    monkeypatch.setattr(log_hook, "train_line", lambda record, iters, eta_s: lines.append(eta_s))
+    noisy = [10.0] * 5 + [0.4, 0.6] * 20
+    run(clock, 5, 10, 40, noisy.__getitem__, pause=7.0)
+    # After 10 iterations 30 are left at .5 s; then pauses are known: 7 s after each of 1 more epoch, ...
+    assert lines[1:] == pytest.approx([15, 12.5 + 14, 10 + 14, 7.5 + 7, 5 + 7, 2.5, 0], abs=0.7)
+
+
 def test_a_run_that_ends_inside_an_epoch(clock):
     records, metrics = run(clock, 100, 10, 17, lambda i: 0.5)
     assert [r["step"] for r in records] == [10, 17]

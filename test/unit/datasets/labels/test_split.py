@@ -18,7 +18,7 @@ def test_the_parts_make_up_the_whole_and_stay_when_images_come(tmp_path):
     val, train = split(labels, 0.1, True), split(labels, 0.1, False)
     assert sorted(val.names + train.names) == sorted(names)
     assert 30 <= len(val) <= 70
-    assert val.names[:3] == ("a/4.jpg", "a/23.jpg", "a/26.jpg")  # for ever: of SHA-256
+    assert val.names[:3] == ("a/6.jpg", "a/20.jpg", "a/23.jpg")  # for ever: SHA-256 begins 11c7, 0b4d, 0507
     more = split(label_file(tmp_path / "b.txt", [*names[::-1], "b/0.jpg", "b/1.jpg"]), 0.1, True)
     assert set(more.names) - {"b/0.jpg", "b/1.jpg"} == set(val.names)
     assert set(val.names) <= set(split(labels, 0.3, True).names)  # a larger share keeps them
