@@ -140,6 +140,8 @@ def _require_for_training(values: dict) -> None:
         return
     if data.get("samples_per_gpu") is None:
         raise ConfigError("data.samples_per_gpu is missing: how many images per device and step?")
+    if data["samples_per_gpu"] == 0:
+        raise ConfigError("data.samples_per_gpu = 0 must be at least 1, or -1 for as many as fit")
     for name in ("optimizer", "total_epochs"):
         if not values.get(name) and values.get(name) != 0:
             raise ConfigError(f"{name} is missing")

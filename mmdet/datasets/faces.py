@@ -157,7 +157,7 @@ class FacesDataset:
             image = read_image(path, record.size_hw)
             if self._cache:
                 self._cache.put(index, path, image)
-        return _make_sample(record, image)
+        return labelled_sample(record, image)
 
     def _load(self, index: int) -> Sample:
         if self.test_mode:
@@ -180,7 +180,8 @@ def _as_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     return [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
 
 
-def _make_sample(record: Record, image: np.ndarray) -> Sample:
+def labelled_sample(record: Record, image: np.ndarray) -> Sample:
+    """Return the image with its labels; a note tells a size other than the labels'."""
     height, width = image.shape[:2]
     notes: tuple[Note, ...] = ()
     if record.size_hw and (height, width) != record.size_hw:

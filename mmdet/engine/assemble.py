@@ -23,7 +23,7 @@ from mmdet.datasets.loader import TrainLoader, build_loader
 from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.device import pick_device, pin_options, seed_all, set_deterministic, set_npu_options
 from mmdet.distributed import DistInfo, broadcast_object, init_distributed
-from mmdet.engine.batch_size import choose_batch_size
+from mmdet.engine.batch_size import FIT, choose_batch_size
 from mmdet.engine.ema import WeightAverage
 from mmdet.engine.eval_hook import EvalData, EvalHook
 from mmdet.engine.hooks import CheckpointHook, EMAHook
@@ -72,7 +72,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     dataset = build_dataset(cfg.data.train, seed=seed, path="data.train")
     if not len(dataset):
         raise ConfigError(f"data.train: {dataset.ann_file} has no image to train on")
-    if cfg.data.samples_per_gpu < 1:
+    if cfg.data.samples_per_gpu == FIT:
         cfg = _with_batch_size(cfg, dataset, device, info, resumed)
         seed_all(seed)
     finish = leave_colours_to_device(dataset) if cfg.data.device_augment else keep
@@ -117,8 +117,6 @@ def _with_batch_size(
     cfg: RunConfig, dataset: FacesDataset, device: torch.device, info: DistInfo, resumed: dict | None
 ) -> RunConfig:
     """Return the config with a number for samples_per_gpu = -1: the resumed run's, or what fits."""
-    if cfg.data.samples_per_gpu == 0:
-        raise ConfigError("data.samples_per_gpu = 0: expected 1 or more, or -1 for as many as fit")
     if resumed is not None and resumed["position"]["batch_size"] % info.world_size == 0:
         chosen = resumed["position"]["batch_size"] // info.world_size
     else:

@@ -16,6 +16,7 @@ from mmdet.models.build import build_detector
 
 logger = logging.getLogger("mmdet")
 
+FIT = -1
 ON_CPU = 16
 MOST = 256
 LEAST_ITERS = 8  # an epoch should have

@@ -49,7 +49,6 @@ def fit(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
 def make_sheet(images: Iterable[np.ndarray], side: int, columns: int) -> np.ndarray:
     """Return images of at most side x side pixels on one white sheet, row by row."""
     tiles = [_tile(image, side) for image in images]
-    columns = min(columns, len(tiles))
     tiles += [np.full_like(tiles[0], _PAPER)] * (-len(tiles) % columns)
     return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
 

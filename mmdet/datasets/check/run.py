@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from mmdet.errors import DataError, MMDetError
 from mmdet.files import write_json
 from mmdet.images import UnreadableImageError, read_image_size
 
+if TYPE_CHECKING:
+    from mmdet.config.types import RunConfig
+
 
 def find_sets(root: Path) -> dict[str, LabelledSet]:
     """Return the train and val sets of a folder laid out as docs/data.md says; or the folder as one set.
@@ -45,7 +49,11 @@ def find_sets(root: Path) -> dict[str, LabelledSet]:
 
 
 def check_sets(
-    sets: Mapping[str, LabelledSet], out: Path | None, decode: bool = False, fix: Path | None = None
+    sets: Mapping[str, LabelledSet],
+    out: Path | None,
+    decode: bool = False,
+    fix: Path | None = None,
+    cfg: "RunConfig | None" = None,
 ) -> dict[str, list[Problem]]:
     """Return the problems of every set, and "train and val" for both; write reports and cleaned labels.
 
@@ -54,6 +62,7 @@ def check_sets(
         out: folder for NAME/report.json, report.html, plots.png, contact_sheet.jpg; None: nowhere.
         decode: read all pixels of all images.
         fix: folder for NAME/labelv2.txt, cleaned; the originals stay.
+        cfg: whose anchors and crops the set "train" is measured by; None: it is not.
 
     Raises:
         WriteError: a report cannot be written.
@@ -67,6 +76,10 @@ def check_sets(
             problems[name] = [Problem("unreadable labels", str(error)).add([str(source.ann_file)])]
             continue
         problems[name] = [*found, *_check_set(labels, source, decode)]
+        if cfg is not None and name == "train":
+            from mmdet.datasets.check.anchors import find_unlearned  # brings torch
+
+            problems[name] += find_unlearned(labels, cfg)
         read[name] = labels, source.img_prefix
         if out is not None:
             _report(name, labels, source, problems[name], out / name)

@@ -33,7 +33,7 @@ def test_fit_and_sheet():
     assert sheet.shape == (80, 80, 3)
     assert not sheet[:10, :40].any() and (sheet[10:40, :40] == 255).all()  # image, then paper
     assert not sheet[:40, 40:47].any() and (sheet[40:, 40:] == 255).all()
-    assert draw.make_sheet([blank(2, 2)], 4, columns=9).shape == (4, 4, 3)
+    assert draw.make_sheet([blank(2, 2)], 4, columns=9).shape == (4, 36, 3)
 
 
 def test_spread():
