@@ -1,11 +1,15 @@
 """Runs on images as they come: no validation folder, a batch size that is not known, frozen parts."""
 
+import pytest
 import torch
 from runs import make_options, train
 
 from mmdet.checkpoint import files as checkpoint
 from mmdet.config import load_config
 from mmdet.datasets.build import build_dataset
+from mmdet.datasets.check.problems import find_label_problems
+from mmdet.datasets.labels import read_labels
+from mmdet.datasets.labels.convert import convert
 
 
 def test_a_validation_set_is_split_off(repo, faces, tmp_path, capsys):
@@ -38,3 +42,20 @@ def test_a_frozen_backbone_keeps_its_weights_through_a_run(repo, faces, tmp_path
     same = {key for key in one if torch.equal(one[key], two[key])}
     assert {key for key in one if key.startswith("backbone.")} <= same
     assert any(key.startswith("neck.") for key in one.keys() - same)
+
+
+@pytest.mark.parametrize("name", ["yolo", "voc"])
+def test_another_format_goes_from_conversion_to_a_checkpoint(repo, faces, tmp_path, name):
+    """The labels are read as they are, and once more after conversion back: both train alike."""
+    folder = tmp_path / name / "labels"  # beside images/, which YOLO's sizes come from
+    folder.parent.mkdir()
+    (folder.parent / "images").symlink_to(faces / "train/images")
+    convert(("labelv2", faces / "train/labelv2.txt"), (name, folder))
+    convert((name, folder), ("labelv2", tmp_path / "back.txt"))
+    assert not find_label_problems(read_labels(tmp_path / "back.txt", train=True), tmp_path / "back.txt")
+    losses = []
+    for ann_file, label_format in ((folder, name), (tmp_path / "back.txt", "labelv2")):
+        changes = [f"data.train.ann_file={ann_file}", f"data.train.label_format={label_format}"]
+        work_dir = tmp_path / f"w_{label_format}"
+        losses.append(train(make_options(repo, faces, work_dir, *changes, max_iters=1))["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
