@@ -3,11 +3,16 @@
 import math
 import re
 import shutil
+from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 from runs import make_options, train
 
 from mmdet.checkpoint import files as checkpoint
+from mmdet.deploy.cli.demo import load_finder
+from mmdet.deploy.export.export_onnx import ExportOptions, export_checkpoint
 from mmdet.errors import MMDetError
 
 CLASSES = "['mask','none']"
@@ -53,6 +58,49 @@ def test_figures_of_each_class(options, tmp_path, capsys):
     assert [
         tuple(v.shape)[0] for k, v in content["state_dict"].items() if "stride_kps" in k and "weight" in k
     ][0] == 12
+
+
+def paint_masks(root):
+    """Cover the lower half of the faces of class 0, so that there is something to tell classes by."""
+    for header, *faces in blocks(root / "labelv2.txt"):
+        path = root / "images" / header.split()[1]
+        image = cv2.imread(str(path))
+        for x1, y1, x2, y2 in [
+            [int(float(word)) for word in face.split()[:4]] for face in faces if face.endswith(" 0 0")
+        ]:
+            image[(y1 + y2) // 2 : y2, x1:x2] = (200, 60, 30)
+        cv2.imwrite(str(path), image)
+
+
+def blocks(path):
+    found = []
+    for line in path.read_text().splitlines():
+        if line[0] == "#":
+            found.append([])
+        found[-1].append(line)
+    return found
+
+
+@pytest.mark.slow
+def test_from_labels_to_detections_of_two_classes(options, shared, tmp_path):
+    """Learns eight images by heart from published weights, as far as they fit; then exports and detects."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    paint_masks(data / "train")
+    (weights,) = (shared / "data/scrfd_pth").glob("*.pth")
+    same = [f"data.val.ann_file={data}/train/labelv2.txt", f"data.val.img_prefix={data}/train/images"]
+    fixed = ["data.train.pipeline.2.crop_choice=[1.0]", "data.samples_per_gpu=8", "evaluation.interval=100"]
+    adam = ["optimizer._delete_=True", "optimizer.type=AdamW", "optimizer.lr=0.002", "total_epochs=40"]
+    run = replace(options(*same, *fixed, *adam), load_from=str(weights), load_fitting=True)
+    figures = train(run)
+    assert figures["AP50_mask"] > 0.1 and figures["AP50_none"] > 0.1, figures
+    path, _ = export_checkpoint(
+        out / "scrfd_500m_bnkps.py", out / "latest.pth", tmp_path / "m.onnx", ExportOptions()
+    )
+    find, classes = load_finder(str(path), None, 0.2, "cpu")
+    found = [find(cv2.imread(str(image))) for image in sorted((data / "train/images").rglob("*.jpg"))]
+    assert classes == ("mask", "none")
+    assert set(np.concatenate([one.labels for one in found]).tolist()) == {0, 1}
+    assert all(one.kps.shape == (len(one.bboxes), 3, 2) for one in found)
 
 
 @pytest.mark.parametrize(
