@@ -78,10 +78,11 @@ class SheetHook(Hook):
     def _draw_val(self, trainer: Trainer, is_last: bool) -> None:
         assert self.val is not None and self._last_predictions is not None
         folder, predictions = trainer.facts.work_dir / "val", self._last_predictions
+        metrics = self.val.metrics
 
         def draw_curves() -> None:
             folder.mkdir(exist_ok=True)
-            for metric in self.val.metrics:
+            for metric in metrics:
                 metric.report(folder, f"iter {trainer.iter}")
 
         if self.cfg.plots:

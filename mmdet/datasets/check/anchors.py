@@ -16,9 +16,16 @@ MOST_IMAGES = 1000
 BATCH = 16
 SIDES = (0, 4, 8, 16, 32, np.inf)  # of a face in the network's input, pixels
 # Steps that neither move a face nor change the size of an image.
-PIXELS_ONLY = ("LoadImageFromFile", "LoadAnnotations", "PhotoMetricDistortion", "Normalize", "Collect")
-PIXELS_ONLY += ("DefaultFormatBundle", "ImageToTensor", "Albumentations", "HueSaturationValue", "RandomGamma")
-PIXELS_ONLY += ("RandomBrightnessContrast",)
+PIXELS_ONLY: tuple[str, ...] = (
+    *("LoadImageFromFile", "LoadAnnotations", "DefaultFormatBundle", "ImageToTensor", "Collect", "Normalize"),
+    *(
+        "PhotoMetricDistortion",
+        "Albumentations",
+        "HueSaturationValue",
+        "RandomGamma",
+        "RandomBrightnessContrast",
+    ),
+)
 
 
 def find_unlearned(labels: LabelFile, cfg: RunConfig) -> list[Problem]:
@@ -45,7 +52,8 @@ def find_unlearned(labels: LabelFile, cfg: RunConfig) -> list[Problem]:
         rows = chosen[start : start + BATCH].tolist()
         samples = [pipeline(_blank(labels[row]), np.random.RandomState([0, row])) for row in rows]
         parts.append(_learned(collate(samples)))
-    return _describe(*np.concatenate(parts, axis=1), len(chosen))
+    sides, learned = np.concatenate(parts, axis=1)
+    return _describe(sides, learned, len(chosen))
 
 
 def _blank(record: Record) -> Sample:
