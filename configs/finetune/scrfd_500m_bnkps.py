@@ -1,6 +1,6 @@
 # Fine-tune the published SCRFD_500M_KPS weights on a few hundred photographs, on a CPU in minutes:
 #   python tools/train.py configs/finetune/scrfd_500m_bnkps.py --data-root data/own --load-from WEIGHTS.pth
-# About 4,000 images are seen: 30 epochs of 100 photographs; with N, --epochs 4000/N (docs/data.md has a
+# About 2,200 images are seen: 20 epochs of 100 photographs; with N, --epochs 2200/N (docs/data.md has a
 # table of what came out). Training sees squares of 320 px, where faces are as large as when whole
 # photographs are fitted into 640 px, as evaluation and detection do.
 _base_ = ["../scrfd/scrfd_500m_bnkps.py"]
@@ -15,6 +15,6 @@ data = dict(
 optimizer = dict(_delete_=True, type="AdamW", lr=0.001, weight_decay=0.01)
 lr_config = dict(_delete_=True, policy="auto")
 auto_scale_lr = dict(base_batch_size=16)
-total_epochs = 30
+total_epochs = 20
 checkpoint_config = dict(_delete_=True, max_keep_ckpts=1)
 evaluation = dict(_delete_=True, metric="widerface")
