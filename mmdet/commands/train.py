@@ -30,7 +30,9 @@ def parse_args() -> argparse.Namespace:
     add("--deterministic", action="store_true", help="repeatable kernels where there are any")
     add("--no-validate", action="store_true", help="do not evaluate while training")
     add(
-        "--resume-from", metavar="FILE|auto", help="continue exactly; auto: the newest checkpoint of work_dir"
+        "--resume-from",
+        metavar="FILE|DIR|auto",
+        help="continue exactly; auto: the newest checkpoint of work_dir",
     )
     add("--load-from", metavar="FILE", help="start from these weights")
     add("--load-fitting", action="store_true", help="take of --load-from what fits, and list the rest")

@@ -35,7 +35,7 @@ def load_resumable(source: str, work_dir: Path) -> dict[str, Any] | None:
     """Return the checkpoint to continue from, the same on all ranks.
 
     Args:
-        source: a file, or "auto": latest.pth of work_dir, or the newest readable one before it.
+        source: a file; a folder: its latest.pth, or the newest readable one before it; "auto": work_dir.
         work_dir: where "auto" looks.
 
     Returns:
@@ -48,9 +48,12 @@ def load_resumable(source: str, work_dir: Path) -> dict[str, Any] | None:
 
 
 def _load_resumable(source: str, work_dir: Path) -> dict[str, Any] | None:
-    if source != "auto":
-        return _load_state(Path(source))
-    candidates = find_checkpoints(work_dir)
+    folder = work_dir if source == "auto" else Path(source)
+    if source != "auto" and not folder.is_dir():
+        return _load_state(folder)
+    candidates = find_checkpoints(folder)
+    if not candidates and source != "auto":
+        raise CheckpointError(f"{folder}: a folder without latest.pth or epoch_N.pth; give a checkpoint")
     if not candidates:
         logger.info("resume auto: no checkpoint in %s, starting from scratch", work_dir)
         return None
@@ -59,7 +62,7 @@ def _load_resumable(source: str, work_dir: Path) -> dict[str, Any] | None:
             return _load_state(path)
         except CheckpointError as error:
             logger.warning("resume auto: passing over %s", error)
-    raise CheckpointError(f"no readable checkpoint in {work_dir}; remove the damaged ones to start again")
+    raise CheckpointError(f"no readable checkpoint in {folder}; remove the damaged ones to start again")
 
 
 def _load_state(path: Path) -> dict[str, Any]:
