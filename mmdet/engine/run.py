@@ -65,7 +65,7 @@ def _with_older(figures: dict[str, Any], path: Path) -> dict[str, Any]:
     """Return the figures of a run that was resumed at its end, completed by those it had before."""
     try:
         older = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return figures
     if not isinstance(older, dict) or older.get("iters") != figures["iters"]:
         return figures

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 STOPPED, HUNG = 75, 3  # exit codes, as of Interrupted and TrainError
-FIRST_STEP_S = 1800.0  # more time for the first step: compilation, connections of cards, the start of workers
+FIRST_STEP_S = 1800.0  # more time for the first step: compilation, connections of cards
+FIRST_BATCH_S = 300.0  # more time for the first batch: the start of workers, a cold storage
 OBEY_S = 8.0  # from a signal to the end without an iteration; torchrun kills after 30 s
 OBEY_AT_MOST_S = 25.0  # while iterations go on, until all ranks have agreed
 SAVE_S = 20.0
@@ -102,7 +103,8 @@ class Watchdog:
 
     def _left_s(self) -> float:
         """Return the seconds until this rank counts as hung."""
-        longest_s = FIRST_STEP_S if self._longest_s is None else self._longest_s
+        first_s = FIRST_BATCH_S if self._place == LOADER else FIRST_STEP_S
+        longest_s = first_s if self._longest_s is None else self._longest_s
         return self._beat_s + self.timeout_s + longest_s + self._allowed_s - time.monotonic()
 
     def _watch(self) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-INPUT_S = 20  # one input may take; then it counts as endless
+INPUT_S = 20  # of CPU time one input may take; then it counts as endless
+WAITING_S = 120  # by the clock: it waits for something that never comes
 MEMORY = 3 << 30  # address space beyond what the process has when it begins
 POOL = 300  # inputs that were accepted and are changed further
 
@@ -44,7 +45,7 @@ def fuzz(target: Any, name: str, seed: int, limits: tuple[float, int], folder: P
         if os.WIFSIGNALED(status) or os.WEXITSTATUS(status):
             number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
             kind = signal.Signals(number).name if number else f"exit {os.WEXITSTATUS(status)}"
-            if number == signal.SIGALRM:
+            if number in (signal.SIGALRM, signal.SIGPROF):
                 total["endless"] += 1
             else:
                 total["crashes"][kind] = total["crashes"].get(kind, 0) + 1
@@ -91,8 +92,10 @@ def _loop(target: Any, seed: str, limits: tuple[float, int], folder: Path) -> No
             save()
         result["inputs"] += 1
         began = time.monotonic()
-        signal.alarm(INPUT_S)
+        signal.setitimer(signal.ITIMER_PROF, INPUT_S)
+        signal.alarm(WAITING_S)
         kind, text = _read(target, path)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
         result["slowest_s"] = max(result["slowest_s"], time.monotonic() - began)
         if is_seed and kind == "named":

@@ -10,6 +10,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 Mutator = Callable[[bytes, Sequence[bytes], random.Random], bytes]
@@ -162,7 +163,8 @@ def onnx(data: bytes, seeds: Sequence[bytes], choose: random.Random) -> bytes:
     names = [value for _, field, value in fields if field.type == field.TYPE_STRING for value in _list(value)]
     for _ in range(choose.choice((1, 1, 2, 3))):
         message, field, value = choose.choice(fields)
-        _change(message, field, value, names or ["x"], choose)
+        with suppress(ValueError):  # a number beyond its type
+            _change(message, field, value, names or ["x"], choose)
     return model.SerializeToString()[:MAX_BYTES]
 
 

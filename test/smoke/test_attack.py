@@ -333,6 +333,20 @@ def test_11_a_stopped_worker_is_named_and_a_signal_is_obeyed(training, tmp_path)
 
 
 @linux
+def test_a_storage_that_never_answers_is_named(training, faces, tmp_path):
+    """An image becomes a pipe that nobody writes into: whoever reads it waits for ever."""
+    data = tmp_path / "data"
+    shutil.copytree(faces, data)
+    process = training(f"data_root={data}/", "data.workers_per_gpu=1", seconds=3)
+    for image in (data / "train/images").rglob("*.jpg"):
+        image.unlink()
+        os.mkfifo(image)
+    out, _ = process.communicate(timeout=60)
+    (line,) = [line for line in out.splitlines() if line.startswith("TrainError")]
+    assert process.returncode == 3 and "no progress for" in line and "rank 0 in next(loader) at iter" in line
+
+
+@linux
 @pytest.mark.slow
 def test_11_a_stopped_rank_ends_the_others_and_is_named(training):
     process = training(ranks=2, seconds=4)

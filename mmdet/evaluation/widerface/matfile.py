@@ -73,6 +73,8 @@ def _read_variables(data: bytes, names: Collection[str]) -> dict[str, Any]:
         if kind != MATRIX:
             raise ValueError(f"element of type {kind} where a variable is expected")
         name, value = _Elements(body, order, start, stop).read_matrix(depth=0)
+        if name in found:  # a small file could hold thousands, each of MAX_VARIABLE_BYTES
+            raise ValueError(f"the variable {name} is there twice")
         found[name] = value
     return found
 

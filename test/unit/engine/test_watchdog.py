@@ -13,7 +13,8 @@ import os, signal, sys, time
 from pathlib import Path
 from mmdet.engine import watchdog
 from mmdet.engine.watchdog import Watchdog
-watchdog.FIRST_STEP_S, watchdog.OBEY_S = 0.0, 1.0
+watchdog.FIRST_STEP_S = watchdog.FIRST_BATCH_S = 0.0
+watchdog.OBEY_S = 1.0
 place, rank, folder, seconds = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 signal.signal(signal.SIGTERM, lambda *_: None)
 last = "Last checkpoint: latest.pth"

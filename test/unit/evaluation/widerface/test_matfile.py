@@ -132,3 +132,12 @@ def test_files_that_ended_the_process_or_the_tool(shared, tmp_path, case):
     (tmp_path / path.name.partition("__")[2]).write_bytes(path.read_bytes())
     with pytest.raises(DataError, match=path.name.partition("__")[2]):
         read_wider_gt(tmp_path)
+
+
+def test_a_variable_that_is_there_twice_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    savemat(buffer, {"gt_list": np.ones((2, 2))}, do_compression=True)
+    data = buffer.getvalue()
+    (tmp_path / "a.mat").write_bytes(data + data[128:])
+    with pytest.raises(DataError, match="the variable gt_list is there twice"):
+        read_mat(tmp_path / "a.mat", NAMES)
