@@ -156,13 +156,11 @@ class Assignment:
         is_positive: (B, A) bool.
         is_ignored: (B, A) bool, anchors that take no part in any loss (inside an ignore region, or
             beyond `Batch.valid_hw`).
-        max_positives: of one image, where the assigner knows a bound; it depends on shapes only.
     """
 
     gt_index: Tensor
     is_positive: Tensor
     is_ignored: Tensor
-    max_positives: int | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Assignment":
         """Return the assignment with every tensor replaced."""

@@ -1,25 +1,59 @@
 """MultiBoxAssigner: every anchor that overlaps a face enough learns it (SSD, RetinaFace).
 
 The rule compares all anchors with all faces. Here a face looks only at the anchors around its centre that
-can reach the threshold at all, a set that depends on the anchors alone: 719 of 16,800 at 640 pixels.
-Everything about candidates has the shape (M, B, G); the overlap of a row and of a column is computed once for
-all candidates in it.
+can reach the threshold at all, a set that depends on the anchors alone: 719 of 16,800 at 640 pixels. Of these
+only the pairs (anchor, face) that count are kept, some twenty per face. How many depends on the faces: this
+belongs where batches are made (`data.assign_ahead`); on a device it makes the host wait.
+
+Letters: n faces of all images, M anchors around a face, N pairs, R positives of all images.
 """
 
-import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet.core.anchors import AnchorGrid
+from mmdet.core.anchors import AnchorGrid, Level
 from mmdet.core.assigners.atss import find_ignored
 from mmdet.core.structures import Assignment
 from mmdet.errors import ConfigError
 
 _FORCED_IOU = 2.0  # of a face's best anchor: above every other
+_LEAST_IOU = 1e-30  # above 0, below every overlap
+_SHORTEST_LIST = 256
+
+
+class MultiBoxAssignment(Assignment):
+    """Also lists the positives of all images, filled up to R, a power of two: few shapes occur.
+
+    Attributes:
+        num_slots: G.
+        anchor: (R,) int64.
+        row: (R,) int64, the anchor's row in (B * A, ...).
+        gt_row: (R,) int64, the face's row in (B * G, ...).
+        exists: (R,) float32, 0 where the list is filled up; the entry is then anchor 0 and face 0 of image 0.
+        num_positives: (B,) float32.
+        num_free: (B,) float32, anchors that are neither positive nor ignored.
+    """
+
+    def __init__(self, num_slots: int, is_positive: Tensor, is_ignored: Tensor, *lists: Tensor):
+        self.num_slots = num_slots
+        self.is_positive, self.is_ignored = is_positive, is_ignored
+        self.anchor, self.row, self.gt_row, self.exists, self.num_positives, self.num_free = lists
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "MultiBoxAssignment":
+        """Return the assignment with every tensor replaced."""
+        lists = (self.anchor, self.row, self.gt_row, self.exists, self.num_positives, self.num_free)
+        return MultiBoxAssignment(self.num_slots, *map(change, (self.is_positive, self.is_ignored, *lists)))
+
+    @cached_property
+    def gt_index(self) -> Tensor:  # type: ignore[override]
+        """(B, A) int64 in [0, G), meaningful where is_positive."""
+        slot = self.gt_row % self.num_slots * self.exists.long()
+        return self.is_positive.long().flatten().mul(0).index_add(0, self.row, slot).view_as(self.is_positive)
 
 
 class MultiBoxAssigner:
@@ -53,149 +87,208 @@ class MultiBoxAssigner:
     @torch.no_grad()
     def __call__(
         self, grid: AnchorGrid, gt_bboxes: Tensor, gt_valid: Tensor, gt_ignore: Tensor, valid_hw: Tensor
-    ) -> Assignment:
+    ) -> MultiBoxAssignment:
         """Assign the anchors of a batch; see `Assigner` for the arguments."""
         is_ignored = find_ignored(grid, gt_bboxes, gt_ignore, valid_hw, self.ignore_iof_thr)
-        left, top, right, bottom = torch.where(gt_valid[..., None], gt_bboxes.float(), 0).unbind(-1)
-        is_face = gt_valid & (right > left) & (bottom > top)
-        found = _overlaps(grid, (left, top, right, bottom), valid_hw, self.pos_iou_thr)
+        is_face = gt_valid & (gt_bboxes[..., 2:] > gt_bboxes[..., :2]).all(dim=-1)
+        image, slot = is_face.nonzero().unbind(-1)
+        pairs = _find_pairs(grid, gt_bboxes.float()[image, slot], valid_hw[image], self.pos_iou_thr)
+        best_iou, best_anchor = pairs.best(len(image), grid.num_anchors)
+        is_matched = (best_iou > 0) & (best_iou >= self.min_pos_iou)
 
-        best_iou = found.iou.amax(dim=0)  # (B, G)
-        best_anchor = torch.where(found.iou == best_iou, found.anchor, grid.num_anchors).amin(dim=0)
-        claims = is_face & (best_iou > 0)
-        is_matched = claims & (best_iou >= self.min_pos_iou)
-        iou = torch.cat((found.iou, _FORCED_IOU * is_matched[None]))
-        wants = (iou >= self.pos_iou_thr) & is_face
-        anchor = torch.where(wants, torch.cat((found.anchor, best_anchor[None])), grid.num_anchors)
-
-        bids = _Bids(is_ignored)
-        by_face = (values.permute(2, 1, 0).contiguous() for values in (anchor, iou))  # (G, B, M) each
-        for slot, bid in enumerate(zip(*by_face, strict=True)):
-            bids.add(slot, *bid)
-        return Assignment(
-            gt_index=bids.owners(torch.where(claims, best_anchor, grid.num_anchors)),
-            is_positive=bids.is_wanted & ~is_ignored & is_matched.any(dim=1, keepdim=True),
-            is_ignored=is_ignored,
-            max_positives=_most_positives(grid, claims.shape[1], self.pos_iou_thr),
+        first_row = image * grid.num_anchors
+        best = _Bids(first_row + best_anchor, slot, torch.full_like(best_iou, _FORCED_IOU))
+        others = _Bids(first_row[pairs.face] + pairs.anchor, slot[pairs.face], pairs.iou)
+        bids = best.where(is_matched).and_also(others.where(pairs.iou >= self.pos_iou_thr))
+        is_wanted, owner = bids.settle(is_ignored.numel(), claims=best.where(best_iou > 0))
+        may_learn = ~is_ignored
+        may_learn &= torch.zeros_like(gt_valid[:, :1]).index_fill_(0, image[is_matched], True)
+        return _list_positives(
+            is_wanted.view_as(is_ignored) & may_learn, is_ignored, owner, gt_valid.shape[1]
         )
 
 
-class _Bids:
-    """Which face has each anchor, as the faces come one after the other.
+class _Bids(NamedTuple):
+    """Faces, by slot, that want anchors, by row of (B * A, ...), and their IoU; (N,) each."""
 
-    Written with plain scatters of fp32, a place past the end for what is not meant: the one operator that
-    would do, a scatter that keeps the maximum, runs on the host of an Ascend machine.
-    """
-
-    def __init__(self, like: Tensor):
-        self._best = torch.zeros(like.shape[0], like.shape[1] + 1, device=like.device)  # (B, A + 1) IoU
-        self._slot = torch.zeros_like(self._best)
-
-    def add(self, slot: int, anchor: Tensor, iou: Tensor) -> None:
-        """Let the face in a slot have the anchors (B, M), each at most once, where its IoU is the highest."""
-        is_best = iou > self._best.gather(1, anchor)
-        anchor = torch.where(is_best, anchor, self._best.shape[1] - 1)
-        self._best.scatter_(1, anchor, iou)
-        self._slot.scatter_(1, anchor, float(slot))
-
-    @property
-    def is_wanted(self) -> Tensor:
-        """(B, A) bool: some face has the anchor."""
-        return self._best[:, :-1] > 0
-
-    def owners(self, claimed: Tensor) -> Tensor:
-        """Return (B, A) int64 slots, after the faces have claimed the anchors (B, G); the last one has it."""
-        slot = torch.arange(claimed.shape[1], device=claimed.device)
-        is_repeated = (claimed[:, :, None] == claimed[:, None]) & (slot[:, None] < slot)  # (B, G, G)
-        claimed = torch.where(is_repeated.any(dim=2), self._best.shape[1] - 1, claimed)
-        self._slot.scatter_(1, claimed, slot.float().expand_as(claimed))
-        return self._slot[:, :-1].long()
-
-
-class _Overlaps(NamedTuple):
-    """IoU of M candidate anchors with B x G faces, 0 where there is no such anchor; their indices."""
-
+    row: Tensor
+    slot: Tensor
     iou: Tensor
+
+    def where(self, mask: Tensor) -> "_Bids":
+        """Return those of a mask (N,)."""
+        return _Bids(*(values[mask] for values in self))
+
+    def and_also(self, other: "_Bids") -> "_Bids":
+        """Return both."""
+        return _Bids(*map(torch.cat, zip(self, other, strict=True)))
+
+    def settle(self, num_rows: int, claims: "_Bids") -> tuple[Tensor, Tensor]:
+        """Return (rows,) bool, whether some face wants the anchor, and (rows,) int64, the slot that has it.
+
+        That is the highest slot of the claims; without one that of the highest IoU, of equal ones the lowest.
+        """
+        highest = self.iou.new_zeros(num_rows).scatter_reduce_(0, self.row, self.iou, "amax")
+        winners = self.where(self.iou == highest[self.row])
+        owner = self.slot.new_full((num_rows,), torch.iinfo(torch.int64).max)
+        owner.scatter_reduce_(0, winners.row, winners.slot, "amin")
+        owner.index_fill_(0, claims.row, -1).scatter_reduce_(0, claims.row, claims.slot, "amax")
+        return highest > 0, owner
+
+
+def _list_positives(
+    is_positive: Tensor, is_ignored: Tensor, owner: Tensor, num_slots: int
+) -> MultiBoxAssignment:
+    """Return the assignment, given disjoint masks (B, A) and the slot (B * A,) that has each positive."""
+    num_images, num_anchors = is_positive.shape
+    row = is_positive.flatten().nonzero()[:, 0]
+    image = row // num_anchors
+    lists = (row % num_anchors, row, owner[row] + image * num_slots, torch.ones_like(row).float())
+    length = max(_SHORTEST_LIST, 1 << (len(row) - 1).bit_length())
+    num_positives = image.bincount(minlength=num_images)
+    num_free = num_anchors - num_positives - is_ignored.sum(dim=1)
+    return MultiBoxAssignment(
+        num_slots,
+        is_positive,
+        is_ignored,
+        *(F.pad(values, (0, length - len(row))) for values in lists),
+        num_positives.float(),
+        num_free.float(),
+    )
+
+
+class _Pairs(NamedTuple):
+    """Pairs of an anchor and a face, both (N,) int64 indices, and their (N,) IoU."""
+
     anchor: Tensor
+    face: Tensor
+    iou: Tensor
+
+    def best(self, num_faces: int, num_anchors: int) -> tuple[Tensor, Tensor]:
+        """Return the highest IoU (n,) of each face, 0 without a pair, and the lowest anchor (n,) with it."""
+        iou = self.iou.new_zeros(num_faces).scatter_reduce_(0, self.face, self.iou, "amax")
+        is_best = self.iou == iou[self.face]
+        anchor = self.anchor.new_full((num_faces,), num_anchors)
+        return iou, anchor.scatter_reduce_(0, self.face[is_best], self.anchor[is_best], "amin")
 
 
-def _overlaps(grid: AnchorGrid, faces: Sequence[Tensor], valid_hw: Tensor, iou_thr: float) -> _Overlaps:
-    """Return the candidates of all faces, 4 of (B, G): left, top, right, bottom."""
-    left, top, right, bottom = faces
-    area = (right - left) * (bottom - top)
-    iou, anchor = [], []
-    for level in grid.levels:
-        for number, (width, height) in enumerate(level.anchor_whs):
-            window = _window(width / level.stride, height / level.stride, iou_thr, str(left.device))
-            lines = _Lines(level.stride, grid.center_offset)
-            column, overlap_x = lines.overlap(
-                window.num_columns, level.width, valid_hw[:, 1:], width, left, right
-            )
-            row, overlap_y = lines.overlap(
-                window.num_rows, level.height, valid_hw[:, :1], height, top, bottom
-            )
-            inter = overlap_x.index_select(0, window.column) * overlap_y.index_select(0, window.row)
-            iou.append(inter / (width * height + area - inter))
-            cell = row.index_select(0, window.row) * level.width + column.index_select(0, window.column)
-            anchor.append(cell * len(level.anchor_whs) + (level.offset + number))
-    return _Overlaps(torch.cat(iou), torch.cat(anchor))
+def _find_pairs(grid: AnchorGrid, bboxes: Tensor, valid_hw: Tensor, iou_thr: float) -> _Pairs:
+    """Return the pairs that reach the threshold, and the best ones of each face.
+
+    Args:
+        grid: the anchors.
+        bboxes: (n, 4) xyxy faces with an area.
+        valid_hw: (n, 2) of their samples.
+        iou_thr: see above.
+    """
+    left, top, right, bottom = bboxes.t().contiguous()
+    window = _window(grid.levels, grid.center_offset, iou_thr, str(bboxes.device))
+    column, overlap_x = window.columns.overlap(valid_hw[:, 1], left, right)
+    row, overlap_y = window.rows.overlap(valid_hw[:, 0], top, bottom)
+    inter = overlap_x.index_select(0, window.column).mul_(overlap_y.index_select(0, window.row))  # (M, n)
+    iou = inter / (window.area + (right - left) * (bottom - top) - inter)
+    place, face = (iou >= iou.amax(dim=0).clamp(_LEAST_IOU, iou_thr)).nonzero().unbind(-1)
+    cell = row[window.row[place], face] * window.level_width[place] + column[window.column[place], face]
+    return _Pairs(cell * grid.num_anchors_per_cell + window.first_anchor[place], face, iou[place, face])
 
 
 class _Lines(NamedTuple):
-    """The rows or the columns of a level: line i is centred at (i + offset) * stride."""
+    """The columns, or the rows, around the centre of a face, (K, 1) float32 each.
 
-    stride: int
+    The K lines are those of one kind of anchor after the other. Line i of a level is centred at
+    (i + offset) * stride.
+
+    Attributes:
+        stride: pixels between the lines of its level.
+        num_existing: lines of its level.
+        size: of the anchors along this axis.
+        number: from the first line of its kind.
+        num_lines: of its kind.
+        offset: see above.
+    """
+
+    stride: Tensor
+    num_existing: Tensor
+    size: Tensor
+    number: Tensor
+    num_lines: Tensor
     offset: float
 
-    def overlap(
-        self, num_lines: int, num_existing: int, valid_side: Tensor, size: float, low: Tensor, high: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the lines around the centre of each face and how much of them the face covers.
+    def overlap(self, valid_side: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the lines around the centre of each face and how much of their anchors the face covers.
 
         Args:
-            num_lines: K, lines of the window.
-            num_existing: lines of the level.
-            valid_side: (B, 1) pixels of the sample; lines centred beyond it do not exist either.
-            size: of an anchor along this axis.
-            low: (B, G) left or top of the faces.
+            valid_side: (n,) pixels of the sample; lines centred beyond it do not exist either.
+            low: (n,) left or top of the faces.
             high: right or bottom.
 
         Returns:
-            (K, B, G) int64 line, always one of the level's; (K, B, G) pixels, 0 where it does not exist.
+            (K, n) int64 line, where it exists; (K, n) pixels, 0 where it does not.
         """
-        existing = (valid_side / self.stride - self.offset).ceil().clamp(max=num_existing)
+        existing = torch.minimum((valid_side / self.stride - self.offset).ceil(), self.num_existing)
         position = (low + high) / 2 / self.stride - self.offset
         position = torch.minimum(position.clamp(min=0), existing - 1)
         # The middle line of the window is the nearest one.
-        line = (position - num_lines / 2).ceil() + torch.arange(num_lines, device=low.device)[:, None, None]
+        line = (position - self.num_lines / 2).ceil() + self.number
         center = (line + self.offset) * self.stride
-        covered = torch.minimum(center + size / 2, high) - torch.maximum(center - size / 2, low)
-        covered = covered.clamp(min=0) * ((line >= 0) & (line < existing))
-        return line.clamp(0, num_existing - 1).long(), covered
+        covered = torch.minimum(center + self.size / 2, high) - torch.maximum(center - self.size / 2, low)
+        return line.long(), covered.clamp(min=0) * ((line >= 0) & (line < existing))
 
 
 class _Window(NamedTuple):
-    """The cells around the centre of a face whose anchors can reach the threshold: (M,) column and row."""
+    """The M anchors around the centre of a face that can reach the threshold.
 
-    num_columns: int
-    num_rows: int
+    Attributes:
+        columns, rows: the lines they lie on.
+        column, row: (M,) int64, which of these lines.
+        area: (M, 1) pixels.
+        level_width: (M,) int64, cells in a row of the level.
+        first_anchor: (M,) int64, index of the anchor of this kind in cell 0 of the level.
+    """
+
+    columns: _Lines
+    rows: _Lines
     column: Tensor
     row: Tensor
+    area: Tensor
+    level_width: Tensor
+    first_anchor: Tensor
 
 
 @lru_cache(maxsize=64)
-def _window(width: float, height: float, iou_thr: float, device: str) -> _Window:
-    """Return the window of an anchor of `width` x `height` strides."""
-    num_columns, num_rows = (2 * int(side * (1 / iou_thr - 1) / 2 + 0.5) + 1 for side in (width, height))
-    cells = [
+def _window(levels: tuple[Level, ...], offset: float, iou_thr: float, device: str) -> _Window:
+    columns, rows, anchors = [], [], []
+    for level in levels:
+        for number, (width, height) in enumerate(level.anchor_whs):
+            cells = _cells(width / level.stride, height / level.stride, iou_thr)
+            facts = (width * height, level.width, level.offset + number)
+            anchors += [(len(columns) + column, len(rows) + row, *facts) for column, row in cells]
+            for lines, num, size in ((columns, level.width, width), (rows, level.height, height)):
+                num_lines = _num_lines(size / level.stride, iou_thr)
+                lines += [(level.stride, num, size, line, num_lines) for line in range(num_lines)]
+    with torch.inference_mode(False):
+        x, y = (
+            _Lines(*torch.tensor(v, device=device).float().t()[..., None], offset) for v in (columns, rows)
+        )
+        column, row, area, level_width, first = torch.tensor(anchors, device=device, dtype=torch.float64).t()
+        indices = (v.long().contiguous() for v in (level_width, first))
+        return _Window(x, y, column.long(), row.long(), area.float()[:, None], *indices)
+
+
+def _num_lines(side: float, iou_thr: float) -> int:
+    """Return how many lines an anchor of so many strides can lie on and reach the threshold, at most."""
+    return 2 * int(side * (1 / iou_thr - 1) / 2 + 0.5) + 1
+
+
+def _cells(width: float, height: float, iou_thr: float) -> list[tuple[int, int]]:
+    """Return column and row of the anchors of `width` x `height` strides that can reach the threshold."""
+    num_columns, num_rows = _num_lines(width, iou_thr), _num_lines(height, iou_thr)
+    return [
         (column, row)
         for row in range(num_rows)
         for column in range(num_columns)
         if _highest_iou(_nearest(column, num_columns) / width, _nearest(row, num_rows) / height) >= iou_thr
     ]
-    with torch.inference_mode(False):
-        column, row = torch.tensor(cells, device=device).unbind(-1)
-    return _Window(num_columns, num_rows, column.contiguous(), row.contiguous())
 
 
 def _nearest(line: int, num_lines: int) -> float:
@@ -211,37 +304,3 @@ def _highest_iou(dx: float, dy: float) -> float:
     outer_x, outer_y, inner_x, inner_y = 1 + 2 * dx, 1 + 2 * dy, max(0.0, 1 - 2 * dx), max(0.0, 1 - 2 * dy)
     one_side = inner_y / (1 + (outer_x - 1) * inner_y), inner_x / (1 + (outer_y - 1) * inner_x)
     return max(1 / (outer_x * outer_y), inner_x * inner_y, *one_side)
-
-
-def _most_positives(grid: AnchorGrid, num_faces: int, iou_thr: float) -> int:
-    """Return how many positives an image with so many faces can have."""
-    total = num_faces  # each may force one
-    for level in grid.levels:
-        for width, height in level.anchor_whs:
-            per_face = _most_positives_of_kind(width / level.stride, height / level.stride, iou_thr)
-            total += min(num_faces * per_face, level.height * level.width)
-    return total
-
-
-@lru_cache(maxsize=64)
-def _most_positives_of_kind(width: float, height: float, iou_thr: float) -> int:
-    """Return how many anchors of width x height strides one face can reach the threshold with.
-
-    It is the most of many faces tried, and a tenth more.
-    """
-    with torch.inference_mode(False):
-        window = _window(width, height, iou_thr, "cpu")
-        scales = torch.linspace(0.5, 2.0, 61)[:, None] / torch.tensor((0.7, 0.8, 0.9, 1.0))
-        sides = torch.stack((scales * width, scales.flip(1) * height)).view(2, -1, 1, 1)
-        shift = torch.tensor((-0.5, -0.25, 0.0, 0.25))[:, None]  # of the window against the face
-        covered_x = _covered(sides[0], width, window.column - window.num_columns // 2 + shift)
-        covered_y = _covered(sides[1], height, window.row - window.num_rows // 2 + shift)
-        inter = covered_x[:, :, None] * covered_y[:, None]  # (faces, 4, 4, M)
-        union = (sides[0] * sides[1])[..., None] + width * height - inter
-        return math.ceil(1.1 * int((inter / union >= iou_thr).sum(dim=-1).max()))
-
-
-def _covered(face: Tensor, anchor: float, distance: Tensor) -> Tensor:
-    """Return the common length of two intervals of given lengths whose middles are `distance` apart."""
-    overlap = (face + anchor) / 2 - distance.abs()
-    return torch.minimum(overlap, face.clamp(max=anchor)).clamp(min=0)

@@ -1,7 +1,7 @@
 """MultiBoxCriterion: SSD's loss with hard negatives, as RetinaFace trains with it.
 
-Letters: B images, A anchors, P the most positives an image can have. Boxes and keypoints are compared at the
-positives only, gathered into (B, P); the class loss and the choice of negatives look at all A anchors.
+Letters: B images, A anchors, R the length of the assignment's list of positives. Boxes and keypoints are
+compared at the positives only; the class loss and the choice of negatives look at all A anchors.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.core.anchors import AnchorGenerator, AnchorGrid, Anchors, PriorGenerator
-from mmdet.core.assigners.base import Assigner, assignment_of
+from mmdet.core.assigners.base import assignment_of
+from mmdet.core.assigners.multibox import MultiBoxAssigner, MultiBoxAssignment
 from mmdet.core.coders import PriorCoder
-from mmdet.core.select import keep_true, largest_mask
-from mmdet.core.structures import Assignment, Batch, Outputs
+from mmdet.core.select import largest_mask
+from mmdet.core.structures import Batch, Outputs
 from mmdet.errors import ConfigError
 from mmdet.models.criteria.scrfd import Loss, identity
-
-_LINEAR_FROM = 50.0  # softplus(x) is x from here on, to the last bit even in double precision
 
 
 class MultiBoxCriterion:
@@ -53,7 +52,7 @@ class MultiBoxCriterion:
         *,
         anchor_generator: AnchorGenerator | PriorGenerator,
         coder: PriorCoder,
-        assigner: Assigner,
+        assigner: MultiBoxAssigner,
         loss_bbox: Loss,
         loss_kps: Loss | None = None,
         neg_pos_ratio: int = 7,
@@ -83,13 +82,13 @@ class MultiBoxCriterion:
         grid = self.anchor_generator.grid(outputs.level_sizes_hw, outputs.cls_logits.device)
         assigned = assignment_of(batch, grid, self.assigner)
         positives = _Positives(assigned, grid, batch.gt_valid)
-        kps_weight = positives.of_gt((batch.gt_kps[..., 2] > 0).float()) * positives.exists  # (K, R)
-        counts = torch.stack((assigned.is_positive.sum(), (kps_weight.amax(dim=0) > 0).sum()))
-        counts = self.mean_across_ranks(counts.float())
+        kps_weight = positives.of_gt((batch.gt_kps[..., 2] > 0).float()) * assigned.exists  # (K, R)
+        counts = torch.stack((assigned.num_positives.sum(), (kps_weight.amax(dim=0) > 0).float().sum()))
+        counts = self.mean_across_ranks(counts)
         num_positives, num_with_kps = torch.where(counts > 0, counts, 1.0)
 
         target = self.coder.encode_bboxes(positives.of_gt(batch.gt_bboxes), positives.anchors, dim=0)
-        bbox_loss = self.loss_bbox(positives.pick(outputs.bbox_pred), target) * positives.exists
+        bbox_loss = self.loss_bbox(positives.pick(outputs.bbox_pred), target) * assigned.exists
         class_loss = self._class_loss(outputs.cls_logits, assigned)
         losses = {
             "loss_cls": class_loss * self.cls_weight / num_positives,
@@ -103,49 +102,39 @@ class MultiBoxCriterion:
             losses["loss_kps"] = (loss.unflatten(0, (-1, 2)) * kps_weight[:, None]).sum() / num_with_kps
         return losses
 
-    def _class_loss(self, logits: Tensor, assigned: Assignment) -> Tensor:
+    def _class_loss(self, logits: Tensor, assigned: MultiBoxAssignment) -> Tensor:
         """Return the summed cross-entropy of positives and hard negatives; logits (B, A, 2)."""
-        is_positive = assigned.is_positive
         background, face = logits.unbind(dim=-1)
         margin = face - background  # ln(p / (1 - p)) of a face
-        may_be_negative = ~(is_positive | assigned.is_ignored)
-        wanted = self.neg_pos_ratio * is_positive.sum(dim=1)
-        count = torch.minimum(wanted, may_be_negative.sum(dim=1))
-        hardness = torch.where(may_be_negative, margin.detach().float(), torch.finfo(torch.float32).min)
-        counts = is_positive | largest_mask(hardness, count)
-        loss = F.softplus(torch.where(is_positive, -margin, margin), threshold=_LINEAR_FROM)
-        return (loss * counts).sum()
+        is_out = assigned.is_positive | assigned.is_ignored
+        hardness = torch.where(is_out, torch.finfo(torch.float32).min, margin.detach().float())
+        count = torch.minimum(self.neg_pos_ratio * assigned.num_positives, assigned.num_free)
+        of_negatives = _softplus(margin) * largest_mask(hardness, count)
+        of_positives = _softplus(-margin.flatten().index_select(0, assigned.row)) * assigned.exists
+        return of_negatives.sum() + of_positives.sum()
+
+
+def _softplus(values: Tensor) -> Tensor:
+    """Return ln(1 + exp(x)); it is x from 50 on, to the last bit even in double precision."""
+    return F.softplus(values, threshold=50.0)
 
 
 class _Positives:
-    """The positive anchors of all images as a list of fixed length R = B * P, in planes.
+    """What is known about the R positives, in planes."""
 
-    Attributes:
-        exists: (R,) bool; entries beyond an image's positives repeat its anchor 0.
-        anchors: center and wh are (2, R).
-    """
-
-    def __init__(self, assigned: Assignment, grid: AnchorGrid, gt_valid: Tensor):
-        num_anchors = grid.num_anchors
-        most = num_anchors if assigned.max_positives is None else min(assigned.max_positives, num_anchors)
-        index, exists = keep_true(assigned.is_positive, most)
-        gt_index = assigned.gt_index.gather(1, index)
-        image = torch.arange(len(index), device=index.device)[:, None]
-        self.exists = exists.flatten()
-        self._is_face = gt_valid[..., None]
-        self._row = (index + image * num_anchors).flatten()
-        self._gt_row = (gt_index + image * gt_valid.shape[1]).flatten()
-        center, wh = (_planes(v, index.flatten()) for v in (grid.centers, grid.whs))
-        self.anchors = Anchors(center, stride=None, wh=wh)
+    def __init__(self, assigned: MultiBoxAssignment, grid: AnchorGrid, gt_valid: Tensor):
+        self._assigned, self._is_face = assigned, gt_valid[..., None]
+        center, wh = (_planes(values, assigned.anchor) for values in (grid.centers, grid.whs))
+        self.anchors = Anchors(center, stride=None, wh=wh)  # center and wh are (2, R)
 
     def pick(self, values: Tensor) -> Tensor:
         """Return (n, R) of (B, A, n), what the network says at the positives."""
-        return _planes(values.flatten(0, 1), self._row)
+        return _planes(values.flatten(0, 1), self._assigned.row)
 
     def of_gt(self, values: Tensor) -> Tensor:
         """Return (n, R) of (B, G, n), what is known about the face of each positive."""
         # What padding slots hold must reach neither a loss nor a gradient (0 * inf is nan).
-        return _planes(torch.where(self._is_face, values, 0).flatten(0, 1), self._gt_row)
+        return _planes(torch.where(self._is_face, values, 0).flatten(0, 1), self._assigned.gt_row)
 
 
 def _planes(rows: Tensor, index: Tensor) -> Tensor:

@@ -47,6 +47,15 @@ def by_loops(grid, faces):
     return owner, overlap >= 0.35
 
 
+def check_list(found):
+    """The list holds the positives, and the counts are those of the masks."""
+    is_real = found.exists > 0
+    assert torch.equal(found.row[is_real], found.is_positive.flatten().nonzero()[:, 0])
+    assert torch.equal(found.row % found.is_positive.shape[1], found.anchor)
+    assert found.num_positives.tolist() == found.is_positive.sum(dim=1).tolist()
+    assert found.num_free.tolist() == (~(found.is_positive | found.is_ignored)).sum(dim=1).tolist()
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_same_as_the_rule_on_random_faces(seed):
     generator = torch.Generator().manual_seed(seed)
@@ -61,7 +70,7 @@ def test_same_as_the_rule_on_random_faces(seed):
     owner, is_positive = by_loops(grid_of(320, 320), faces)
     assert torch.equal(found.is_positive[0], is_positive)
     assert torch.equal(found.gt_index[0][is_positive], owner[is_positive])
-    assert found.is_positive.sum() <= found.max_positives
+    check_list(found)
 
 
 def test_no_face_and_only_unreachable_faces_are_background():
@@ -119,21 +128,29 @@ def test_anchors_beyond_the_sample_or_inside_an_ignore_box_take_no_part():
     assert not (found.is_positive & found.is_ignored).any()
 
 
-def test_many_faces_keep_within_the_bound():
+def test_the_list_is_filled_up_to_a_power_of_two():
     generator = torch.Generator().manual_seed(0)
     center = torch.rand(64, 2, generator=generator) * 640
     side = torch.exp(torch.rand(64, 1, generator=generator) * 3 + 3.5)
-    faces = torch.cat((center - side / 2, center + side / 2), dim=1).tolist()
-    found = assign(faces, 640, 640)
-    assert found.is_positive.sum() <= found.max_positives
+    found = assign(torch.cat((center - side / 2, center + side / 2), dim=1).tolist(), 640, 640)
+    assert len(found.row) == 2048
+    check_list(found)
+    none = assign([])
+    assert len(none.row) == 256
+    assert none.exists.sum() == none.num_positives.sum() == 0
+    assert none.num_free.tolist() == [grid_of(320, 320).num_anchors]
 
 
-@pytest.mark.parametrize("side", [300, 420, 512, 600, 680, 720])
-def test_one_large_face_keeps_within_the_bound(side):
-    for shift in (0, 5, 11, 16):
-        corner = 1024 - side / 2 + shift
-        found = assign([(corner, corner, corner + side, corner + side * 1.02)], 2048, 2048)
-        assert found.is_positive.sum() <= found.max_positives
+def test_the_list_counts_through_the_images():
+    grid, slots = grid_of(64, 64), 3
+    bboxes = torch.tensor([[[0.0, 0, 1, 1]] * slots, [[0.0, 0, 1, 1], [0, 0, 1, 1], [-4, -4, 12, 12]]])
+    valid = torch.tensor([[False] * slots, [False, False, True]])
+    found = MultiBoxAssigner()(grid, bboxes, valid, valid & False, torch.tensor([[64, 64]] * 2))
+    num = int(found.num_positives[1])
+    assert found.row[:num].tolist() == (grid.num_anchors + found.anchor[:num]).tolist()
+    assert found.anchor[0] == 0  # exactly the face
+    assert set(found.gt_row[:num].tolist()) == {slots + 2}
+    check_list(found)
 
 
 def test_corner_anchors_work_too_and_atss_refuses_centred_ones():
