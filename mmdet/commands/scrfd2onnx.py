@@ -61,15 +61,15 @@ def main() -> None:
     print(f"wrote {path} and {path.with_suffix('.json').name}")
     if not args.verify:
         return
-    from mmdet.deploy.export.verify import verify
+    from mmdet.deploy.export.verify import LARGE, verify
 
     parities = verify(path, module, options)
     for parity in parities:
         shape = "x".join(map(str, parity.shape))
-        faces = "" if parity.num_faces is None else f", {parity.num_faces} faces"
-        print(
-            f"verified {shape}: max abs error {parity.score:.1e} scores, {parity.distance:.1e} strides{faces}"
-        )
+        unit = "strides" if parity.num_faces is None else f"strides, {parity.num_faces} faces"
+        if parity.largest > LARGE:
+            unit += f" (relative to values of {parity.largest:.3g} / {LARGE:g})"
+        print(f"verified {shape}: max abs error {parity.score:.1e} scores, {parity.distance:.1e} {unit}")
     if all(parity.num_faces == 0 for parity in parities):
         print(
             "no face was found in noise, so only shapes were compared; --score-thr 0 compares all candidates"

@@ -143,7 +143,7 @@ class CheckpointConfig:
 
     interval: int = key(1, "epochs between checkpoints", least=1)
     max_keep: int = key(-1, "number of checkpoints to keep (-1: all)", name="max_keep_ckpts", least=-1)
-    interval_iters: int | None = key(None, "also save every so many iters", least=1)
+    interval_iters: int | None = key(None, "also save every so many iters, as latest.pth", least=1)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ REPO = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 SMALL = "configs/scrfd/scrfd_500m_bnkps.py"
 EIGHT = "configs/scrfd/scrfd_10g_8p.py"
-FAMILIES = ("scrfd", "damofd")  # RetinaFace's hard negatives are chosen by bits, on the AI CPU
+FAMILIES = ("scrfd", "damofd", "retinaface")
 CONFIGS = sorted(
     str(p.relative_to(REPO)) for name in FAMILIES for p in (REPO / "configs" / name).glob("*.py")
 )

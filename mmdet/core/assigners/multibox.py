@@ -199,20 +199,20 @@ class _Lines(NamedTuple):
     (i + offset) * stride.
 
     Attributes:
+        offset: see above.
         stride: pixels between the lines of its level.
         num_existing: lines of its level.
         size: of the anchors along this axis.
         number: from the first line of its kind.
         num_lines: of its kind.
-        offset: see above.
     """
 
+    offset: float
     stride: Tensor
     num_existing: Tensor
     size: Tensor
     number: Tensor
     num_lines: Tensor
-    offset: float
 
     def overlap(self, valid_side: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the lines around the centre of each face and how much of their anchors the face covers.
@@ -257,7 +257,9 @@ class _Window(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _window(levels: tuple[Level, ...], offset: float, iou_thr: float, device: str) -> _Window:
-    columns, rows, anchors = [], [], []
+    columns: list[tuple[float, ...]] = []
+    rows: list[tuple[float, ...]] = []
+    anchors: list[tuple[float, ...]] = []
     for level in levels:
         for number, (width, height) in enumerate(level.anchor_whs):
             cells = _cells(width / level.stride, height / level.stride, iou_thr)
@@ -268,11 +270,12 @@ def _window(levels: tuple[Level, ...], offset: float, iou_thr: float, device: st
                 lines += [(level.stride, num, size, line, num_lines) for line in range(num_lines)]
     with torch.inference_mode(False):
         x, y = (
-            _Lines(*torch.tensor(v, device=device).float().t()[..., None], offset) for v in (columns, rows)
+            _Lines(offset, *torch.tensor(lines, device=device).float().t()[..., None])
+            for lines in (columns, rows)
         )
-        column, row, area, level_width, first = torch.tensor(anchors, device=device, dtype=torch.float64).t()
-        indices = (v.long().contiguous() for v in (level_width, first))
-        return _Window(x, y, column.long(), row.long(), area.float()[:, None], *indices)
+        column, row, area, level_width, first = torch.tensor(anchors, device=device).float().t()
+        column, row, level_width, first = (v.long() for v in (column, row, level_width, first))
+        return _Window(x, y, column, row, area[:, None], level_width, first)
 
 
 def _num_lines(side: float, iou_thr: float) -> int:

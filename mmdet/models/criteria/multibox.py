@@ -36,7 +36,7 @@ class MultiBoxCriterion:
 
     Args:
         anchor_generator, coder: the detector's.
-        assigner: called as core/assigners/base.py.
+        assigner: a MultiBoxAssigner; it usually has run in the loader.
         loss_bbox, loss_kps: elementwise, they carry their weights; loss_kps None: no keypoints.
         neg_pos_ratio: negatives per positive.
         cls_weight: of loss_cls.
@@ -61,6 +61,10 @@ class MultiBoxCriterion:
     ):
         if not isinstance(coder, PriorCoder):
             raise ConfigError(f"MultiBoxCriterion works with PriorCoder, not with {type(coder).__name__}")
+        if not isinstance(assigner, MultiBoxAssigner):
+            raise ConfigError(
+                f"MultiBoxCriterion works with MultiBoxAssigner, not with {type(assigner).__name__}"
+            )
         if neg_pos_ratio < 1:
             raise ConfigError(f"neg_pos_ratio={neg_pos_ratio} must be at least 1")
         self.anchor_generator = anchor_generator
@@ -81,6 +85,7 @@ class MultiBoxCriterion:
         """
         grid = self.anchor_generator.grid(outputs.level_sizes_hw, outputs.cls_logits.device)
         assigned = assignment_of(batch, grid, self.assigner)
+        assert isinstance(assigned, MultiBoxAssignment)
         positives = _Positives(assigned, grid, batch.gt_valid)
         kps_weight = positives.of_gt((batch.gt_kps[..., 2] > 0).float()) * assigned.exists  # (K, R)
         counts = torch.stack((assigned.num_positives.sum(), (kps_weight.amax(dim=0) > 0).float().sum()))

@@ -22,7 +22,7 @@ from mmdet.deploy.export.export_onnx import (
     export_module,
 )
 from mmdet.deploy.export.merge_heads import MergedPredictors
-from mmdet.deploy.export.verify import Parity, make_images, verify
+from mmdet.deploy.export.verify import Parity, _compare, make_images, verify
 from mmdet.deploy.runtime.session import open_model
 from mmdet.errors import CheckpointError, ConfigError, DeviceError, WriteError
 from mmdet.models.layers import Scale
@@ -297,6 +297,19 @@ def test_verify_sees_a_wrong_weight(model, tmp_path):
         CheckpointError, match=r"disagrees with torch at input \(1, 3, 64, 64\).*distances by 0.000[12]"
     ):
         verify(tmp_path / "a.onnx", module, options)
+
+
+def test_verify_is_relative_where_values_are_large(model, tmp_path):
+    options, want = ExportOptions(64, 64), np.full((1, 4), 11_095.0, np.float32)
+    names = describe(model, options).output_names()
+    outputs = [want if name.startswith(("bbox", "kps")) else np.ones((1, 1), np.float32) for name in names]
+    changed = [output + 0.01 * (name.startswith("bbox")) for name, output in zip(names, outputs, strict=True)]
+    parity = _compare((1, 3, 64, 64), outputs, changed, describe(model, options))
+    assert parity.largest == 11_095
+    assert parity.distance == pytest.approx(0.01 / 110.95, rel=0.1) and parity.fits("fp32")
+    small = [output / 200 for output in outputs]  # 55 strides: absolute
+    parity = _compare((1, 3, 64, 64), small, [output + 2e-4 for output in small], describe(model, options))
+    assert parity.distance == pytest.approx(2e-4, rel=0.1) and not parity.fits("fp32")
 
 
 def test_verify_sees_other_shapes(model, tmp_path):
