@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
@@ -16,7 +17,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 200  # in all; then the one that has been silent longest goes
+MAX_CONNECTIONS = 200  # in all; then one of the client that has most goes
 REQUEST_S = 10.0  # from the first moment of a connection, or its last answer, to the end of the headers
 BODY_S = 60.0  # for a picture to arrive
 MAX_WAITING = 16  # pictures that wait for the detector; more are told to come again
@@ -90,23 +91,35 @@ class LimitedServer(ThreadingHTTPServer):
 
     def __init__(self, *args: Any) -> None:
         self._deadlines: dict[socket.socket, float] = {}
+        self._clients: dict[socket.socket, str] = {}  # the addresses of the same connections
         self._lock = threading.Lock()
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Start a connection; end the one with the nearest deadline if there are too many."""
+        """Start a connection; end one of the client that has most if there are too many."""
         with self._lock:
             too_many = len(self._deadlines) >= MAX_CONNECTIONS
             if too_many:
-                _shut_down(min(self._deadlines, key=self._deadlines.__getitem__))
+                _shut_down(self._surplus())
             self._deadlines[request] = time.monotonic() + REQUEST_S
+            self._clients[request] = client_address[0]
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         """End a connection."""
         with self._lock:
             self._deadlines.pop(request, None)
+            self._clients.pop(request, None)
         super().shutdown_request(request)
+
+    def _surplus(self) -> socket.socket:
+        """Return the connection with the nearest deadline of the address that has the most."""
+        counts = Counter(self._clients.values())
+        most = max(counts.values())
+        return min(
+            (one for one, address in self._clients.items() if counts[address] == most),
+            key=self._deadlines.__getitem__,
+        )
 
     def expect(self, request: Any, seconds: float) -> None:
         """Give a connection this long for what it does next."""

@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -221,3 +222,18 @@ def test_memory_for_pictures_is_counted_as_it_arrives():
         budget.take(5)
     budget.give_back(6)
     budget.take(10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a second address of this computer")
+def test_a_client_with_many_connections_costs_nobody_else_his(serve, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 6)
+    address = serve()
+    mine = http.client.HTTPConnection(*address, timeout=20)
+    mine.connect()
+    time.sleep(0.2)
+    others = [socket.create_connection(address, 20, ("127.0.0.2", 0)) for _ in range(12)]
+    time.sleep(0.5)
+    mine.request("GET", "/about", headers={"Host": "localhost"})
+    assert mine.getresponse().status == 200
+    for one in (mine, *others):
+        one.close()
