@@ -160,6 +160,7 @@ class MapMetric:
     def __init__(self, labels: "LabelFile") -> None:
         self.labels = labels
         self.figures: dict[str, float] = {}
+        self.curves: dict[str, np.ndarray] = {}
         if len(labels.classes) > 1:
             self.names = (*self.names, *(f"AP50_{name}" for name in labels.classes))
 
@@ -170,14 +171,19 @@ class MapMetric:
 
     def compute(self, predictions: PredictionDict) -> dict[str, float]:
         """Return the figures of `names`, -1 where the labels hold no face."""
-        from mmdet.evaluation.voc_map import evaluate_map  # brings pycocotools
+        from mmdet.evaluation.voc_map import judge_map  # brings pycocotools
 
-        found = evaluate_map(predictions, self.labels, self.labels.classes)
+        found, self.curves = judge_map(predictions, self.labels, self.labels.classes)
         self.figures = {"mAP": found["AP50"], **found}
         return self.figures
 
     def report(self, folder: Path, title: str) -> str:
-        """Return one line per figure."""
+        """Write pr_curves_mAP.png, a curve per class at IoU 0.5; return one line per figure."""
+        from mmdet.evaluation.widerface.curves import plot_curves, save  # brings matplotlib
+
+        if self.curves:
+            curves = [(name, curve, None) for name, curve in self.curves.items()]
+            save(plot_curves(curves, title), folder / "pr_curves_mAP.png")
         return "\n".join(f"{name:8s} {value:.4f}" for name, value in self.figures.items())
 
 

@@ -21,7 +21,17 @@ _NAMES = ("AP50", "AP75", "AP50:95", "AR50:95")
 def evaluate_map(
     predictions: Mapping[str, np.ndarray], labels: Iterable[Record], classes: Sequence[str] = ("face",)
 ) -> dict[str, float]:
-    """Return {"AP50": ..., "AP75": ..., "AP50:95": ..., "AR50:95": ...}; -1 where the labels hold no face.
+    """Return the figures of `judge_map` without its curves."""
+    return judge_map(predictions, labels, classes)[0]
+
+
+def judge_map(
+    predictions: Mapping[str, np.ndarray], labels: Iterable[Record], classes: Sequence[str] = ("face",)
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Return {"AP50": ..., "AP75": ..., "AP50:95": ..., "AR50:95": ...}, and each class's curve at IoU 0.5.
+
+    A figure is -1 where the labels hold no face; a class without one has no curve. A curve is (101, 2) recall
+    and precision.
 
     Several classes: the means over those that have faces, and AP50_NAME of each class.
 
@@ -48,7 +58,10 @@ def evaluate_map(
     precision, recall = _judge(gt, table, [label for record in records for label in record.labels])
     per_class = {f"AP50_{name}": _mean(precision[0, :, k]) for k, name in enumerate(classes)}
     values = (_mean(precision[0]), _mean(precision[5]), _mean(precision), _mean(recall))
-    return {**dict(zip(_NAMES, values, strict=True)), **(per_class if len(classes) > 1 else {})}
+    figures = {**dict(zip(_NAMES, values, strict=True)), **(per_class if len(classes) > 1 else {})}
+    recalls = np.linspace(0, 1, precision.shape[1])
+    curves = {name: np.column_stack([recalls, precision[0, :, k]]) for k, name in enumerate(classes)}
+    return figures, {name: curve for name, curve in curves.items() if (curve >= 0).all()}
 
 
 def _judge(gt: COCO, table: np.ndarray, labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -97,7 +97,8 @@ def test_map_names_and_classes(tmp_path):
     assert set(figures) == set(metric.names) and figures["mAP"] == figures["AP50"]
     assert figures["AP50_mask"] == pytest.approx(1) and figures["AP50_none"] == -1  # IoU 0.5 exactly
     assert metric.report(tmp_path, "").startswith("mAP      1.0000\nAP50 ")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["pr_curves_mAP.png"]
+    assert set(metric.curves) == {"mask"}  # the other has no face
     assert MapMetric.names == tuple(figure_names(["mAP"]))
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from mmdet.datasets.labels import Record
 from mmdet.errors import DataError
-from mmdet.evaluation.voc_map import evaluate_map
+from mmdet.evaluation.voc_map import evaluate_map, judge_map
 
 FACE, FAR = [10, 10, 30, 30], [100, 100, 120, 120]  # xyxy
 
@@ -31,6 +31,10 @@ def test_one_of_two_found_after_a_wrong_one():
     figures = evaluate_map(detections((50, 50, 60, 60, 0.9), (*FACE, 0.8)), [record([FACE, FAR])])
     assert figures["AP50"] == pytest.approx(0.5 * 51 / 101)
     assert figures["AR50:95"] == pytest.approx(0.5)
+    _, curves = judge_map(detections((50, 50, 60, 60, 0.9), (*FACE, 0.8)), [record([FACE, FAR])])
+    recalls, precisions = curves["face"].T
+    assert recalls[[0, 50, 100]] == pytest.approx([0, 0.5, 1]) and len(recalls) == 101
+    assert precisions[[0, 50, 51, 100]] == pytest.approx([0.5, 0.5, 0, 0])
 
 
 def test_iou_thresholds():
