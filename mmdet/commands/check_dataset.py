@@ -28,7 +28,7 @@ def main() -> int:
     args = parser.parse_args()
 
     from mmdet.config import load_config
-    from mmdet.datasets.check.run import check_sets, find_sets
+    from mmdet.datasets.check.run import check_sets, find_sets, sets_of
     from mmdet.errors import ConfigError
 
     for folder in filter(None, (args.out, args.fix)):
@@ -37,7 +37,7 @@ def main() -> int:
     is_folder = Path(args.source).is_dir()
     config = args.config if is_folder else args.source
     cfg = load_config(config, args.cfg_options) if config else None
-    sets = find_sets(Path(args.source)) if is_folder else _config_sets(cfg)
+    sets = find_sets(Path(args.source)) if is_folder else sets_of(cfg.data)
     out, fix = (Path(path) if path else None for path in (args.out, args.fix))
     problems = check_sets(sets, out, args.decode, fix, cfg)
     for name, found in problems.items():
@@ -47,15 +47,3 @@ def main() -> int:
             for example in problem.examples:
                 print(f"                  {example}")
     return int(any(problem.is_error for found in problems.values() for problem in found))
-
-
-def _config_sets(cfg):  # noqa: ANN001, ANN202
-    from mmdet.datasets.check.problems import LabelledSet
-
-    keys = ("label_format", "classes", "num_kps")
-    sets = {}
-    for name, section in (("train", cfg.data.train), ("val", cfg.data.val)):
-        if section:
-            options = {key: section[key] for key in keys if key in section}
-            sets[name] = LabelledSet(Path(section["ann_file"]), Path(section["img_prefix"]), **options)
-    return sets

@@ -11,7 +11,7 @@ from mmdet.datasets.cache import DecodedCache
 from mmdet.datasets.check_images import check_images
 from mmdet.datasets.labels import Record, read_labels
 from mmdet.datasets.labels.base import DEFAULT_NUM_KPS, concatenate
-from mmdet.datasets.labels.prepare import split
+from mmdet.datasets.labels.prepare import label_paths, split
 from mmdet.datasets.transforms.base import Transform
 from mmdet.errors import ConfigError, DataError
 from mmdet.images import UnreadableImageError, read_image, read_image_size
@@ -63,10 +63,8 @@ class FacesDataset:
     ) -> None:
         if test_mode and min_size is not None:
             raise ConfigError("FacesDataset.min_size is for training; remove it from the test data set")
-        ann_files, prefixes = _as_paths(ann_file), _as_paths(img_prefix)
-        prefixes = prefixes * len(ann_files) if len(prefixes) == 1 else prefixes
-        if not ann_files or len(prefixes) != len(ann_files):
-            raise ConfigError(f"{len(ann_files)} ann_file, but {len(prefixes)} img_prefix")
+        pairs = label_paths({"ann_file": ann_file, "img_prefix": img_prefix})
+        ann_files, prefixes = [file for file, _ in pairs], [folder for _, folder in pairs]
         for file in ann_files:
             if not file.exists():
                 raise DataError(f"ann_file {file} does not exist; expected a {label_format} file")
@@ -174,10 +172,6 @@ class FacesDataset:
                 return sample.replace(notes=sample.notes + tuple(notes))
         first = notes[0].detail.split(";")[0]
         raise DataError(f"{len(notes)} images in a row cannot be read; the first: {first}")
-
-
-def _as_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    return [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
 
 
 def labelled_sample(record: Record, image: np.ndarray) -> Sample:

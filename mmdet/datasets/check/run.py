@@ -21,13 +21,13 @@ from mmdet.datasets.check.statistics import measure
 from mmdet.datasets.labels import LabelFile
 from mmdet.datasets.labels.findings import find_oddities
 from mmdet.datasets.labels.labelv2 import write_labelv2
-from mmdet.datasets.labels.prepare import prepare
+from mmdet.datasets.labels.prepare import label_paths, prepare
 from mmdet.errors import DataError, MMDetError
 from mmdet.files import write_json
 from mmdet.images import UnreadableImageError, read_image_size
 
 if TYPE_CHECKING:
-    from mmdet.config.types import RunConfig
+    from mmdet.config.types import DataConfig, RunConfig
 
 
 def find_sets(root: Path) -> dict[str, LabelledSet]:
@@ -45,6 +45,19 @@ def find_sets(root: Path) -> dict[str, LabelledSet]:
         raise DataError(
             f"{root}: no train/labelv2.txt, val/labelv2.txt or labelv2.txt; or pass a config file"
         )
+    return found
+
+
+def sets_of(data: "DataConfig") -> dict[str, LabelledSet]:
+    """Return data.train and data.val of a config; of several label files the second is called train_2, ...
+
+    What `data.val_split` splits off is part of data.train.
+    """
+    found = {}
+    for name, cfg in (("train", data.train), ("val", None if data.val_split else data.val)):
+        for number, (file, folder) in enumerate(label_paths(cfg) if cfg else (), start=1):
+            options = {key: cfg[key] for key in ("label_format", "classes", "num_kps") if key in cfg}
+            found[name if number == 1 else f"{name}_{number}"] = LabelledSet(file, folder, **options)
     return found
 
 

@@ -2,14 +2,16 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmdet.datasets.labels.base import LabelFile
 from mmdet.datasets.labels.findings import find_oddities, is_all_zero, place_of
-from mmdet.errors import DataError
+from mmdet.errors import ConfigError, DataError
 
 MIN_IMAGE_SIDE = 32  # training drops images narrower than this, as mmdet does
 
@@ -49,6 +51,22 @@ def prepare(
         labels = replace(labels, is_ignored=labels.is_ignored | is_small)
     labels = _latest_of_each_name(labels, path)
     return _drop_unusable(labels, path, filter_empty_gt) if train else labels
+
+
+def label_paths(cfg: Mapping[str, Any]) -> list[tuple[Path, Path]]:
+    """Return each label file of a data set's config with the folder of its images.
+
+    Raises:
+        ConfigError: there is none, or not one folder for all and not as many folders as files.
+    """
+    files, folders = (
+        [Path(path) for path in ([value] if isinstance(value, str | Path) else value)]
+        for value in (cfg["ann_file"], cfg["img_prefix"])
+    )
+    folders = folders * len(files) if len(folders) == 1 else folders
+    if not files or len(folders) != len(files):
+        raise ConfigError(f"{len(files)} ann_file, but {len(folders)} img_prefix")
+    return list(zip(files, folders, strict=True))
 
 
 def split(labels: LabelFile, share: float, is_val: bool) -> LabelFile:

@@ -104,6 +104,13 @@ def test_a_set_without_a_gt_folder_is_evaluated_by_its_labels(tmp_path):
     launch_args.check_data(data, with_val=True)
 
 
+def test_a_set_whose_validation_is_split_off_needs_no_val(tmp_path):
+    data = make_data(tmp_path, without="val/labelv2.txt")
+    assert "data.val_split=0.1" in parse(data, "--cfg_options=data.val_split=0.1").options
+    with pytest.raises(DataError, match="lacks val/labelv2.txt"):
+        parse(data)
+
+
 def test_speed_runs_need_no_validation_data(tmp_path):
     data = make_data(tmp_path, without="val/labelv2.txt")
     assert not parse(data, "--mode=performance").is_full

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from mmdet.config.types import DataConfig
 from mmdet.datasets.check.problems import LabelledSet
-from mmdet.datasets.check.run import check_sets, find_sets
+from mmdet.datasets.check.run import check_sets, find_sets, sets_of
 from mmdet.datasets.check.statistics import measure
 from mmdet.datasets.labels import read_labels
 from mmdet.errors import DataError
@@ -162,3 +163,13 @@ def test_command_line(repo, root, tmp_path):
     assert answer.returncode == 1 and "train: 15 kinds of problems" in answer.stdout, answer.stderr
     answer = subprocess.run(tool, capture_output=True, text=True)
     assert answer.returncode == 2 and "out exists; give another name" in answer.stderr
+
+
+def test_sets_of_a_config():
+    train = {"ann_file": ["a.txt", "b.txt"], "img_prefix": "i", "num_kps": 3}
+    val = {"ann_file": "v.txt", "img_prefix": "j"}
+    found = sets_of(DataConfig(train=train, val=val))
+    assert {name: (str(one.ann_file), str(one.img_prefix), one.num_kps) for name, one in found.items()} == {
+        "train": ("a.txt", "i", 3), "train_2": ("b.txt", "i", 3), "val": ("v.txt", "j", 5)}  # fmt: skip
+    assert list(sets_of(DataConfig(train=train, val=train, val_split=0.1))) == ["train", "train_2"]
+    assert sets_of(DataConfig(train=val)).keys() == {"train"}
