@@ -10,7 +10,7 @@ import numpy as np
 
 from mmdet.config.types import VisualizeConfig
 from mmdet.core.assigners import AssignAhead
-from mmdet.core.structures import Batch, Sample
+from mmdet.core.structures import Sample
 from mmdet.datasets.collate import Collate
 from mmdet.datasets.draw import draw_sample, without_normalize
 from mmdet.datasets.faces import FacesDataset
@@ -106,15 +106,13 @@ class SheetHook(Hook):
 
     def _positive_centers(self, samples: Sequence[Sample]) -> list[np.ndarray]:
         """Return (n, 2) centres of the positive anchors of each sample, pixels."""
-        if self.train.assign is None:
-            return [np.zeros((0, 2))] * len(samples)
-        collate = copy.copy(self.train.collate)
-        collate.assign = None
-        batch: Batch = collate(samples)
         assign = self.train.assign
-        positive = assign(batch).is_positive.numpy()
-        centers = assign.grid(batch).centers.numpy()
-        return [centers[row] for row in positive]  # (A, 2)[(A,)]
+        if assign is None:
+            return [np.zeros((0, 2))] * len(samples)
+        batch = self.train.collate(samples)
+        assigned = assign(batch) if batch.assigned is None else batch.assigned
+        centers = assign.grid(batch).centers.numpy()  # (A, 2)
+        return [centers[is_positive] for is_positive in assigned.is_positive.numpy()]
 
     def _draw_detections(self, folder: Path, predictions: PredictionDict) -> None:
         assert self.val is not None
