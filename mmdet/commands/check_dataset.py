@@ -37,7 +37,7 @@ def main() -> int:
     is_folder = Path(args.source).is_dir()
     config = args.config if is_folder else args.source
     cfg = load_config(config, args.cfg_options) if config else None
-    sets = find_sets(Path(args.source)) if is_folder else sets_of(cfg.data)
+    sets = find_sets(Path(args.source)) if is_folder or cfg is None else sets_of(cfg.data)
     out, fix = (Path(path) if path else None for path in (args.out, args.fix))
     problems = check_sets(sets, out, args.decode, fix, cfg)
     for name, found in problems.items():

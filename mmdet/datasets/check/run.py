@@ -54,9 +54,10 @@ def sets_of(data: "DataConfig") -> dict[str, LabelledSet]:
     What `data.val_split` splits off is part of data.train.
     """
     found = {}
-    for name, cfg in (("train", data.train), ("val", None if data.val_split else data.val)):
+    sets = {"train": data.train, "val": {} if data.val_split else data.val or {}}
+    for name, cfg in sets.items():
+        options = {key: cfg[key] for key in ("label_format", "classes", "num_kps") if key in cfg}
         for number, (file, folder) in enumerate(label_paths(cfg) if cfg else (), start=1):
-            options = {key: cfg[key] for key in ("label_format", "classes", "num_kps") if key in cfg}
             found[name if number == 1 else f"{name}_{number}"] = LabelledSet(file, folder, **options)
     return found
 
