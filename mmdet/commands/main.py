@@ -13,6 +13,7 @@ COMMANDS = {
     "train": ("train", "train a detector"),
     "test": ("test_widerface", "average precision of a checkpoint"),
     "export": ("scrfd2onnx", "checkpoint to ONNX"),
+    "quantize": ("quantize", "ONNX to int8, with images to calibrate"),
     "detect": ("scrfd", "faces in images, folders, films and cameras, with an ONNX model; no torch"),
     "web": ("web_demo", "a page that shows the faces of an image dropped on it"),
     "image": ("image_demo", "draw the faces of one image, from a checkpoint"),

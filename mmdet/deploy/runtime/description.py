@@ -37,7 +37,7 @@ class Description:
             Published files and those made before this was written hold distances.
         center_offset: of an anchor's centre from the corner of its cell, in strides.
         family: the detector's type in its config, "SCRFD" or "RetinaFace"; decoding does not need it.
-        precision: "fp32" or "fp16" arithmetic inside; inputs and outputs are fp32 either way.
+        precision: "fp32", "fp16" or "int8" arithmetic inside; inputs and outputs are fp32 either way.
         config: name of the config file.
     """
 
