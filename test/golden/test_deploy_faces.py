@@ -159,6 +159,32 @@ def test_our_exports_find_the_same_faces(photos, wanted, exports, name):
         assert_same_faces(decode_plainly(session, image), wanted[photo], pixels=1.0, score=1e-3)
 
 
+class OpenCvSession:
+    """OpenCV's own runtime behind onnxruntime's interface; outputs (A, C)."""
+
+    def __init__(self, path):
+        session = open_session(path)
+        self.get_inputs = session.get_inputs
+        self.names = [output.name for output in session.get_outputs()]
+        self.net = cv2.dnn.readNetFromONNX(str(path))
+
+    def run(self, _, feed):
+        self.net.setInput(next(iter(feed.values())))
+        outputs = self.net.forward(self.names)
+        return [np.asarray(out).reshape(-1, np.shape(out)[-1]) for out in outputs]
+
+
+def test_opencv_runs_the_export_that_fits_everywhere(photos, wanted, model, tmp_path):
+    """--no-batch-axis: also what uniface, PyPI's scrfd, insightface and InsightFace-REST take."""
+    path = tmp_path / "everywhere.onnx"
+    export_module(
+        ExportModule(model, describe(model, ExportOptions()), False), path, ExportOptions(batch_axis=False)
+    )
+    name = "insightface__t1.jpg"
+    found = decode_plainly(OpenCvSession(path), photos[name])
+    assert_same_faces(found, wanted[name], pixels=1.0, score=1e-3)
+
+
 def test_another_export_of_the_same_weights(shared, photos, wanted):
     session = open_session(shared / f"data/scrfd_onnx/{PUBLISHED[1]}.onnx")
     for photo, image in photos.items():

@@ -138,6 +138,14 @@ class Page:
         os.close(self.writes)
 
 
+def wait_for_image(path):
+    """Return a picture that the browser saves; it gets its name when it is complete."""
+    deadline = time.monotonic() + TIME_LIMIT_S
+    while not path.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return cv2.imread(str(path))
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     browser = os.environ.get("SCRFD_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -272,6 +280,9 @@ def test_faces_are_blurred_and_saved_one_by_one(page, address, detector, photos,
         inside = np.s_[y1 + 6 : y2 - 6, x1 + 6 : x2 - 6]
         assert len(np.unique(pixels[inside].reshape(-1, 3), axis=0)) <= 64 < 0.1 * pixels[inside][..., 0].size
     assert np.abs(pixels[:30].astype(int) - image[:30]).max() < 8  # no face there
+    page.run("document.getElementById('save').click()")  # the drawn, here blurred, picture
+    saved = wait_for_image(tmp_path / "faces.png")
+    assert np.abs(saved.astype(int) - pixels).max() < 2
     page.run("document.getElementById('crops').click()")
     deadline = time.monotonic() + TIME_LIMIT_S
     while len(list(tmp_path.glob("face_*.png"))) < len(bboxes) and time.monotonic() < deadline:
