@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 MAX_CONNECTIONS = 200  # in all; then one of the client that has most goes
 REQUEST_S = 10.0  # from the first moment of a connection, or its last answer, to the end of the headers
 BODY_S = 60.0  # for a picture to arrive
-MAX_WAITING = 16  # pictures that wait for the detector; more are told to come again
+MAX_WAITING = 64  # pictures that wait for the detector; more are told to come again
 SMALL_BODY = 4 << 20  # bytes; small pictures have memory and turns of their own
 SMALL_BODIES, LARGE_BODIES = 64 << 20, 160 << 20  # bytes held at one moment
 
