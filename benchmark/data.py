@@ -27,8 +27,10 @@ from mmdet.datasets.device_augment import FinishImages, leave_colours_to_device
 from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.loader import build_loader
 from mmdet.datasets.sampler import GroupBatchSampler
+from mmdet.datasets.transforms.affine import RandomAffine
 from mmdet.datasets.transforms.crop import RandomSquareCrop
 from mmdet.datasets.transforms.geometric import Resize
+from mmdet.datasets.transforms.mosaic import Mosaic
 from mmdet.device import device_summary, keep_freed_memory, pick_device
 from mmdet.errors import ConfigError
 from mmdet.models.build import build_criterion
@@ -108,11 +110,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         keep_freed_memory()
     cfg = load_config(args.config, args.cfg_options)
     dataset = build_dataset(cfg.data.train)
-    recipe = _recipe_of(dataset)
+    recipe, is_published = _recipe_of(dataset)
     step = max(len(dataset) // args.images, 1)
     ids = [(0, index) for index in range(0, len(dataset), step)][: args.images]
     batches = [ids[i : i + 16] for i in range(0, len(ids), 16)]
-    same = torch.equal(product_batch(dataset, ids[:8]).images, baseline_batch(dataset, ids[:8], recipe)[0])
+    published = build_dataset({**cfg.data.train, "pipeline": pipeline(recipe.size, recipe.clip)})
+    plain = dataset if is_published else published
+    same = torch.equal(product_batch(plain, ids[:8]).images, baseline_batch(plain, ids[:8], recipe)[0])
 
     with TemporaryDirectory() as folder:
         variants = {
@@ -121,6 +125,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "raw": build_dataset(cfg.data.train),
             "raw_cached": build_dataset({**cfg.data.train, "cache_dir": folder, "cache_gib": 16}),
         }
+        if not is_published:
+            variants["published"] = published
         finish = [leave_colours_to_device(variants[name]) for name in ("raw", "raw_cached")][0]
         works = {
             name: partial(_make_all, partial(product_batch, each), batches) for name, each in variants.items()
@@ -181,13 +187,22 @@ def _device_part(
     return {"device": device_summary(device), "ms_per_image": 1000 * timing.wall_s / len(ids)}
 
 
-def _recipe_of(dataset: FacesDataset) -> baseline_data.Recipe:
-    """Return the baseline's settings for the pipeline of a data set."""
+def _recipe_of(dataset: FacesDataset) -> tuple[baseline_data.Recipe, bool]:
+    """Return the baseline's settings for the pipeline of a data set, and whether that does the same.
+
+    Beside a pipeline with RandomAffine or Mosaic the baseline is the published one of the same size.
+    """
     steps = {type(step): step for step in dataset.pipeline.transforms}  # type: ignore[attr-defined]
+    affine = steps[Mosaic].crop if Mosaic in steps else steps.get(RandomAffine)
+    if affine is not None:
+        return baseline_recipe(affine.size_wh[0], affine.bbox_clip_border), False
     crop, resize = steps.get(RandomSquareCrop), steps.get(Resize)
     if not isinstance(crop, RandomSquareCrop) or not isinstance(resize, Resize) or resize.img_scale is None:
-        raise ConfigError("the baseline needs RandomSquareCrop and Resize(img_scale) in data.train.pipeline")
-    return baseline_data.Recipe(scales=crop.scales, clip=crop.bbox_clip_border, size=resize.img_scale[0])
+        raise ConfigError(
+            "data.train.pipeline needs RandomSquareCrop and Resize(img_scale), or RandomAffine, or Mosaic"
+        )
+    recipe = baseline_data.Recipe(scales=crop.scales, clip=crop.bbox_clip_border, size=resize.img_scale[0])
+    return recipe, True
 
 
 @contextmanager

@@ -123,6 +123,14 @@ def at_least(minimum: int) -> Callable[[str], int]:
     return whole_number
 
 
+def epochs(text: str) -> float:
+    """Return a number of epochs above 0; a whole one as an int."""
+    value = float(text)
+    if not 0 < value <= 10**6:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of epochs above 0")
+    return int(value) if value == int(value) else value
+
+
 def seconds(text: str) -> float:
     """Return a time of an option: finite and not below 0."""
     value = float(text)

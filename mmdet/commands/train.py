@@ -8,7 +8,7 @@ Exit codes: 0 done, 2 something in the input is wrong, 3 training failed, 75 sto
 import argparse
 import signal
 
-from mmdet.cli import add_config, add_shared, at_least, make_parser, seconds
+from mmdet.cli import add_config, add_shared, at_least, epochs, make_parser, seconds
 from mmdet.process import end_with_parent
 
 
@@ -40,8 +40,9 @@ def parse_args() -> argparse.Namespace:
     add_shared(
         parser,
         "--epochs",
-        type=at_least(1),
-        help="train so many epochs; milestones and intervals are scaled, a long warm-up is shortened",
+        type=epochs,
+        help="train so many epochs, 2.5 for example; milestones and intervals are scaled, a long warm-up is "
+        "shortened",
     )
     add(
         "--schedule",

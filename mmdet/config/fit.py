@@ -8,14 +8,14 @@ from mmdet.config.types import RunConfig
 EVALUATIONS = 20  # of a whole run, where the schedule is automatic
 
 
-def scale_epochs(config: RunConfig, epochs: int, kept: Iterable[str] = ()) -> dict[str, object]:
+def scale_epochs(config: RunConfig, epochs: float, kept: Iterable[str] = ()) -> dict[str, object]:
     """Return the options that turn a recipe of config.total_epochs into one of `epochs`.
 
     Milestones, periods and the intervals of evaluations and checkpoints keep their share of the run.
 
     Args:
         config: the recipe.
-        epochs: wanted.
+        epochs: wanted; total_epochs is the next whole number.
         kept: names of options that the user has set; these values are left alone.
     """
     ratio = epochs / config.total_epochs
@@ -31,7 +31,7 @@ def scale_epochs(config: RunConfig, epochs: int, kept: Iterable[str] = ()) -> di
         if config.evaluation.start:
             scaled["evaluation.start"] = _scale(config.evaluation.start, ratio)
     free = {name: value for name, value in scaled.items() if not any(_overlap(name, other) for other in kept)}
-    return {"total_epochs": epochs, **free}
+    return {"total_epochs": ceil(epochs), **free}
 
 
 def _scale(number: int, ratio: float) -> int:

@@ -43,7 +43,7 @@ None means that the key is not set. Numbers are finite; an unknown key is an err
 def load_config(
     path: str | Path,
     options: Sequence[str] | Mapping[str, object] = (),
-    epochs: int | None = None,
+    epochs: float | None = None,
     schedule: str | None = None,
 ) -> RunConfig:
     """Read a config file and its bases, set options, check everything.
@@ -82,7 +82,7 @@ def load_config(
 
 
 def _fit(
-    config: RunConfig, values: dict, options: Mapping[str, object], epochs: int | None, schedule: str | None
+    config: RunConfig, values: dict, options: Mapping[str, object], epochs: float | None, schedule: str | None
 ) -> dict[str, object]:
     """Return options with those that fit the file to `epochs` or to an automatic schedule; given ones win."""
     if epochs is not None and "total_epochs" in options and options["total_epochs"] != epochs:

@@ -30,8 +30,9 @@ def build_dataset(
     """
     if "pipeline" not in cfg:
         raise ConfigError(f"{path}.pipeline is missing")
-    pipeline = build_pipeline(cfg["pipeline"], f"{path}.pipeline")
-    return build_from(DATASETS, {**cfg, "pipeline": pipeline, "test_mode": test_mode, "seed": seed}, path)
+    names = [name for name in ("pipeline", "closing_pipeline") if cfg.get(name) is not None]
+    pipelines = {name: build_pipeline(cfg[name], f"{path}.{name}") for name in names}
+    return build_from(DATASETS, {**cfg, **pipelines, "test_mode": test_mode, "seed": seed}, path)
 
 
 def build_pipeline(cfgs: Sequence[dict], path: str = "pipeline") -> Compose:

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from mmdet.core.structures import Batch, Sample
 from mmdet.datasets.faces import FacesDataset
+from mmdet.datasets.transforms.affine import RandomAffine
 from mmdet.datasets.transforms.base import Compose, Transform
 from mmdet.datasets.transforms.color import Distortion, Normalize, PhotoMetricDistortion
 from mmdet.datasets.transforms.formatting import LoadImageFromFile
 from mmdet.datasets.transforms.geometric import Pad, Resize
+from mmdet.datasets.transforms.mosaic import Mosaic
 from mmdet.errors import ConfigError
 
 _EPS = float(np.finfo(np.float32).eps)
@@ -28,15 +30,27 @@ def leave_colours_to_device(dataset: FacesDataset) -> "FinishImages":
     """Make a training data set give raw pixels and colour changes; return what finishes its batches.
 
     Raises:
-        ConfigError: the pipeline is not ..., Resize, ..., PhotoMetricDistortion, Normalize.
+        ConfigError: a pipeline is not ..., Resize (or RandomAffine, Mosaic), ..., PhotoMetricDistortion,
+            Normalize, or the closing one normalises otherwise.
     """
-    steps = list(dataset.pipeline.transforms)  # type: ignore[attr-defined]
+    dataset.pipeline, normalize = _leave_colours(dataset.pipeline)
+    if dataset.closing_pipeline is not None:
+        dataset.closing_pipeline, last = _leave_colours(dataset.closing_pipeline)
+        if repr(vars(last)) != repr(vars(normalize)):
+            raise ConfigError("data.device_augment: pipeline and closing_pipeline have different Normalize")
+    return FinishImages(normalize)
+
+
+def _leave_colours(pipeline: Transform) -> tuple[Compose, Normalize]:
+    """Return the host's part of a pipeline, and what the device has to normalise by."""
+    steps = list(pipeline.transforms)  # type: ignore[attr-defined]
     kinds = [type(step) for step in steps if isinstance(step, _PIXEL_STEPS)]
     normalize = next((step for step in steps if isinstance(step, Normalize)), None)
-    if normalize is None or kinds != [Resize, PhotoMetricDistortion, Normalize]:
+    if normalize is None or kinds not in [[first, PhotoMetricDistortion, Normalize] for first in _RESIZING]:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise ConfigError(
-            "data.device_augment needs a training pipeline with Resize, PhotoMetricDistortion, Normalize in "
+            "data.device_augment needs a training pipeline with Resize (or RandomAffine, Mosaic), "
+            "PhotoMetricDistortion, Normalize in "
             f"this order and no other change of pixels; found {names or 'none'}"
         )
     host: list[Transform] = []
@@ -45,11 +59,11 @@ def leave_colours_to_device(dataset: FacesDataset) -> "FinishImages":
             host.append(_DrawOnly(step))
         elif not isinstance(step, Normalize | LoadImageFromFile):
             host.append(step)
-    dataset.pipeline = Compose(host)
-    return FinishImages(normalize)
+    return Compose(host), normalize
 
 
-_PIXEL_STEPS = (Resize, PhotoMetricDistortion, Normalize, Pad)
+_RESIZING = (Resize, RandomAffine, Mosaic)
+_PIXEL_STEPS = (*_RESIZING, PhotoMetricDistortion, Normalize, Pad)
 
 
 class _DrawOnly(Transform):

@@ -40,6 +40,11 @@ class FacesDataset:
         num_kps: points per face.
         val_split: share of the images, by a hash of their names, that is for validation: training leaves them
             out, test mode has no others.
+        closing_pipeline: the transforms of the last epochs, where `total_epochs` is known; None: the same.
+        closing_share: of the epochs, rounded, at least one.
+
+    Attributes:
+        total_epochs: of the run; None outside of one.
 
     Raises:
         DataError: a file or folder is missing, or the label file is wrong.
@@ -60,6 +65,8 @@ class FacesDataset:
         label_format: str = "labelv2",
         num_kps: int = DEFAULT_NUM_KPS,
         val_split: float | None = None,
+        closing_pipeline: Transform | None = None,
+        closing_share: float = 0.1,
     ) -> None:
         if test_mode and min_size is not None:
             raise ConfigError("FacesDataset.min_size is for training; remove it from the test data set")
@@ -72,7 +79,14 @@ class FacesDataset:
             if not folder.is_dir():
                 raise DataError(f"img_prefix {folder} does not exist; expected the folder of the images")
         self.ann_file, self.img_prefix = ann_files[0], prefixes[0]
+        if not 0 < closing_share <= 1:
+            raise ConfigError(f"closing_share = {closing_share}: expected a share above 0, at most 1")
         self.pipeline, self.test_mode, self.seed = pipeline, test_mode, seed
+        self.closing_pipeline, self.closing_share = closing_pipeline, closing_share
+        self.total_epochs: int | None = None
+        for each in (pipeline, closing_pipeline):
+            if each is not None:
+                each.bind(self)
         parts = [
             read_labels(
                 file,
@@ -141,7 +155,14 @@ class FacesDataset:
         """
         epoch, index = sample_id if isinstance(sample_id, tuple) else (0, sample_id)
         rng = np.random.RandomState([self.seed, epoch, index])
-        return self.pipeline(self._load(index), rng)
+        return self.pipeline_of(epoch)(self.load_readable(index), rng)
+
+    def pipeline_of(self, epoch: int) -> Transform:
+        """Return the transforms of an epoch, counted from 0."""
+        if self.closing_pipeline is None or self.total_epochs is None:
+            return self.pipeline
+        num_closing = max(1, round(self.closing_share * self.total_epochs))
+        return self.closing_pipeline if epoch >= self.total_epochs - num_closing else self.pipeline
 
     def load(self, index: int) -> Sample:
         """Return the sample before any transform.
@@ -157,7 +178,12 @@ class FacesDataset:
                 self._cache.put(index, path, image)
         return labelled_sample(record, image)
 
-    def _load(self, index: int) -> Sample:
+    def load_readable(self, index: int) -> Sample:
+        """Return the sample before any transform; in training, of the next readable image if need be.
+
+        Raises:
+            DataError: too many unreadable images in a row. UnreadableImageError: one, in test mode.
+        """
         if self.test_mode:
             return self.load(index)
         notes: list[Note] = []

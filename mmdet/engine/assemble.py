@@ -75,6 +75,7 @@ def build_trainer(options: TrainOptions, info: DistInfo, log: RunLog) -> Trainer
     if cfg.data.samples_per_gpu == FIT:
         cfg = _with_batch_size(cfg, dataset, device, info, resumed)
         seed_all(seed)
+    dataset.total_epochs = cfg.total_epochs
     finish = leave_colours_to_device(dataset) if cfg.data.device_augment else keep
     eval_data = EvalData(cfg) if options.validate and not options.perf and cfg.evaluation else None
     sampler = GroupBatchSampler(
@@ -190,9 +191,10 @@ def _choose_optimizer(cfg: RunConfig, options: TrainOptions, batch_size_total: i
 
 def _build_schedule(cfg: RunConfig, options: TrainOptions, iters_per_epoch: int) -> Schedule:
     """Return the schedule; say so if it does not fit the planned run."""
-    lr = cfg.lr if options.epochs is None else shorten_warmup(cfg.lr, iters_per_epoch, cfg.total_epochs)
-    schedule = Schedule(lr, cfg.optimizer["lr"], iters_per_epoch, cfg.total_epochs)
-    planned = cfg.total_epochs * iters_per_epoch
+    epochs = options.epochs or cfg.total_epochs
+    lr = cfg.lr if options.epochs is None else shorten_warmup(cfg.lr, iters_per_epoch, epochs)
+    schedule = Schedule(lr, cfg.optimizer["lr"], iters_per_epoch, epochs)
+    planned = round(epochs * iters_per_epoch)
     if not options.perf and (late := schedule.misfit(planned)):
         logger.warning(
             "this run ends at iter %d, but %s; --epochs N scales a recipe, --schedule auto replaces it",

@@ -22,7 +22,8 @@ class TrainOptions:
 
     Attributes:
         amp: level, instead of the config's amp.level.
-        epochs: length of training, to which the recipe's milestones and intervals are scaled.
+        epochs: length of training, to which the recipe's milestones and intervals are scaled; a fraction
+            of an epoch ends inside the last one.
         schedule: "auto" replaces the config's lr_config and intervals.
         perf: measure speed: 3 epochs or max_iters, no checkpoints, no evaluation.
         resume_from: a file or "auto".
@@ -39,7 +40,7 @@ class TrainOptions:
     seed: int | None = None
     deterministic: bool = False
     validate: bool = True
-    epochs: int | None = None
+    epochs: float | None = None
     schedule: str | None = None
     perf: bool = False
     max_iters: int | None = None
@@ -144,5 +145,5 @@ def count_iters(options: TrainOptions, total_epochs: int, iters_per_epoch: int) 
     """Return where training ends."""
     if options.perf:
         return options.max_iters or PERF_EPOCHS * iters_per_epoch
-    planned = total_epochs * iters_per_epoch
+    planned = round((options.epochs or total_epochs) * iters_per_epoch)
     return planned if options.max_iters is None else min(options.max_iters, planned)

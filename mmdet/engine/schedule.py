@@ -21,17 +21,17 @@ WARMUP_SHARE = 0.15  # most that a fitted warm-up takes of a run
 FINAL_LR = 0.01  # the cosine of "auto" ends at this share of the rate
 
 
-def step_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float:  # noqa: ARG001
+def step_lr(cfg: LrConfig, base_lr: float, progress: int, total: float) -> float:  # noqa: ARG001
     """Return base_lr * gamma^(number of steps <= progress), at least min_lr."""
     return max(base_lr * cfg.gamma ** bisect_right(cfg.step, progress), cfg.min_lr or 0.0)
 
 
-def cosine_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float:
+def cosine_lr(cfg: LrConfig, base_lr: float, progress: int, total: float) -> float:
     """Return the rate of half a cosine wave from base_lr down to min_lr over `total`."""
     return _half_wave(base_lr, cfg.min_lr or 0.0, min(progress / max(total, 1), 1.0))
 
 
-def cosine_restarts_lr(cfg: LrConfig, base_lr: float, progress: int, total: int) -> float:  # noqa: ARG001
+def cosine_restarts_lr(cfg: LrConfig, base_lr: float, progress: int, total: float) -> float:  # noqa: ARG001
     """Return the rate of half waves of length T_0, T_0 * T_mult, ... (SGDR, arXiv:1608.03983, equation 5).
 
     Equal to torch's CosineAnnealingWarmRestarts with eta_min = min_lr, stepped once per epoch.
@@ -50,16 +50,16 @@ def _half_wave(high: float, low: float, fraction: float) -> float:
 
 # `lr_config.policy` -> (cfg, optimizer.lr, progress, total) -> regular rate; progress and total count epochs,
 # or iterations with by_epoch=False.
-SCHEDULES: dict[str, Callable[[LrConfig, float, int, int], float]] = {
+SCHEDULES: dict[str, Callable[[LrConfig, float, int, float], float]] = {
     "step": step_lr,
     "cosine": cosine_lr,
     "CosineRestarts": cosine_restarts_lr,
 }
 
 
-def fit_lr(cfg: LrConfig, base_lr: float, iters_per_epoch: int, total_epochs: int) -> LrConfig:
+def fit_lr(cfg: LrConfig, base_lr: float, iters_per_epoch: int, total_epochs: float) -> LrConfig:
     """Return what policy "auto" means for a run: a linear warm-up, then a cosine, iteration by iteration."""
-    total_iters = iters_per_epoch * total_epochs
+    total_iters = round(iters_per_epoch * total_epochs)
     wanted = min(max(WARMUP_EPOCHS * iters_per_epoch, LEAST_WARMUP_ITERS), MOST_WARMUP_ITERS)
     fitted = min(wanted, int(WARMUP_SHARE * total_iters))
     if fitted < LEAST_WARMUP_ITERS:
@@ -79,7 +79,7 @@ def fit_lr(cfg: LrConfig, base_lr: float, iters_per_epoch: int, total_epochs: in
     )
 
 
-def shorten_warmup(cfg: LrConfig, iters_per_epoch: int, total_epochs: int) -> LrConfig:
+def shorten_warmup(cfg: LrConfig, iters_per_epoch: int, total_epochs: float) -> LrConfig:
     """Return the config with a warm-up that leaves room for the rest of a run; log a change."""
     most = int(WARMUP_SHARE * total_epochs * iters_per_epoch)
     iters = cfg.warmup_iters * (iters_per_epoch if cfg.warmup_by_epoch else 1)
@@ -99,13 +99,13 @@ class Schedule:
         cfg: `lr_config` of the config file.
         base_lr: optimizer.lr.
         iters_per_epoch: iterations of one epoch.
-        total_epochs: epochs the policy is planned for.
+        total_epochs: epochs the policy is planned for; need not be whole.
 
     Raises:
         ConfigError: unknown policy, or one whose arguments are missing.
     """
 
-    def __init__(self, cfg: LrConfig, base_lr: float, iters_per_epoch: int, total_epochs: int) -> None:
+    def __init__(self, cfg: LrConfig, base_lr: float, iters_per_epoch: int, total_epochs: float) -> None:
         if cfg.policy == "auto":
             cfg = fit_lr(cfg, base_lr, iters_per_epoch, total_epochs)
         if cfg.policy not in SCHEDULES:
@@ -118,7 +118,7 @@ class Schedule:
         self.cfg = cfg
         self.base_lr = base_lr
         self.iters_per_epoch = iters_per_epoch
-        self.total = total_epochs * (1 if cfg.by_epoch else iters_per_epoch)
+        self.total = total_epochs if cfg.by_epoch else round(total_epochs * iters_per_epoch)
         self.warmup_iters = cfg.warmup_iters * (iters_per_epoch if cfg.warmup_by_epoch else 1)
 
     def misfit(self, total_iters: int) -> str:

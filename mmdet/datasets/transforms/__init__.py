@@ -1,9 +1,10 @@
 """One small class per mmdet transform, with its names, arguments and order of random draws.
 
-Read base, then crop, geometric, color, formatting, test_time, retina, albumentations. Own transforms
-are added by a module named in `custom_imports` that says `TRANSFORMS["Mine"] = Mine`.
+Read base, then crop, geometric, affine, mosaic, color, formatting, test_time, retina, albumentations. Own
+transforms are added by a module named in `custom_imports` that says `TRANSFORMS["Mine"] = Mine`.
 """
 
+from mmdet.datasets.transforms.affine import RandomAffine
 from mmdet.datasets.transforms.albumentations import (
     Albumentations,
     HueSaturationValue,
@@ -21,6 +22,7 @@ from mmdet.datasets.transforms.formatting import (
     LoadImageFromFile,
 )
 from mmdet.datasets.transforms.geometric import Pad, RandomFlip, Resize
+from mmdet.datasets.transforms.mosaic import Mosaic
 from mmdet.datasets.transforms.retina import ClipLabels, PadToSquare, RandomRotate90, RetinaFaceCrop
 from mmdet.datasets.transforms.test_time import MultiScaleFlipAug
 
@@ -33,11 +35,13 @@ TRANSFORMS: dict[str, type[Transform]] = {
     "ImageToTensor": ImageToTensor,
     "LoadAnnotations": LoadAnnotations,
     "LoadImageFromFile": LoadImageFromFile,
+    "Mosaic": Mosaic,
     "MultiScaleFlipAug": MultiScaleFlipAug,
     "Normalize": Normalize,
     "Pad": Pad,
     "PadToSquare": PadToSquare,
     "PhotoMetricDistortion": PhotoMetricDistortion,
+    "RandomAffine": RandomAffine,
     "RandomBrightnessContrast": RandomBrightnessContrast,
     "RandomFlip": RandomFlip,
     "RandomGamma": RandomGamma,

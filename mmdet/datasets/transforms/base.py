@@ -5,6 +5,7 @@ the host if the pixels are ever changed elsewhere. No transform edits the arrays
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -12,8 +13,21 @@ from mmdet.core.structures import Sample
 from mmdet.datasets.labels.base import DEFAULT_NUM_KPS
 
 
+class ImageSource(Protocol):
+    """Where a transform gets further images from: the data set it belongs to."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def load_readable(self, index: int) -> Sample:
+        """Return an untransformed sample, or of the next image if this one cannot be read."""
+
+
 class Transform:
     """Base class; a transform without randomness overrides `apply` only."""
+
+    def bind(self, source: ImageSource) -> None:
+        """Take further images from `source`; most transforms need none."""
 
     def draw(self, rng: np.random.RandomState, sample: Sample) -> object:
         """Return the random choices for this sample (None when there are none)."""
@@ -33,6 +47,11 @@ class Compose(Transform):
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms = tuple(transforms)
+
+    def bind(self, source: ImageSource) -> None:
+        """Bind all transforms."""
+        for transform in self.transforms:
+            transform.bind(source)
 
     def __call__(self, sample: Sample, rng: np.random.RandomState) -> Sample:
         """Run all transforms; each draws when its turn comes, as the reference does."""

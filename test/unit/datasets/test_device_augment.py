@@ -78,7 +78,7 @@ class Faces:
     """As much of a data set as `leave_colours_to_device` needs."""
 
     def __init__(self, steps):
-        self.pipeline = build_pipeline(steps)
+        self.pipeline, self.closing_pipeline = build_pipeline(steps), None
 
     def sample(self, seed):
         rng = np.random.RandomState(seed)

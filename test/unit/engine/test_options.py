@@ -48,6 +48,7 @@ def test_iterations():
     options = TrainOptions(config=CONFIG)
     assert count_iters(options, 10, 7) == 70
     assert count_iters(replace(options, max_iters=20), 10, 7) == 20
+    assert count_iters(replace(options, epochs=2.5), 3, 7) == 18  # 17.5
     assert count_iters(replace(options, max_iters=100), 10, 7) == 70
     assert count_iters(replace(options, perf=True), 10, 7) == 21
     assert count_iters(replace(options, perf=True, max_iters=100), 10, 7) == 100

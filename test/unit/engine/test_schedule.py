@@ -158,6 +158,13 @@ def test_a_run_of_few_iters_has_no_warmup():
     assert schedule.cfg.warmup is None and schedule.lr_at(0) == pytest.approx(0.1)
 
 
+def test_a_fraction_of_an_epoch_ends_at_the_lowest_rate():
+    schedule = Schedule(LrConfig(policy="auto"), 0.1, 400, 2.5)
+    assert (schedule.total, schedule.warmup_iters) == (1000, 150)
+    assert schedule.lr_at(1000) == pytest.approx(0.001)
+    assert schedule.lr_at(500) == pytest.approx(0.001 + 0.099 / 2)
+
+
 def test_what_lies_beyond_the_end_is_named():
     recipe = dict(step=(440, 544), warmup="linear", warmup_iters=1500, warmup_ratio=0.001)
     assert make(iters_per_epoch=403, total_epochs=640, **recipe).misfit(403 * 640) == ""
