@@ -23,6 +23,7 @@ COMMANDS = {
     "convert labels": ("convert_labels", "face labels between ten formats"),
     "convert weights": ("convert_weights", "checkpoints of other projects and ONNX files, in and out"),
     "publish": ("publish_model", "a checkpoint without its optimizer, named by its hash"),
+    "race": ("race", "recipes and other programs against each other at equal cost"),
     "search": ("search", "train and rank the candidates of an architecture search"),
     "search configs": ("generate_configs", "draw config files of a budget"),
     "search ddsar": ("ddsar_search", "search a DamoFD backbone by its zero-cost score"),

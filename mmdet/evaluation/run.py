@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from mmdet.apis import init_detector
 from mmdet.config import load_config
 from mmdet.config.types import EvalConfig
@@ -12,7 +14,12 @@ from mmdet.datasets.build import build_dataset
 from mmdet.errors import ConfigError, DataError
 from mmdet.evaluation.metrics import prepare_metrics, to_wider
 from mmdet.evaluation.predict import at_mode, predict_dataset
-from mmdet.evaluation.widerface.files import prediction_path, split_name, write_predictions
+from mmdet.evaluation.widerface.files import (
+    prediction_path,
+    read_predictions,
+    split_name,
+    write_predictions,
+)
 from mmdet.files import write_json
 
 
@@ -92,6 +99,48 @@ def evaluate_checkpoint(  # noqa: PLR0913  the options of tools/test_widerface.p
         "images_per_s": len(dataset) / max(time_s, 1e-9),
     }
     write_json(Path(out) / "metrics.json", {**extra, **figures})  # nan, a setting without faces, is null
+    return figures
+
+
+def evaluate_files(
+    config: str | Path,
+    predictions: str | Path,
+    out: str | Path,
+    *,
+    metrics: Sequence[str] = ("widerface",),
+    cfg_options: Sequence[str] = (),
+) -> dict[str, float]:
+    """Evaluate EVENT/NAME.txt files, of whatever program, on data.test of a config; return the figures.
+
+    Args:
+        config: config file.
+        predictions: folder of the files; `write_predictions` writes such. Every image needs one.
+        out: folder for metrics.json and what the metrics write.
+        metrics: names of METRICS.
+        cfg_options: changes to the config, "key=value".
+
+    Raises:
+        DataError: an image has no file, or a file is none.
+    """
+    cfg = load_config(config, cfg_options)
+    if not cfg.data.test:
+        raise ConfigError(f"config {config}: data.test is missing; it says where the test images are.")
+    dataset = build_dataset(cfg.data.test, test_mode=True, path="data.test")
+    judges = prepare_metrics(dataset, EvalConfig(metric=tuple(metrics)))
+    found = read_predictions(predictions)
+    rows = {}
+    for name in dataset.labels.names:
+        event, stem = split_name(name)
+        if stem not in found.get(event, {}):
+            raise DataError(
+                f"{predictions}: no {event}/{stem}.txt; an image without detections needs one, too"
+            )
+        rows[name] = np.pad(found[event][stem], ((0, 0), (0, 1)))  # of class 0
+    _make_folder(Path(out))
+    figures = {name: value for judge in judges for name, value in judge.compute(rows).items()}
+    for judge in judges:
+        judge.report(Path(out), str(predictions))
+    write_json(Path(out) / "metrics.json", {"predictions": str(predictions), **figures})
     return figures
 
 

@@ -58,11 +58,17 @@ def train_command(
 
 
 def eval_command(
-    config: Path, checkpoint: Path, out_dir: Path, *, device: str = "auto", options: Sequence[str] = ()
+    config: Path,
+    checkpoint: Path,
+    out_dir: Path,
+    *,
+    device: str = "auto",
+    eval_args: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> list[str]:
-    """Return the command that evaluates a checkpoint at 640 x 640 on one device."""
+    """Return the command that evaluates a checkpoint on one device, at 640 x 640 unless eval_args say so."""
     command = [sys.executable, COMMAND, "test", str(config), str(checkpoint)]
-    command += ["--mode", "0", "--out", str(out_dir), "--device", device]
+    command += ["--mode", "0", "--out", str(out_dir), "--device", device, *eval_args]
     return [*command, "--cfg-options", *options]
 
 
