@@ -20,6 +20,7 @@ COMMANDS = {
     "step": ("benchmark.step", "a training step, part by part, and its roofline"),
     "infer": ("benchmark.infer", "image files to faces with an ONNX model"),
     "startup": ("benchmark.startup", "from the command line to the first iteration"),
+    "unassigned": ("benchmark.unassigned", "training faces that no anchor would learn"),
     "search": ("benchmark.search", "architecture search: evolution and FLOPs of candidates"),
 }
 ALIASES = {"eval": "evaluation"}

@@ -1,6 +1,6 @@
 """Assigners decide which anchors learn which face: `ASSIGNERS`, by the name in `train_cfg.assigner.type`.
 
-Read base.py (how an assigner is called), then atss.py with unassigned.py, multibox.py.
+Read base.py (how an assigner is called), then atss.py with unassigned.py, task_aligned.py, multibox.py.
 """
 
 from collections.abc import Callable
@@ -8,10 +8,12 @@ from collections.abc import Callable
 from mmdet.core.assigners.atss import ATSSAssigner
 from mmdet.core.assigners.base import AssignAhead, Assigner, assign_ahead, assignment_of
 from mmdet.core.assigners.multibox import MultiBoxAssigner
+from mmdet.core.assigners.task_aligned import TaskAlignedAssigner
 
 ASSIGNERS: dict[str, Callable[..., Assigner]] = {
     "ATSSAssigner": ATSSAssigner,
     "MultiBoxAssigner": MultiBoxAssigner,
+    "TaskAlignedAssigner": TaskAlignedAssigner,
 }
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "ATSSAssigner",
     "Assigner",
     "MultiBoxAssigner",
+    "TaskAlignedAssigner",
     "AssignAhead",
     "assign_ahead",
     "assignment_of",

@@ -141,10 +141,7 @@ class ATSSAssigner:
         Returns:
             ATSSAssignment; it does not depend on G or on what padding slots hold.
         """
-        if grid.center_offset:
-            raise ConfigError(
-                "ATSSAssigner needs anchors centred on the corners of the cells (AnchorGenerator)"
-            )
+        check_centered(grid, "ATSSAssigner")
         # The where() keeps padding out of all arithmetic; no mask further down has to remember it.
         faces = torch.where(gt_valid[..., None], gt_bboxes.float(), 0)
         is_ignored = find_ignored(grid, gt_bboxes, gt_ignore, valid_hw, self.ignore_iof_thr)
@@ -157,20 +154,26 @@ class ATSSAssigner:
 
         sides = faces.movedim(-1, 0).contiguous().unbind(0)  # 4 of (B, G)
         iou = overlaps_of_sides(found.sides, sides)  # (M, B, G)
-        is_positive = (iou >= _mean_plus_std(iou, found.exists)) & _is_well_inside(found.x, found.y, sides)
+        is_positive = (iou >= _mean_plus_std(iou, found.exists)) & is_well_inside(found.x, found.y, sides)
         exists = found.exists & gt_valid
         is_positive &= exists
         if self.min_face_px is not None:
             is_positive = claim_nearest(is_positive, exists, sides, self.min_face_px)
         kept, is_positive = _keep_true(is_positive, num_kept)
         candidate = found.anchor.gather(0, kept)
-        wins = _settle_contests(candidate, iou.gather(0, kept), is_positive, grid.num_anchors)
+        wins = settle_contests(candidate, iou.gather(0, kept), is_positive, grid.num_anchors)
         if self.ignore_unassigned:
             cell = slice(0, min(grid.num_anchors_per_cell, self.topk))
             is_ignored |= anchors_to_spare(
                 found.anchor[cell], exists[cell], wins, candidate, grid.num_anchors
             )
         return ATSSAssignment(is_ignored, candidate, wins)
+
+
+def check_centered(grid: AnchorGrid, name: str) -> None:
+    """Raise ConfigError unless the anchors are centred where `nearest_anchors` looks for them."""
+    if grid.center_offset:
+        raise ConfigError(f"{name} needs anchors centred on the corners of the cells (AnchorGenerator)")
 
 
 class Candidates(NamedTuple):
@@ -342,7 +345,7 @@ def _mean_plus_std(iou: Tensor, exists: Tensor) -> Tensor:
     return mean + (squares / (count - 1).clamp(min=1)).sqrt()
 
 
-def _is_well_inside(x: Tensor, y: Tensor, sides: tuple[Tensor, ...]) -> Tensor:
+def is_well_inside(x: Tensor, y: Tensor, sides: tuple[Tensor, ...]) -> Tensor:
     """Return whether a point is inside its face by more than 0.1 % of the face's size."""
     left, top, right, bottom = sides
     margin_x, margin_y = torch.minimum(x - left, right - x), torch.minimum(y - top, bottom - y)
@@ -372,7 +375,7 @@ def _keep_true(mask: Tensor, num_kept: int) -> tuple[Tensor, Tensor]:
     return kept[:num_kept], number[:num_kept] < mask.sum(dim=0)
 
 
-def _settle_contests(candidate: Tensor, iou: Tensor, is_positive: Tensor, num_anchors: int) -> Tensor:
+def settle_contests(candidate: Tensor, iou: Tensor, is_positive: Tensor, num_anchors: int) -> Tensor:
     """Give each claimed anchor to the face of highest IoU, ties to the lowest slot; return who wins.
 
     Args:

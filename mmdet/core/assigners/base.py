@@ -16,7 +16,8 @@ class Assigner(Protocol):
     Attributes:
         needs_predictions: False if anchors and faces decide alone, so that assigning could run ahead of the
             network. An assigner that needs them takes the network's `Outputs` as a further keyword argument
-            `outputs`.
+            `outputs`. One whose last choice alone does has `follow` instead (task_aligned.py), which a
+            criterion calls with scores and IoUs of the candidates.
     """
 
     needs_predictions: bool

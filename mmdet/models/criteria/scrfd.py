@@ -48,7 +48,8 @@ class SCRFDCriterion:
     Args:
         anchor_generator: the detector's.
         coder: the detector's; distances, since losses are computed in strides.
-        assigner: one that names the candidates, as core/assigners/atss.py does.
+        assigner: one that names the candidates, as core/assigners/atss.py does. If it has `follow`, that
+            chooses among them by the predictions (core/assigners/task_aligned.py).
         loss_cls: (logits, quality) -> elementwise loss; so are the others. Each carries its weight.
         loss_bbox: (pred xyxy, target xyxy).
         loss_kps: (pred, target), None for a model without keypoints.
@@ -94,7 +95,7 @@ class SCRFDCriterion:
         """
         grid = self.anchor_generator.grid(outputs.level_sizes_hw, outputs.cls_logits.device)
         assigned: Any = assignment_of(batch, grid, self.assigner)  # an ATSSAssignment
-        wins, anchor = assigned.candidate_wins, assigned.candidate_anchor  # (M, B, G)
+        anchor = assigned.candidate_anchor  # (M, B, G)
         take = _Taker(assigned.candidate_row)
 
         # What padding slots hold, and what the head says at losing anchors, must reach neither a loss nor
@@ -104,8 +105,18 @@ class SCRFDCriterion:
         center, per_pixel = cells[:2], cells[2]  # (2, M, B, G) in strides, (M, B, G) strides per pixel
         target = _from_planes(faces * per_pixel)  # (M, B, G, 4)
         in_strides = Anchors(center, stride=None, wh=None)
-        ltrb = _to_planes(take(outputs.bbox_pred)).masked_fill(~wins, 0)
-        pred = _from_planes(self.coder.decode_bboxes(ltrb, in_strides, dim=0))
+
+        def decode(wanted: Tensor) -> Tensor:
+            ltrb = _to_planes(take(outputs.bbox_pred)).masked_fill(~wanted, 0)
+            return _from_planes(self.coder.decode_bboxes(ltrb, in_strides, dim=0))
+
+        if hasattr(self.assigner, "follow"):
+            with torch.no_grad():
+                iou = bbox_overlaps(decode(assigned.candidate_wins), target)
+            score = self._class_score(outputs.cls_logits, batch, take)
+            assigned = self.assigner.follow(assigned, score, iou)
+        wins = assigned.candidate_wins
+        pred = decode(wins)
 
         weight = self._best_score(outputs.cls_logits, take) * wins  # (M, B, G)
         quality = bbox_overlaps(pred.detach(), target) * wins
@@ -130,6 +141,15 @@ class SCRFDCriterion:
         best = logits.detach()
         best = best.amax(dim=-1) if self.num_classes > 1 else best[..., 0]
         return best.flatten().gather(0, take.row).view(take.shape).sigmoid()
+
+    def _class_score(self, logits: Tensor, batch: Batch, take: "_Taker") -> Tensor:
+        """Return (M, B, G), the score of the candidates for the face's class, not differentiated."""
+        logits = take(logits.detach())
+        if self.num_classes == 1:
+            return logits[..., 0].sigmoid()
+        label = torch.where(batch.gt_valid, batch.gt_labels, 0).float()[..., None]
+        is_class = label == torch.arange(self.num_classes, device=label.device)  # (B, G, C)
+        return (logits.sigmoid() * is_class).sum(dim=-1)
 
     def _normalisers(self, num_samples: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return N and W, averaged over the ranks in one collective."""
