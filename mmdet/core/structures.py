@@ -133,6 +133,7 @@ class Outputs:
         kps_pred: (B, A, 2K) keypoint codes x0, y0, x1, ...; None without keypoints.
         bbox_dfl_logits: (B, A, 4, reg_max + 1) with DFL, else None.
         level_sizes_hw: feature-map height and width per level.
+        features: what the head saw, (B, C, H, W) per level; None unless the detector `keeps_features`.
     """
 
     cls_logits: Tensor
@@ -140,6 +141,7 @@ class Outputs:
     kps_pred: Tensor | None
     bbox_dfl_logits: Tensor | None
     level_sizes_hw: tuple[tuple[int, int], ...]
+    features: tuple[Tensor, ...] | None = None
 
     def float(self) -> "Outputs":
         """Return the outputs in fp32 (losses and decoding are computed in fp32)."""

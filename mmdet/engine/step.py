@@ -108,6 +108,9 @@ def build_step(
         describe: see FiniteGuard.
         sync_free: never read the device's values on the host; None: except on a CPU, where it costs nothing.
     """
+    criterion = build_criterion(cfg.model, cfg.train_cfg, mean_across_ranks)
+    if getattr(criterion, "needs_features", False):
+        model.keeps_features = True  # type: ignore[assignment]
     memory_format = choose_memory_format(cfg.speed, device)
     model = model.to(device, memory_format=memory_format).train()  # type: ignore[call-overload]
     precision = Precision(model, cfg.amp, device, sync_free=sync_free)
@@ -118,7 +121,7 @@ def build_step(
     net = wrap_ddp(model, device, cfg.sync_bn, find_unused=cfg.find_unused_parameters)
     return TrainStep(
         net=compile_network(net, cfg.speed),
-        criterion=build_criterion(cfg.model, cfg.train_cfg, mean_across_ranks),
+        criterion=criterion,
         precision=precision,
         optimizer=optimizer,
         guard=FiniteGuard(device, precision, describe, sync_free=sync_free),

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmdet.checkpoint.keys import load_weights
@@ -23,10 +24,12 @@ from mmdet.models.dense_heads import HEADS
 from mmdet.models.detectors import DETECTORS
 from mmdet.models.losses import LOSSES
 from mmdet.models.necks import NECKS
+from mmdet.models.teacher import Teacher, digest_of
 
 MODEL_KEYS = ("type", "pretrained", "backbone", "neck", "bbox_head", "criterion", "train_cfg", "test_cfg")
 DEFAULT_LOSS_KPS = dict(type="SmoothL1Loss", beta=1.0 / 9.0, loss_weight=0.1)
 HEAD = "model.bbox_head"
+NESTED = ("base", "teacher")  # arguments of a criterion that are built from dicts of their own
 NO_LAYERS = ("bbox_coder", "train_cfg", "test_cfg")  # keys of bbox_head, beside loss_*, that others read
 
 
@@ -71,7 +74,8 @@ def build_criterion(
     """Build the training loss of a model: model.criterion, else the default of the detector's type.
 
     The criterion's constructor says what it takes. `anchor_generator`, `coder`, `num_classes`, `assigner`
-    and every `loss_*` come from model.bbox_head and train_cfg; anything else from model.criterion.
+    and every `loss_*` come from model.bbox_head and train_cfg; `base` is another criterion, `teacher` a
+    trained detector, each from its dict in model.criterion; anything else from model.criterion.
 
     Args:
         model_cfg: `model` of a config file; its bbox_head names losses and anchors.
@@ -82,18 +86,21 @@ def build_criterion(
         ConfigError: an unknown or missing key, named with its path.
     """
     cfg = _criterion_cfg(model_cfg)
+    base = {**model_cfg, "criterion": cfg.get("base")}
     takes = parameters_of(find(CRITERIA, cfg, "model.criterion"))
     offers: dict[str, Callable[[], Any]] = {
         "anchor_generator": lambda: _build_anchors(model_cfg),
         "coder": lambda: _build_coder(model_cfg),
         "num_classes": lambda: required(_head_cfg(model_cfg), "num_classes", HEAD),
         "assigner": lambda: _build_assigner(choose_cfg("train_cfg", model_cfg, train_cfg)),
+        "base": lambda: build_criterion(base, train_cfg, mean_across_ranks),
+        "teacher": lambda: _build_teacher(required(cfg, "teacher", "model.criterion")),
     }
     if mean_across_ranks is not None:
         offers["mean_across_ranks"] = lambda: mean_across_ranks
     check_keys(
         cfg,
-        [name for name in ("type", *takes) if name not in offers and not _is_loss(name)],
+        [name for name in ("type", *takes) if name in NESTED or name not in offers and not _is_loss(name)],
         "model.criterion",
     )
     parts = {name: offer() for name, offer in offers.items() if name in takes}
@@ -122,13 +129,44 @@ def _is_loss(key: str) -> bool:
 def _layers_of(model_cfg: Mapping) -> dict[str, Any]:
     """Return the part of the head's dict that describes layers; refuse losses the criterion does not take."""
     head = _head_cfg(model_cfg)
-    criterion = _criterion_cfg(model_cfg)
-    losses = [name for name in parameters_of(find(CRITERIA, criterion, "model.criterion")) if _is_loss(name)]
-    check_keys([key for key in head if _is_loss(key)], losses, HEAD)
+    check_keys([key for key in head if _is_loss(key)], _losses_of(model_cfg), HEAD)
     layers = {key: head[key] for key in head if not _is_loss(key) and key not in NO_LAYERS}
     if head.get("loss_dfl"):
         layers["use_dfl"] = True
     return {**layers, "anchor_generator": _build_anchors(model_cfg)}
+
+
+def _losses_of(model_cfg: Mapping) -> list[str]:
+    """Return the names of the losses that the criterion, or the one inside it, takes."""
+    cfg = _criterion_cfg(model_cfg)
+    takes = parameters_of(find(CRITERIA, cfg, "model.criterion"))
+    if "base" in takes:
+        return _losses_of({**model_cfg, "criterion": cfg.get("base")})
+    return [name for name in takes if _is_loss(name)]
+
+
+def _build_teacher(cfg: Any) -> Teacher:
+    """Return the detector of dict(config=FILE, checkpoint=.pth or .onnx FILE, cache_dir=DIR or None)."""
+    path = "model.criterion.teacher"
+    if not isinstance(cfg, Mapping):
+        raise ConfigError(f"{path} must be a dict(config=..., checkpoint=...)")
+    check_keys(cfg, ("config", "checkpoint", "cache_dir"), path)
+    file, checkpoint = (str(required(cfg, key, path)) for key in ("config", "checkpoint"))
+    from mmdet.config.load import load_config  # it reads the names of metrics, which a model has no use for
+
+    described = load_config(file)
+    state = torch.get_rng_state()  # the weights that are drawn first must not change the student's
+    net = build_detector({**described.model, "pretrained": None, "criterion": None}, described.train_cfg)
+    torch.set_rng_state(state)
+    if checkpoint.endswith(".onnx"):
+        from mmdet.deploy.export.onnx_weights import load_onnx_weights  # needs onnx
+
+        anything: Any = net  # it is exported, to compare its graph with the file's
+        anything.cfg, anything.CLASSES = described, tuple("?" * anything.bbox_head.num_classes)
+        load_onnx_weights(anything, checkpoint)
+    else:
+        load_weights(net, checkpoint)
+    return Teacher(net, digest_of(net), cfg.get("cache_dir"))
 
 
 def _criterion_cfg(model_cfg: Mapping) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Dense detectors: backbone, neck and head in a row, and the flat outputs of all anchors."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,11 +29,13 @@ class SCRFD(nn.Module):
     Attributes:
         default_criterion: entry of `CRITERIA` that trains it unless model.criterion says otherwise.
         default_coder: entry of `CODERS` unless model.bbox_head.bbox_coder says otherwise.
+        keeps_features: outputs come with `features`; set where a criterion needs them.
         train_cfg, test_cfg: the dicts that training and decoding follow; set by `mmdet.models.build`.
     """
 
     default_criterion = "SCRFDCriterion"
     default_coder = "DistanceCoder"
+    keeps_features = False
     train_cfg: dict | None = None
     test_cfg: dict | None = None
 
@@ -58,7 +61,11 @@ class SCRFD(nn.Module):
         Args:
             images: (B, 3, H, W) RGB, normalised, any H and W.
         """
-        return flatten_head_outputs(*self.raw(images), self.bbox_head)
+        if not self.keeps_features:
+            return flatten_head_outputs(*self.raw(images), self.bbox_head)
+        features = tuple(self.neck(self.backbone(images)))
+        maps: RawMaps = self.bbox_head(features)
+        return replace(flatten_head_outputs(*maps, self.bbox_head), features=features)
 
     def levels(self, images: Tensor) -> list[Outputs]:
         """Return what `forward` does, level by level (exported files have one output per level)."""
