@@ -46,14 +46,16 @@ def step_if(optimizer: torch.optim.Optimizer, is_wanted: Tensor, sync_free: bool
 def step_and_put_back(optimizer: torch.optim.Optimizer, is_wanted: Tensor) -> None:
     """Take the step; unless `is_wanted`, restore parameters and optimizer state as they were.
 
-    State that the very first step creates is zeroed instead.
+    State that the very first step creates is zeroed instead. What lies on the host, Adam's counter of steps,
+    counts a step that is put back, too: to know better, the host would have to wait for the device.
     """
     before = {id(tensor): (tensor, tensor.detach().clone()) for tensor in _tensors(optimizer)}
     optimizer.step()
     with torch.no_grad():
         for tensor in _tensors(optimizer):
-            _, old = before.get(id(tensor), (None, torch.zeros_like(tensor)))
-            tensor.copy_(torch.where(is_wanted.to(tensor.device), tensor, old))
+            if tensor.device == is_wanted.device:
+                _, old = before.get(id(tensor), (None, torch.zeros_like(tensor)))
+                tensor.copy_(torch.where(is_wanted, tensor, old))
 
 
 def _tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -103,6 +103,14 @@ CLEAN = {chip: [] for chip in CHIPS}
 
 
 @pytest.mark.parametrize("level", ["O0", "O1", "O2"])
+@pytest.mark.parametrize("recipe", ["", "_aligned", "_stride4"])
+def test_the_step_of_a_recipe_stays_on_the_ai_core(level, recipe):
+    cfg = load(f"configs/recipes/scrfd_500m_bnkps{recipe}.py", level)  # AdamW
+    (recorder,) = record_training(cfg, META, [draw_batch(3, 64, 3, 8)])
+    assert offences(recorder) == CLEAN
+
+
+@pytest.mark.parametrize("level", ["O0", "O1", "O2"])
 def test_a_training_step_stays_on_the_ai_core(level):
     # 310P adds at indices of three rows or more only.
     (recorder,) = record_training(load(SMALL, level), META, [draw_batch(3, 64, 3, 8)])
