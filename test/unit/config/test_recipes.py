@@ -34,3 +34,11 @@ def test_a_level_of_stride_4(repo):
     grid = net.anchor_generator.grid(outputs.level_sizes_hw)
     assert outputs.cls_logits.shape == (1, 2 * (384 + 96 + 24 + 6), 1)
     assert grid.levels[0].anchor_whs == ((4, 4), (8, 8))
+
+
+@pytest.mark.parametrize("name", ["scrfd_500m_bnkps", "scrfd_2.5g", "scrfd_10g"])
+def test_the_recipe_for_cards_only_changes_how_much_at_once(repo, name):
+    one, cards = (load_config(repo / f"configs/recipes/{name}{tail}.py") for tail in ("", "_8p"))
+    assert cards.model == one.model and cards.data.train == one.data.train and cards.ema == one.ema
+    assert (cards.data.samples_per_gpu, cards.amp.level, cards.optimizer["lr"]) == (32, "O2", 0.004)
+    assert cards.base_batch_size == 8 * 32  # so the rate is not scaled
