@@ -254,9 +254,9 @@ def time_parts(step: TrainStep, iter: int, batch: Batch) -> Figures:
         for name, value in vars(outputs).items()
     }
     losses = step.criterion(type(outputs)(**cut).float(), batch)
-    total = step.guard.watch(iter, losses)
+    total = step.guard.watch(losses)
     mark()
-    precision.backward(total)
+    precision.backward(total, step.guard.seed)
     mark()
     grads = [value.grad for value in cut.values() if isinstance(value, torch.Tensor)]
     used = [(value, grad) for value, grad in zip(made, grads, strict=True) if grad is not None]
@@ -264,5 +264,6 @@ def time_parts(step: TrainStep, iter: int, batch: Batch) -> Figures:
     mark()
     precision.step(step.optimizer, step.grad_clip)
     mark()
+    step.guard.remember(iter)
     names = ("forward", *TARGETS, "backward", "optimizer")
     return {name: end - start for name, start, end in zip(names, times, times[1:], strict=False)}

@@ -84,6 +84,29 @@ def bbox_overlaps(a: Tensor, b: Tensor, mode: str = "iou", eps: float = 1e-6) ->
     raise ValueError(f"mode {mode!r} is not one of iou, iof, giou")
 
 
+class BboxPair:
+    """Aligned boxes, and what measures of their overlap share: computed once, also for several measures.
+
+    Args:
+        pred: (..., 4) xyxy, with gradients; may be inverted.
+        target: (..., 4) xyxy.
+
+    Attributes:
+        inter, area, target_area: (...); the area of an inverted box is a product of negative numbers, too.
+    """
+
+    def __init__(self, pred: Tensor, target: Tensor):
+        self.pred, self.target = pred, target
+        (low, high), (target_low, target_high) = split_corners(pred), split_corners(target)
+        self.inter = area_of((torch.minimum(high, target_high) - torch.maximum(low, target_low)).relu())
+        self.area, self.target_area = area_of(high - low), area_of(target_high - target_low)
+
+    def iou(self, eps: float = 1e-6) -> Tensor:
+        """Return the IoU as `bbox_overlaps` does, not differentiated."""
+        with torch.no_grad():
+            return self.inter / (self.area + self.target_area - self.inter).clamp(min=eps)
+
+
 def split_corners(bboxes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the corners (2, ...) x, y of boxes (..., 4): operators then take both axes at once."""
     return bboxes.movedim(-1, 0).split(2)  # type: ignore[return-value]

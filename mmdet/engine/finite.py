@@ -1,13 +1,15 @@
 """Stop at the first loss that is not finite, without asking the device at every step.
 
-`watch` keeps the first bad iteration and its losses in tensors on the device, and makes the total loss
-NaN from then on. NaN gradients reach all ranks through the gradient average, and `Precision.step` skips
-such a step, so no rank's weights change after the bad loss. `check`, called where the host waits for
-the device anyway (log lines, before a checkpoint or an evaluation), then ends every rank with one
-message that names the rank which started it. On a CPU `remember`, after every step, checks at once.
+`watch` counts the steps up to the first bad one and keeps that one's losses, in tensors on the device;
+`seed`, with which the backward pass starts, is NaN from then on. NaN gradients reach all ranks through the
+gradient average, and `Precision.step` skips such a step, so no rank's weights change after the bad loss.
+`check`, called where the host waits for the device anyway (log lines, before a checkpoint or an evaluation),
+then ends every rank with one message that names the rank which started it. On a CPU `remember`, after every
+step, checks at once.
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 
@@ -17,7 +19,6 @@ from torch import Tensor
 from mmdet.distributed import all_gather_objects, any_across_ranks, rank, world_size
 from mmdet.errors import TrainError
 from mmdet.precision import Precision
-from mmdet.precision.grads import is_finite
 
 logger = logging.getLogger(__name__)
 
@@ -47,36 +48,39 @@ class FiniteGuard:
         self.device = device
         self.precision = precision
         self.describe = describe
-        self._bad_iter = torch.full((), -1, dtype=torch.int64, device=device)
-        self._bad_values = torch.zeros(0, device=device)
-        self._one, self._nan = torch.ones((), device=device), torch.full((), torch.nan, device=device)
+        self.seed = torch.ones((), device=device)  # 1; NaN from the first bad loss on
+        self._count = torch.zeros((), dtype=torch.int64, device=device)
+        self._values = torch.zeros(0, device=device)
         self._keys: tuple[str, ...] = ()
-        self._names: dict[int, tuple[str, ...]] = {}
+        self._names: dict[int, tuple[str, ...]] = {}  # of the iterations since the last check
+        self._num_checked = 0  # steps before those
 
-    def watch(self, iter: int | Tensor, losses: dict[str, Tensor]) -> Tensor:
-        """Note the losses; return their sum, to be passed to `Precision.backward`.
+    def watch(self, losses: dict[str, Tensor]) -> Tensor:
+        """Note the losses of the next iteration; return their sum, to be passed to `Precision.backward`.
 
         All state changes in place, so that a recorded step can repeat it.
 
         Args:
-            iter: number of this iteration; an int64 scalar on the device in a recorded step.
             losses: fp32 scalars on the device.
 
         Returns:
-            Scalar on the device; NaN, with NaN gradients, from the first bad loss on.
+            Scalar on the device. `seed` is its gradient by itself, without a loss scale.
         """
         values = torch.stack([value.detach().float() for value in losses.values()])
         if not self._keys:
             self._keys = tuple(losses)
-            self._bad_values = torch.zeros_like(values)
-        is_first = (self._bad_iter < 0) & ~is_finite(values).all()
-        self._bad_iter.copy_(torch.where(is_first, iter, self._bad_iter))
-        torch.where(is_first, values, self._bad_values, out=self._bad_values)
-        poison = torch.where(self._bad_iter < 0, self._one, self._nan)
-        return reduce(torch.add, losses.values()) * poison
+            self._values = torch.zeros_like(values)
+        is_good = self.seed == self.seed  # as long as no earlier loss was bad: NaN equals nothing
+        torch.where(is_good, values, self._values, out=self._values)
+        self._count += is_good
+        total = reduce(torch.add, losses.values())
+        self.seed += total.detach() * 0
+        return total
 
     def remember(self, iter: int, names: Sequence[str] = ()) -> None:
-        """Keep the names of this rank's images, for the message; `check` at once unless `sync_free`.
+        """Keep the number of the iteration whose losses were noted last, and the names of its images.
+
+        Call it once for every `watch`. `check` follows at once unless `sync_free`.
 
         Raises:
             TrainError: on every rank, unless `sync_free`.
@@ -90,10 +94,12 @@ class FiniteGuard:
 
         All ranks must call it at the same iteration.
         """
-        bad_iter = int(self._bad_iter)
-        if any_across_ranks(bad_iter >= 0):
-            record = (bad_iter, self._bad_values.tolist(), self._names.get(bad_iter, ()))
+        is_bad = math.isnan(float(self.seed))
+        if any_across_ranks(is_bad):
+            iter = list(self._names)[int(self._count) - self._num_checked - 1] if is_bad else -1
+            record = (iter, self._values.tolist(), self._names.get(iter, ()))
             raise TrainError(self._message(all_gather_objects(record)))
+        self._num_checked += len(self._names)
         self._names.clear()
         self._check_skips()
 
@@ -104,7 +110,8 @@ class FiniteGuard:
             if bad_iter != first:
                 continue
             losses = dict(zip(self._keys, values, strict=True))
-            bad = [f"{key} is {value}" for key, value in losses.items() if not abs(value) < float("inf")]
+            bad = [f"{key} is {value}" for key, value in losses.items() if not math.isfinite(value)]
+            bad = bad or ["the sum of losses is inf"]
             shown = ", ".join(names[:MAX_NAMES]) + (
                 f" and {len(names) - MAX_NAMES} more" * (len(names) > MAX_NAMES)
             )

@@ -84,7 +84,7 @@ class TrainStep:
         if self.counter is not None:
             self.counter.add()
         losses = self.criterion(outputs.float(), batch)  # assign -> targets -> masked losses, fp32
-        self.precision.backward(self.guard.watch(iter, losses))
+        self.precision.backward(self.guard.watch(losses), self.guard.seed)
         self.precision.step(self.optimizer, self.grad_clip)
         return losses
 

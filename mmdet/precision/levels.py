@@ -9,7 +9,7 @@
         with precision.autocast():
             outputs = net(precision.cast_input(batch.images))
         losses = criterion(outputs.float(), batch)
-        precision.backward(guard.watch(iter, losses))      # their sum; NaN from the first bad one on
+        precision.backward(guard.watch(losses), guard.seed)      # NaN gradients from the first bad loss on
         precision.step(optimizer, cfg.grad_clip)
         guard.remember(iter, batch.names)
 
@@ -108,13 +108,19 @@ class Precision:
         """Forget the gradients of the last step."""
         self.weights.zero_grad()
 
-    def backward(self, loss: Tensor) -> None:
-        """Compute the gradients of a fp32 scalar, scaled if there is a loss scale."""
+    def backward(self, loss: Tensor, seed: Tensor | None = None) -> None:
+        """Compute the gradients of a fp32 scalar, scaled if there is a loss scale.
+
+        Args:
+            loss: on the device.
+            seed: gradient of the loss by itself, a fp32 scalar on the device; None: 1.
+        """
+        seed = torch.ones_like(loss) if seed is None else seed
         if self.apex is not None:
-            with self.apex.scale_loss(loss, self.weights.optimizer) as scaled:  # type: ignore[attr-defined]
+            with self.apex.scale_loss(loss * seed, self.weights.optimizer) as scaled:  # type: ignore[attr-defined]
                 scaled.backward()
-        else:
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        else:  # the scale multiplies the gradient, not the loss: the same numbers, two kernels less
+            loss.backward(seed if self.scaler is None else self.scaler.scale(seed))
 
     def step(self, optimizer: torch.optim.Optimizer, grad_clip: dict | None = None) -> None:
         """Unscale, clip, take the optimizer step unless a gradient is not finite, update the scale."""
@@ -134,7 +140,7 @@ class Precision:
         else:
             step_if(optimizer, is_finite, self.sync_free)
             self.weights.push()
-        is_skipped = (~is_finite).long()
+        is_skipped = ~is_finite
         self._skips += is_skipped  # both; the second starts again where no step was skipped
         self._skips[1].mul_(is_skipped)
 

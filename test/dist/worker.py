@@ -61,7 +61,8 @@ def small_step(rows, level, dtype, seed=0, steps=3):
         precision.zero_grad()
         with precision.autocast():
             out = wrapped(precision.cast_input(images))
-        precision.backward(guard.watch(iter, small_loss(out.float(), positive)))
+        precision.backward(guard.watch(small_loss(out.float(), positive)), guard.seed)
+        guard.remember(iter)
         grads = [parameter.grad.clone() for parameter in net.parameters()]
         precision.step(optimizer, {"max_norm": 100, "norm_type": 2})
     if level == "O2":
@@ -139,7 +140,7 @@ def bad_loss(info):
     guard = FiniteGuard(CPU, describe=lambda: "No checkpoint yet.")
     for iter in range(5):
         value = float("nan") if (iter, info.rank) == (3, 1) else 1.0
-        guard.watch(iter, {"loss_cls": torch.tensor(value)})
+        guard.watch({"loss_cls": torch.tensor(value)})
         guard.remember(iter, (f"image{iter}_{info.rank}.jpg",))
     return {}
 
@@ -158,7 +159,7 @@ def late_bad_loss(info):
         factor = float("nan") if (iter, info.rank) == (1, 1) else 1.0
         precision.zero_grad()
         loss = wrapped(precision.cast_input(images)).float().mean() * factor
-        precision.backward(guard.watch(iter, {"loss_cls": loss}))
+        precision.backward(guard.watch({"loss_cls": loss}), guard.seed)
         guard.remember(iter)
         precision.step(optimizer)
         states.append(precision.model_state_dict())

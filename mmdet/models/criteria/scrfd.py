@@ -18,7 +18,7 @@ from torch import Tensor
 from mmdet.core.anchors import AnchorGenerator, Anchors
 from mmdet.core.assigners.atss import ATSSAssignment
 from mmdet.core.assigners.base import Assigner, assignment_of
-from mmdet.core.bbox import bbox_overlaps
+from mmdet.core.bbox import BboxPair
 from mmdet.core.coders import Coder, DistanceCoder
 from mmdet.core.structures import Batch, Outputs
 from mmdet.errors import ConfigError
@@ -119,13 +119,14 @@ class SCRFDCriterion:
         pred = decode(wins)
 
         weight = self._best_score(outputs.cls_logits, take) * wins  # (M, B, G)
-        quality = bbox_overlaps(pred.detach(), target) * wins
+        pair = BboxPair(pred, target)
+        quality = pair.iou() * wins
         num_samples, weight_sum = self._normalisers(assigned.num_samples, weight)
 
         class_loss = self._class_loss(outputs.cls_logits, quality, assigned, batch)
         losses = {
             "loss_cls": class_loss / num_samples,
-            "loss_bbox": (self.loss_bbox(pred, target) * weight).sum() / weight_sum,
+            "loss_bbox": (self.loss_bbox.of(pair) * weight).sum() / weight_sum,
         }
         if self.loss_kps is not None:
             losses["loss_kps"] = self._kps_loss(take(outputs.kps_pred), cells, weight, batch) / weight_sum

@@ -1,7 +1,8 @@
 """Losses on how well a predicted box covers its target, all 1 - something.
 
 `pred` and `target` are (..., 4) xyxy in the same unit; the result is (...). Predictions may be inverted
-(a box distance may be negative): they overlap nothing, and gradients stay finite.
+(a box distance may be negative): they overlap nothing, and gradients stay finite. `of` takes both as a
+`BboxPair`, which a criterion asks for other things, too.
 """
 
 import math
@@ -9,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from mmdet.core.bbox import area_of, bbox_overlaps, split_corners
+from mmdet.core.bbox import BboxPair, bbox_overlaps, split_corners
 
 
 class _BboxLoss:
@@ -19,31 +20,35 @@ class _BboxLoss:
 
     def __call__(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return (...) losses of boxes (..., 4)."""
-        return self.loss_weight * self._loss(pred, target)
+        return self.of(BboxPair(pred, target))
 
-    def _loss(self, pred: Tensor, target: Tensor) -> Tensor:
+    def of(self, pair: BboxPair) -> Tensor:
+        """Return (...) losses of aligned boxes."""
+        return self.loss_weight * self._loss(pair)
+
+    def _loss(self, pair: BboxPair) -> Tensor:
         raise NotImplementedError
 
 
 class IoULoss(_BboxLoss):
     """-log(IoU), the IoU at least eps (arXiv:1608.01471)."""
 
-    def _loss(self, pred: Tensor, target: Tensor) -> Tensor:
-        return -bbox_overlaps(pred, target).clamp(min=self.eps).log()
+    def _loss(self, pair: BboxPair) -> Tensor:
+        return -bbox_overlaps(pair.pred, pair.target).clamp(min=self.eps).log()
 
 
 class GIoULoss(_BboxLoss):
     """1 - GIoU (arXiv:1902.09630)."""
 
-    def _loss(self, pred: Tensor, target: Tensor) -> Tensor:
-        return 1 - bbox_overlaps(pred, target, mode="giou", eps=self.eps)
+    def _loss(self, pair: BboxPair) -> Tensor:
+        return 1 - bbox_overlaps(pair.pred, pair.target, mode="giou", eps=self.eps)
 
 
 class DIoULoss(_BboxLoss):
     """1 - IoU + (distance of centres / diagonal of the hull) ** 2 (arXiv:1911.08287)."""
 
-    def _loss(self, pred: Tensor, target: Tensor) -> Tensor:
-        return 1 - _iou(pred, target, self.eps) + _center_penalty(pred, target, self.eps)
+    def _loss(self, pair: BboxPair) -> Tensor:
+        return 1 - _iou(pair, self.eps) + _center_penalty(pair, self.eps)
 
 
 class CIoULoss(_BboxLoss):
@@ -52,27 +57,25 @@ class CIoULoss(_BboxLoss):
     Differs from the reference: 0 instead of NaN where the boxes are identical.
     """
 
-    def _loss(self, pred: Tensor, target: Tensor) -> Tensor:
-        iou = _iou(pred, target, self.eps)
-        v = (4 / math.pi**2) * (_slope_angle(target, self.eps) - _slope_angle(pred, self.eps)).square()
+    def _loss(self, pair: BboxPair) -> Tensor:
+        iou = _iou(pair, self.eps)
+        turn = _slope_angle(pair.target, self.eps) - _slope_angle(pair.pred, self.eps)
+        v = (4 / math.pi**2) * turn.square()
         shape_penalty = v * v / (1 - iou + v).clamp(min=self.eps)
-        return 1 - iou + _center_penalty(pred, target, self.eps) + shape_penalty
+        return 1 - iou + _center_penalty(pair, self.eps) + shape_penalty
 
 
-def _iou(pred: Tensor, target: Tensor, eps: float) -> Tensor:
+def _iou(pair: BboxPair, eps: float) -> Tensor:
     """IoU with eps added to the union, as DIoU and CIoU have it."""
-    low, high = split_corners(pred)
-    target_low, target_high = split_corners(target)
-    inter = area_of((torch.minimum(high, target_high) - torch.maximum(low, target_low)).relu())
     # Without inversion the union is at least eps. With it inter is 0, so the clamp only avoids 0 / 0.
-    union = area_of(high - low) + area_of(target_high - target_low) - inter + eps
-    return inter / union.clamp(min=eps)
+    union = pair.area + pair.target_area - pair.inter + eps
+    return pair.inter / union.clamp(min=eps)
 
 
-def _center_penalty(pred: Tensor, target: Tensor, eps: float) -> Tensor:
+def _center_penalty(pair: BboxPair, eps: float) -> Tensor:
     """Squared distance of the centres over the squared diagonal of the smallest box around both."""
-    low, high = split_corners(pred)
-    target_low, target_high = split_corners(target)
+    low, high = split_corners(pair.pred)
+    target_low, target_high = split_corners(pair.target)
     hull = (torch.maximum(high, target_high) - torch.minimum(low, target_low)).relu()
     shift = (low + high) - (target_low + target_high)
     return _squared_length(shift) / 4 / (_squared_length(hull) + eps)

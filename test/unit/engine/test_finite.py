@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 def note(guard, iter, losses, names=()):
     """Note one step's losses and return their sum, as the trainer does."""
-    total = guard.watch(iter, losses)
+    total = guard.watch(losses)
     guard.remember(iter, names)
     return total
 
@@ -60,8 +60,26 @@ def test_inf_counts_and_long_lists_are_cut(caplog):
 def test_the_first_bad_iteration_is_kept(late_guard):
     note(late_guard, 1, losses(1.0, 2.0), ("a.jpg",))
     note(late_guard, 2, losses(float("nan"), 2.0), ("b.jpg",))
-    assert note(late_guard, 3, losses(1.0, float("inf")), ("c.jpg",)).isnan()
+    note(late_guard, 3, losses(1.0, float("inf")), ("c.jpg",))
+    assert late_guard.seed.isnan()
     with pytest.raises(TrainError, match=r"^loss_cls is nan at iter 2, rank 0 \(images: b.jpg\)"):
+        late_guard.check()
+
+
+def test_a_bad_iteration_is_found_after_checks_and_a_gap_in_the_numbers(late_guard):
+    for iter in (3, 4, 9):
+        note(late_guard, iter, losses(1.0, 2.0))
+        if iter == 4:
+            late_guard.check()
+    for iter in (10, 11):
+        note(late_guard, iter, losses(1.0, float("-inf")), (f"{iter}.jpg",))
+    with pytest.raises(TrainError, match=r"^loss_bbox is -inf at iter 10, rank 0 \(images: 10.jpg\)"):
+        late_guard.check()
+
+
+def test_a_sum_that_overflows_is_told(late_guard):
+    note(late_guard, 5, losses(3e38, 3e38))
+    with pytest.raises(TrainError, match="^the sum of losses is inf at iter 5, rank 0"):
         late_guard.check()
 
 
@@ -78,7 +96,7 @@ def test_no_weight_changes_from_the_bad_loss_on(late_guard, level, dtype):
         precision.zero_grad()
         with precision.autocast():
             out = net(precision.cast_input(torch.ones(1, 3, 2, 2)))
-        precision.backward(note(late_guard, iter, {"loss_cls": out.float().mean() * factor}))
+        precision.backward(note(late_guard, iter, {"loss_cls": out.float().mean() * factor}), late_guard.seed)
         precision.step(optimizer)
         return precision.model_state_dict()
 

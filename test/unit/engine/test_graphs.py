@@ -123,8 +123,9 @@ def lasting_tensors(trainer):
         *([scaler._scale] if scaler else []),
         trainer.step.precision._skips,
         trainer.step.precision.grad_norm,
-        trainer.step.guard._bad_iter,
-        trainer.step.guard._bad_values,
+        trainer.step.guard.seed,
+        trainer.step.guard._count,
+        trainer.step.guard._values,
     ]
 
 
