@@ -199,9 +199,9 @@ def autocast(
 def make_grad_scaler(device: torch.device, init_scale: float, backends: Backends = BACKENDS) -> Any:
     """Return the device's own GradScaler.
 
-    On NPU that is torch_npu's: a 910A saturates instead of giving Inf, so only its overflow register
-    tells. It is made dynamic even for a static scale, because its static mode takes every step, also
-    an overflowed one; a static scale is kept by `scaler.update(new_scale=scale)`.
+    On NPU that is torch_npu's, which knows the overflow register (`shows_overflow`). It is made dynamic even
+    for a static scale, because its static mode takes every step, also an overflowed one; a static scale is
+    kept by `scaler.update(new_scale=scale)`. It reads the device two or three times per step.
     """
     if device.type == "npu":
         return backends.torch_npu().npu.amp.GradScaler(init_scale=init_scale, dynamic=True)
@@ -210,6 +210,14 @@ def make_grad_scaler(device: torch.device, init_scale: float, backends: Backends
     if device.type == "cuda":  # torch < 2.3
         return torch.cuda.amp.GradScaler(init_scale=init_scale)
     raise DeviceError(f"device {device.type}: loss scaling needs torch >= 2.3, this is {torch.__version__}.")
+
+
+def shows_overflow(device: torch.device, backends: Backends = BACKENDS) -> bool:
+    """Say whether an overflow gives Inf, so that gradients tell of it.
+
+    A 910A and a 310P saturate, an A2 does with INF_NAN_MODE_ENABLE=0: only the overflow register tells there.
+    """
+    return device.type != "npu" or bool(backends.torch_npu().npu.utils.is_support_inf_nan())
 
 
 def make_profiler(

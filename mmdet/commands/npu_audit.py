@@ -79,12 +79,16 @@ def _audits(args: argparse.Namespace, config: str, device: Any) -> list[Any]:
     from mmdet.testing.audit_report import Audit
     from mmdet.testing.audit_step import draw_batch, for_card, record_test, record_training, with_amp
     from mmdet.testing.cost import assume
+    from mmdet.testing.placement import saturates
 
     cfg = with_amp(load_config(config, args.cfg_options), args.amp, args.dtype)
     batch = draw_batch(args.batch_size or cfg.data.samples_per_gpu, args.size, args.faces, args.slots)
-    if args.is_train:
-        batch = for_card(cfg, batch)
-        recorder, step = record_training(cfg, device, [batch])[0], f"training step, {cfg.amp.level}"
-    else:
+    if not args.is_train:
         recorder, step = record_test(cfg, device, batch), "test forward"
-    return [Audit(config, step, chip, recorder, batch, assume(chip, args.assume)) for chip in args.chip]
+        return [Audit(config, step, chip, recorder, batch, assume(chip, args.assume)) for chip in args.chip]
+    batch, step = for_card(cfg, batch), f"training step, {cfg.amp.level}"
+    recorders = {how: record_training(cfg, device, [batch], how)[0] for how in set(map(saturates, args.chip))}
+    return [
+        Audit(config, step, chip, recorders[saturates(chip)], batch, assume(chip, args.assume))
+        for chip in args.chip
+    ]

@@ -129,7 +129,7 @@ class FiniteGuard:
         if self.precision is None:
             return
         total, in_a_row = self.precision.skipped_steps()
-        if self.precision.scaler is None and self.precision.apex is None and total:
+        if not self.precision.is_scaled and total:
             raise TrainError(
                 f"gradients were not finite in {total} steps, although every loss was (world size "
                 f"{world_size()}). {self.describe()}".rstrip()

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmdet.precision.sgd import is_plain_sgd, sgd_step_if
+
 
 def is_finite(tensor: Tensor) -> Tensor:
     """Return where a float tensor is finite; by a comparison, since isfinite runs on a 910A's AI CPU."""
@@ -29,14 +31,17 @@ def clip_by_norm(params: Sequence[nn.Parameter], grad_clip: dict | None) -> Tens
 def step_if(optimizer: torch.optim.Optimizer, is_wanted: Tensor, sync_free: bool) -> None:
     """Take the optimizer step if `is_wanted` (bool scalar on the device) holds.
 
-    A fused optimizer skips the step itself (`found_inf`, what the loss scaler uses too). With `sync_free` any
-    other takes the step and gets its old values back; otherwise the host reads `is_wanted`.
+    A fused optimizer skips the step itself (`found_inf`, what the loss scaler uses too). With `sync_free` SGD
+    is computed here; any other takes the step and gets its old values back. Otherwise the host reads
+    `is_wanted`.
     """
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = (~is_wanted).float()  # type: ignore[attr-defined]
         optimizer.grad_scale = None  # type: ignore[attr-defined]
         optimizer.step()
         del optimizer.found_inf, optimizer.grad_scale  # type: ignore[attr-defined]
+    elif sync_free and is_plain_sgd(optimizer):
+        sgd_step_if(optimizer, is_wanted)
     elif sync_free:
         step_and_put_back(optimizer, is_wanted)
     elif is_wanted:

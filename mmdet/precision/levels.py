@@ -19,8 +19,9 @@
 | O1    | fp32   | per operator (autocast)   | the model                  | fp16 only  |
 | O2    | half   | at the fp32 islands       | flat fp32 master weights   | fp16 only  |
 
-A step whose gradients are not finite changes nothing: with a loss scale the device's GradScaler skips it,
-without one `step_if` does, on the device.
+A step whose gradients are not finite changes nothing. `step_if` sees to that on the device, also with a
+static loss scale; with a dynamic one, and on a chip that saturates instead of giving Inf, the device's
+GradScaler does.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 
 from mmdet.config.schema import read
 from mmdet.config.types import AmpConfig
-from mmdet.device import autocast, make_grad_scaler, supports_bf16
+from mmdet.device import autocast, make_grad_scaler, shows_overflow, supports_bf16
 from mmdet.errors import CheckpointError, DeviceError
 from mmdet.precision import apex
 from mmdet.precision.flat import FlatWeights, ModelWeights
@@ -49,7 +50,7 @@ class Precision:
         model: on its device, fp32, not wrapped in DDP. O2 changes it to half precision in place.
         cfg: level, dtype, loss_scale, backend.
         device: the model's device.
-        sync_free: without a loss scale, never read the device's values on the host in `step`; None: except
+        sync_free: without a GradScaler, never read the device's values on the host in `step`; None: except
             on a CPU, where it costs nothing.
         apex_amp: stand-in for apex.amp, for tests.
     """
@@ -69,7 +70,7 @@ class Precision:
         self.device = device
         self.dtype = DTYPES[cfg.dtype] if cfg.level != "O0" else torch.float32
         self.static_scale = None if cfg.loss_scale == "dynamic" else float(cfg.loss_scale)
-        self.scaler: Any | None = None
+        self.scaler: Any | None = None  # None with a static scale, unless the chip saturates
         self.apex = None
         self.weights: ModelWeights
         if cfg.backend == "apex" and cfg.level != "O0":
@@ -77,10 +78,15 @@ class Precision:
             self.weights = apex.ApexWeights(model, self.apex)
         else:
             self.weights = FlatWeights(model, self.dtype) if cfg.level == "O2" else ModelWeights(model)
-            if self.dtype == torch.float16:
+            if self.dtype == torch.float16 and (self.static_scale is None or not shows_overflow(device)):
                 self.scaler = make_grad_scaler(device, self.static_scale or INIT_DYNAMIC_SCALE)
         self.grad_norm = torch.zeros((), device=device)  # of the last step, before clipping; for the log
         self._skips = torch.zeros(2, dtype=torch.int64, device=device)  # in all, in a row
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the loss is scaled, so that gradients may overflow now and then."""
+        return self.dtype == torch.float16 or self.apex is not None
 
     def optimizer_params(self) -> list[nn.Parameter]:
         """Return what the optimizer is built over: the model's parameters, or flat masters (O2)."""
@@ -120,13 +126,24 @@ class Precision:
             with self.apex.scale_loss(loss * seed, self.weights.optimizer) as scaled:  # type: ignore[attr-defined]
                 scaled.backward()
         else:  # the scale multiplies the gradient, not the loss: the same numbers, two kernels less
-            loss.backward(seed if self.scaler is None else self.scaler.scale(seed))
+            loss.backward(self._scaled(seed))
+
+    def _scaled(self, seed: Tensor) -> Tensor:
+        if self.scaler is not None:
+            return self.scaler.scale(seed)
+        return seed * self.static_scale if self.is_scaled else seed  # type: ignore[operator]
+
+    def _unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+        elif self.is_scaled and self.apex is None:
+            grads = [parameter.grad for parameter in self.optimizer_params() if parameter.grad is not None]
+            torch._foreach_mul_(grads, 1 / self.static_scale)  # type: ignore[operator]
 
     def step(self, optimizer: torch.optim.Optimizer, grad_clip: dict | None = None) -> None:
         """Unscale, clip, take the optimizer step unless a gradient is not finite, update the scale."""
         self.weights.gather_grads()
-        if self.scaler is not None:
-            self.scaler.unscale_(optimizer)
+        self._unscale(optimizer)
         # In place, as all state of a step: a recorded step repeats its work on the same memory.
         self.grad_norm.copy_(clip_by_norm(self.optimizer_params(), grad_clip))
         is_finite = self.grad_norm < torch.inf  # not isfinite: see grads.py
@@ -147,9 +164,9 @@ class Precision:
     @property
     def scale(self) -> float:
         """The loss scale, for the log (waits for the device); 1.0 without one."""
-        if self.apex is not None:
-            return float(self.static_scale or 0.0)
-        return 1.0 if self.scaler is None else float(self.scaler.get_scale())
+        if self.scaler is not None:
+            return float(self.scaler.get_scale())
+        return float(self.static_scale or 0.0) if self.is_scaled else 1.0
 
     def skipped_steps(self) -> tuple[int, int]:
         """Return how many steps were skipped in all and in a row (waits for the device).
@@ -190,9 +207,16 @@ class Precision:
             "backend": self.cfg.backend,
             "layout": self.weights.layout(),
             "masters": [master.clone() for master in self.weights.masters()],
-            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "scaler": self._scaler_state(),
             "apex": None if self.apex is None else self.apex.state_dict(),
         }
+
+    def _scaler_state(self) -> dict[str, Any] | None:
+        if self.scaler is not None or not self.is_scaled or self.apex is not None:
+            return None if self.scaler is None else self.scaler.state_dict()
+        # As a scaler would write it: a run may be resumed with a dynamic scale, which then starts here.
+        growth = {"growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000, "_growth_tracker": 0}
+        return {"scale": self.static_scale, **growth}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; CheckpointError if the run was of another kind."""

@@ -60,10 +60,11 @@ def for_card(cfg: RunConfig, batch: Batch) -> Batch:
     return replace(batch, images=pixels, pixel_ops=torch.zeros(len(pixels), NUM_OPS))
 
 
-def build_audited_step(cfg: RunConfig, device: torch.device) -> TrainStep:
+def build_audited_step(cfg: RunConfig, device: torch.device, is_saturating: bool = False) -> TrainStep:
     """Return a step that works on any device as on an accelerator.
 
-    Of cfg.speed, channels_last and fused_optimizer count; graph and compile hide a step's operators.
+    On META, `is_saturating` means a chip on which an overflow does not show. Of cfg.speed, channels_last and
+    fused_optimizer count; graph and compile hide a step's operators.
     """
     speed = replace(cfg.speed, channels_last=bool(cfg.speed.channels_last), compile=False, graph=False)
     optimizer_cfg = cfg.optimizer
@@ -74,7 +75,7 @@ def build_audited_step(cfg: RunConfig, device: torch.device) -> TrainStep:
     cfg = replace(cfg, speed=speed, optimizer=optimizer_cfg)
     step = build_step(model, cfg, device, finish=_finish(cfg), sync_free=True)
     if device.type == "meta":
-        imitate_card(step.precision)
+        imitate_card(step.precision, is_saturating)
     return step
 
 
@@ -84,9 +85,9 @@ def _finish(cfg: RunConfig) -> Callable[[Batch], Batch]:
     return next((FinishImages(step) for step in steps if isinstance(step, Normalize)), keep)
 
 
-def imitate_card(precision: Precision) -> None:
+def imitate_card(precision: Precision, is_saturating: bool) -> None:
     """Let shapes take the way that they take with torch_npu: META has neither its scaler nor autocast."""
-    if precision.scaler is not None:
+    if precision.scaler is not None or (precision.is_scaled and is_saturating):
         precision.scaler = _CardScaler("meta", init_scale=precision.scale)
     if precision.cfg.level == "O1":
         precision.autocast = lambda: _CardAutocast(precision.dtype)  # type: ignore[method-assign]
@@ -129,15 +130,18 @@ class _CardAutocast(TorchFunctionMode):
         return self.cast.setdefault(id(tensor), tensor.to(dtype))
 
 
-def record_training(cfg: RunConfig, device: torch.device, batches: list[Batch]) -> list[Recorder]:
+def record_training(
+    cfg: RunConfig, device: torch.device, batches: list[Batch], is_saturating: bool = False
+) -> list[Recorder]:
     """Run one step to warm up, then record one step per batch, colour changes on the device included.
 
     Args:
         cfg: of the run.
         device: META, or a card.
         batches: as draw_batch makes them.
+        is_saturating: see build_audited_step.
     """
-    step = build_audited_step(cfg, device)
+    step = build_audited_step(cfg, device, is_saturating)
     assign = assign_ahead(step.criterion) if cfg.data.assign_ahead else None
     if assign is not None:
         batches = [replace(batch, assigned=assign(batch)) for batch in batches]

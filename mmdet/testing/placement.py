@@ -28,6 +28,11 @@ ANY = frozenset(SHORT.values()) - {"f64"}
 BUFFER_BYTES = 256 * 1024  # of an AI Core: a row that a scatter or gather works on has to fit
 
 
+def saturates(chip: str) -> bool:
+    """Say whether an overflow on a chip gives the largest number instead of Inf (910A, 310P)."""
+    return chip != "910B"
+
+
 class TensorInfo(NamedTuple):
     """What the rules know of a tensor: torch's dtype without `torch.`, and the shape."""
 

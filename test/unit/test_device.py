@@ -30,6 +30,7 @@ from mmdet.device import (
     set_deterministic,
     set_npu_options,
     set_rng_state,
+    shows_overflow,
     supports_bf16,
     supports_channels_last,
     supports_fused_optimizer,
@@ -50,6 +51,8 @@ class RecordingApi:
         self.conv = types.SimpleNamespace(allow_hf32=True)
         self.matmul = types.SimpleNamespace(allow_hf32=False)
         self.amp = types.SimpleNamespace(GradScaler=self._scaler)
+        self.utils = types.SimpleNamespace(is_support_inf_nan=lambda: self.has_inf)
+        self.has_inf = True
 
     def _scaler(self, **options):
         return ("torch_npu scaler", options)
@@ -308,6 +311,14 @@ def test_questions_go_to_the_devices_module():
     assert not supports_bf16(npu, stand_in)
     assert "npu:1 (Ascend910B1)" in device_summary(npu, stand_in)
     assert "torch_npu 2.13.0" in device_summary(npu, stand_in)
+
+
+def test_only_a_saturating_npu_hides_an_overflow():
+    assert shows_overflow(CPU) and shows_overflow(FakeDevice("cuda", 0), backends(npus=1))
+    made = backends(npus=1)
+    assert shows_overflow(FakeDevice("npu", 0), made)
+    made.torch_npu().npu.has_inf = False
+    assert not shows_overflow(FakeDevice("npu", 0), made)
 
 
 def test_the_npu_scaler_is_torch_npus_and_always_checks():

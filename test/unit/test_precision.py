@@ -190,6 +190,31 @@ def test_overflow_skips_the_step(level, loss_scale, after):
     assert not torch.equal(weights_of(run)["conv1.weight"], before["conv1.weight"])
 
 
+@pytest.mark.parametrize("level", ["O1", "O2"])
+@pytest.mark.parametrize("sync_free", [False, True])
+def test_a_static_scale_trains_as_torchs_scaler_would(level, sync_free):
+    """Oracle: a GradScaler whose scale is put back after each step; the third step overflows."""
+    ours, theirs = make_run(level), make_run(level)
+    ours[1].sync_free = sync_free
+    precision = theirs[1]
+    precision.scaler = torch.amp.GradScaler("cpu", init_scale=128.0)
+    for step, factor in enumerate((1.0, 1.0, 1e30, 1.0)):
+        assert train_step(*ours, step, factor) == train_step(*theirs, step, factor)
+        assert_equal_states(weights_of(ours), weights_of(theirs))
+    assert ours[1].skipped_steps() == precision.skipped_steps() == (1, 0)
+    saved, other = ours[1].state_dict(), precision.state_dict()
+    assert saved["scaler"] == other["scaler"] and saved["scaler"]["scale"] == 128.0
+
+
+def test_a_run_with_a_static_scale_goes_on_with_a_dynamic_one():
+    before, after = make_run("O2"), make_run("O2", loss_scale="dynamic")
+    train(before, 1)
+    after[1].load_state_dict(before[1].state_dict())
+    assert after[1].scale == 128.0
+    train_step(*after, 1, factor=1e30)
+    assert after[1].scale == 64.0
+
+
 def test_dynamic_scale_grows_and_backs_off():
     run = make_run("O2", loss_scale="dynamic")
     precision = run[1]

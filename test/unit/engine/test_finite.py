@@ -111,14 +111,14 @@ def test_no_weight_changes_from_the_bad_loss_on(late_guard, level, dtype):
 class Skipped:
     """Stands for a Precision that skipped steps."""
 
-    def __init__(self, scaler, total, in_a_row):
-        self.scaler, self.apex, self.scale = scaler, None, 128.0
+    def __init__(self, is_scaled, total, in_a_row):
+        self.is_scaled, self.scale = is_scaled, 128.0
         self.skipped_steps = lambda: (total, in_a_row)
 
 
 def test_skipped_steps_are_reported_where_they_cannot_be_right():
     with pytest.raises(TrainError, match="gradients were not finite in 1 steps, although every loss was"):
-        FiniteGuard(CPU, Skipped(None, 1, 0)).check()
-    FiniteGuard(CPU, Skipped("scaler", 9, finite.MAX_SKIPS_IN_A_ROW - 1)).check()  # finding its scale
+        FiniteGuard(CPU, Skipped(False, 1, 0)).check()
+    FiniteGuard(CPU, Skipped(True, 9, finite.MAX_SKIPS_IN_A_ROW - 1)).check()  # finding its scale
     with pytest.raises(TrainError, match=r"last 50 steps overflowed .*loss_scale 128.*amp.loss_scale lower"):
-        FiniteGuard(CPU, Skipped("scaler", 50, 50)).check()
+        FiniteGuard(CPU, Skipped(True, 50, 50)).check()
