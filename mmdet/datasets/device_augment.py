@@ -117,16 +117,13 @@ class FinishImages:
         ops = batch.pixel_ops
         if ops is None:
             return batch
-        pixels = batch.images.permute(0, 3, 1, 2).float().contiguous()  # (B, 3, H, W) BGR
-        pixels = distort(pixels, ops)
-        channels = ops[:, 5:8].int()  # fp32 to int64 runs on the AI CPU of a 910A
         if self._numbers.device != ops.device:  # once: a card waits while it is sent numbers
             self._numbers = self._numbers.to(ops.device)
         mean, factor, weights = self._numbers[:, :, None, None].unbind()
-        if self.to_rgb:
-            order = torch.arange(2, -1, -1, device=ops.device)  # not flip: an index_select, as below
-            channels = channels.index_select(1, order)
-        pixels = _take_channels(pixels, channels)
+        pixels = batch.images.permute(0, 3, 1, 2).contiguous().float()  # (B, 3, H, W) BGR
+        pixels = distort(pixels, ops)
+        channels = ops[:, 5:8].split(1, 1)
+        pixels = _take_channels(pixels, torch.cat(channels[::-1] if self.to_rgb else channels, 1))
         gray = (pixels * weights).sum(dim=1, keepdim=True)
         pixels = torch.where(ops[:, 8, None, None, None] > 0, gray, pixels)
         changes = {"images": (pixels - mean) * factor, "pixel_ops": None}
@@ -153,17 +150,14 @@ def distort(pixels: Tensor, ops: Tensor) -> Tensor:
     h = h - 360.0 * (h > 360)
     h = (h + 360.0 * (h < 0)) / 60
     chroma = value * (spread / (value.abs() + _EPS) * saturation)
-    return torch.stack([_from_hsv(value, chroma, h, turn) for turn in (1, 3, 5)], dim=1) * after[:, None]
-
-
-def _from_hsv(value: Tensor, chroma: Tensor, sixth: Tensor, turn: int) -> Tensor:
-    """Return one channel: blue, green, red are 1, 3, 5 sixths of the circle away."""
-    k = sixth + turn
+    turn = torch.arange(1.0, 6.0, 2.0, device=pixels.device)[:, None, None]
+    k = h[:, None] + turn  # (B, 3, H, W): blue, green, red are 1, 3, 5 sixths of the circle away
     k = k - 6.0 * (k >= 6)
-    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
+    return (value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)) * after[:, None]
 
 
 def _take_channels(pixels: Tensor, channels: Tensor) -> Tensor:
-    """Return pixels[b, channels[b]] for each image; channels (B, 3)."""
-    rows = channels + 3 * torch.arange(len(pixels), device=pixels.device)[:, None]
+    """Return pixels[b, channels[b]] for each image; channels (B, 3) whole numbers."""
+    # int32: fp32 to int64 runs on the AI CPU of a 910A
+    rows = channels.int() + 3 * torch.arange(len(pixels), device=pixels.device)[:, None]
     return pixels.flatten(0, 1).index_select(0, rows.flatten()).view_as(pixels)
