@@ -1,4 +1,6 @@
-"""The only file that knows which accelerators exist; everything else uses `tensor.device`.
+"""The only file, with device_npu.py and device_graph.py, that knows which accelerators exist.
+
+Everything else uses `tensor.device`.
 
 `pick_device` chooses and prepares the device of this process. The other functions answer questions
 about a device: how to wait for it, how much memory it used, which loss scaler it has. The accelerator
@@ -242,60 +244,6 @@ def make_profiler(
         record_shapes=True,
         **options,
     )
-
-
-class GraphRecorder:
-    """Records work on a device as a graph and repeats it, by torch's rules for CUDA graphs, also NPUGraph's.
-
-    Work to be recorded runs first on the stream it will be recorded on (`warm_up`): lazily made state must
-    exist before, and autograd remembers streams. All graphs share one pool of memory: what one computed is
-    copied away before the next is repeated, and what lasts (weights, momentum) lies outside.
-    """
-
-    def __init__(self, device: torch.device, backends: Backends = BACKENDS) -> None:
-        self.check(device)
-        self._api = backends.api(device.type)
-        self._device = device
-        self._stream = self._api.Stream(device)
-        self._pool = self._api.graph_pool_handle()
-
-    @staticmethod
-    def check(device: torch.device) -> None:
-        """Raise DeviceError if the device has no graphs."""
-        if device.type not in ("cuda", "npu"):
-            raise DeviceError(
-                f"speed.graph: device {device.type} cannot record a step; set it to False, or pass "
-                "--device cuda or npu."
-            )
-
-    def warm_up(self, work: Callable[[], Any]) -> Any:
-        """Run the work on the recording stream and return its result."""
-        current = self._api.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with self._api.stream(self._stream):
-            result = work()
-        current.wait_stream(self._stream)
-        return result
-
-    def record(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """Record the work without running it.
-
-        Returns:
-            What repeats it; and the work's result, whose tensors each repetition overwrites.
-        """
-        graph = self._api.NPUGraph() if self._device.type == "npu" else self._api.CUDAGraph()
-        # thread_local: the loader's thread that pins batches may allocate meanwhile.
-        with self._api.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            result = work()
-        return graph.replay, result
-
-
-def why_not_recordable(device: torch.device, optimizer: str) -> str:
-    """Return what asks the host in every step on this device, and where; "" if nothing does."""
-    if device.type != "npu":
-        return ""  # a fused optimizer takes its learning rate from the device, and decides about bad steps
-    file = "torch/optim/sgd.py" if optimizer == "SGD" else "torch/optim/adam.py"
-    return f"{optimizer} without fused=True reads the learning rate on the host ({file})"
 
 
 def supports_bf16(device: torch.device, backends: Backends = BACKENDS) -> bool:

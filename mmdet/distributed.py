@@ -6,11 +6,12 @@ nccl, gloo); Python objects, flags and barriers over a gloo group on the host, w
 rank neither needs the device nor meets its notify timeout. This module may read the environment.
 """
 
+import contextlib
 import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from mmdet.errors import ConfigError, DeviceError, Interrupted, MMDetError, Trai
 T = TypeVar("T")
 DEFAULT_TIMEOUT_S = 1800
 _host_group: Any = None
+_collective_runner: Callable[[Callable[[], object]], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,33 @@ def mean_across_ranks(tensor: Tensor) -> Tensor:
     if world_size() == 1:
         return tensor
     total = tensor.detach().clone()
-    dist.all_reduce(total)
+    _sum_across_ranks(total)
     return total / world_size()
+
+
+def average_across_ranks(tensor: Tensor) -> None:
+    """Make `tensor` its mean over ranks, in place: divided first, then summed, as DDP does it."""
+    if world_size() > 1:
+        tensor.mul_(1 / world_size())
+        _sum_across_ranks(tensor)
+
+
+@contextlib.contextmanager
+def collectives_through(run: Callable[[Callable[[], object]], object]) -> Iterator[None]:
+    """Hand the collectives of a step to `run` inside `with`: a recording leaves them out and repeats them."""
+    global _collective_runner
+    before, _collective_runner = _collective_runner, run
+    try:
+        yield
+    finally:
+        _collective_runner = before
+
+
+def _sum_across_ranks(tensor: Tensor) -> None:
+    if _collective_runner is None:
+        dist.all_reduce(tensor)
+    else:
+        _collective_runner(lambda: dist.all_reduce(tensor))
 
 
 def broadcast_from_main(tensors: Sequence[Tensor]) -> None:
@@ -231,13 +258,24 @@ def broadcast_object(obj: T) -> T:
 
 
 def wrap_ddp(
-    model: nn.Module, device: torch.device, sync_bn: bool = False, *, find_unused: bool = False
+    model: nn.Module,
+    device: torch.device,
+    sync_bn: bool = False,
+    *,
+    find_unused: bool = False,
+    is_averaged: bool = False,
 ) -> nn.Module:
     """Return the model that averages gradients over ranks; the model itself with one process.
 
-    BatchNorm's running statistics stay each rank's own, as in the reference;
+    BatchNorm's running statistics start from rank 0's and then stay each rank's own, as in the reference;
     with sync_bn the layers normalise by the statistics of all ranks' images.
-    gradient_as_bucket_view stays off: under O2 `.grad` must remain a view of our flat buffer.
+
+    Args:
+        model: on its device.
+        device: the model's.
+        sync_bn: see above.
+        find_unused: of DistributedDataParallel.
+        is_averaged: somebody else averages the gradients (`Precision` under O2) and has shared the weights.
     """
     if world_size() == 1:
         return model
@@ -245,6 +283,10 @@ def wrap_ddp(
         raise DeviceError("sync_bn: torch has no SyncBatchNorm on the CPU. Use norm type BN, or a card.")
     if sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if is_averaged:
+        frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        broadcast_from_main([*frozen, *model.buffers()])
+        return model
     return nn.parallel.DistributedDataParallel(
         model,
         device_ids=None if device.type == "cpu" else [device.index],

@@ -70,7 +70,18 @@ def main() -> int:
     if args.json:
         reports = [audit.as_dict() for audit in audits]
         args.json.write_text(json.dumps(reports[0] if len(reports) == 1 else reports, indent=1) + "\n")
+    if args.is_train:
+        _check_graphs(args, audits)
     return 1 if args.is_train and any(audit.num_offences() for audit in audits) else 0
+
+
+def _check_graphs(args: argparse.Namespace, audits: list[Any]) -> None:
+    """Refuse `speed.graph` where an operator forbids it."""
+    from mmdet.config import load_config
+
+    for audit in audits:
+        if load_config(audit.config, args.cfg_options).speed.graph and audit.why_no_capture():
+            raise ConfigError(f"speed.graph on {audit.chip}: a graph is {audit.why_no_capture()}")
 
 
 def _audits(args: argparse.Namespace, config: str, device: Any) -> list[Any]:

@@ -1,13 +1,15 @@
 """A training step recorded once per batch shape and repeated (`speed.graph`), CUDA graphs behind it.
 
 Face slots make shapes repeat: there is one recording per slot size. A recording repeats the same kernels on
-the same memory, so all that differs between steps is written into fixed tensors first: the batch, the number
-of the iteration, the learning rate. Everything a step leaves behind (weights, momentum, loss scale, counters)
-it changes in place.
+the same memory, so all that differs between steps is written into fixed tensors first: the batch and the
+learning rate. Everything a step leaves behind (weights, momentum, counters) it changes in place. Exchanges
+between ranks stay outside: a recording has a part before and a part after each.
 """
 
+import traceback
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +17,9 @@ from torch import Tensor
 
 from mmdet.core.anchors import AnchorGrid, live_grids
 from mmdet.core.structures import Batch
-from mmdet.errors import TrainError
+from mmdet.device_graph import Outside
+from mmdet.distributed import collectives_through
+from mmdet.errors import ConfigError
 
 Losses = dict[str, Tensor]
 Key = tuple[Any, ...]
@@ -29,7 +33,7 @@ class StepRecorder(Protocol):
     def warm_up(self, work: Callable[[], Any]) -> Any:
         """Run the work where it will be recorded."""
 
-    def record(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+    def record(self, work: Callable[[Outside], Any]) -> tuple[Callable[[], None], Any]:
         """Record without running; return what repeats it, and its result."""
 
 
@@ -37,15 +41,16 @@ class RecordedStep:
     """Runs `update` the first times a batch shape comes, then records it, then repeats the recording.
 
     Args:
-        update: (iter scalar tensor, batch) -> losses; no synchronisation with the host inside.
-        optimizer: fused, so that its learning rate can be a tensor; Adam and AdamW also capturable.
+        update: batch -> losses; no synchronisation with the host inside.
+        optimizer: whose learning rate can be a tensor: fused, or SGD on a device where `sgd_step_if` computes
+            it; Adam and AdamW also capturable.
         device: of the step.
         recorder: how to record.
     """
 
     def __init__(
         self,
-        update: Callable[[Tensor, Batch], Losses],
+        update: Callable[[Batch], Losses],
         optimizer: torch.optim.Optimizer,
         device: torch.device,
         recorder: StepRecorder,
@@ -53,26 +58,25 @@ class RecordedStep:
         self.update = update
         self.optimizer = optimizer
         self.recorder = recorder
-        self._iter = torch.zeros((), dtype=torch.int64, device=device)
+        self._device = device
         self._seen: Counter[Key] = Counter()
         self._recorded: dict[Key, tuple[Batch, Callable[[], None], Losses]] = {}
         self._grids: set[AnchorGrid] = set()  # the generator's cache may drop them; recordings read them
 
-    def __call__(self, iter: int, batch: Batch) -> Losses:
+    def __call__(self, batch: Batch) -> Losses:
         """Update the weights; return copies of the losses, detached.
 
         Detached, because a loss that still hangs on its graph would keep autograd's nodes, and the streams
         they remember, from one step to the next.
 
         Raises:
-            TrainError: the step cannot be recorded.
+            ConfigError: the step cannot be recorded.
         """
-        self._iter.fill_(iter)
         self._lr_to_device()
         key = _shapes(batch)
         if key not in self._recorded and self._seen[key] < WARM_UP_STEPS:
             self._seen[key] += 1
-            return _copy(self.recorder.warm_up(lambda: self.update(self._iter, batch)))
+            return _copy(self.recorder.warm_up(lambda: self.update(batch)))
         if key not in self._recorded:
             self._recorded[key] = self._record(batch)
         own, repeat, losses = self._recorded[key]
@@ -83,15 +87,21 @@ class RecordedStep:
 
     def _record(self, batch: Batch) -> tuple[Batch, Callable[[], None], Losses]:
         own = batch.map(torch.clone)
+
+        def work(outside: Outside) -> Losses:
+            with collectives_through(outside):
+                return self.update(own)
+
         try:
-            repeat, losses = self.recorder.record(lambda: self.update(self._iter, own))
+            repeat, losses = self.recorder.record(work)
         except RuntimeError as error:
             cause = _first(error)
             if type(cause).__name__ == "OutOfMemoryError":
                 raise cause from None
             reason = str(cause).partition("\n")[0] or type(cause).__name__
-            raise TrainError(
-                f"speed.graph: this step cannot be recorded ({reason}); set speed.graph=False"
+            raise ConfigError(
+                f"speed.graph: this step cannot be recorded ({reason}, {_place(cause)}); "
+                "set speed.graph=False"
             ) from cause
         self._grids.update(live_grids())
         return own, repeat, {name: loss.detach() for name, loss in losses.items()}
@@ -100,8 +110,8 @@ class RecordedStep:
         """Make the learning rate a tensor on the device; the schedule then writes into it."""
         for group in self.optimizer.param_groups:
             lr = group["lr"]
-            if not (isinstance(lr, Tensor) and lr.device == self._iter.device):
-                group["lr"] = torch.tensor(float(lr), device=self._iter.device)
+            if not (isinstance(lr, Tensor) and lr.device == self._device):
+                group["lr"] = torch.tensor(float(lr), device=self._device)
 
 
 def _first(error: BaseException) -> BaseException:
@@ -109,6 +119,14 @@ def _first(error: BaseException) -> BaseException:
     while error.__context__ is not None:
         error = error.__context__
     return error
+
+
+def _place(error: BaseException) -> str:
+    """Return file:line where the error was raised, in the innermost frame that is not torch's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if "site-packages/torch" not in f.filename]  # torch's, and what extends it
+    frame = (ours or frames)[-1] if frames else None
+    return f"{'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno}" if frame else "unknown place"
 
 
 def _shapes(batch: Batch) -> Key:

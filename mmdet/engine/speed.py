@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from mmdet.config.types import RunConfig, SpeedConfig
-from mmdet.device import GraphRecorder, supports_channels_last, supports_fused_optimizer, why_not_recordable
+from mmdet.device import shows_overflow, supports_channels_last, supports_fused_optimizer
+from mmdet.device_graph import GraphRecorder, find_scaler_question
 from mmdet.errors import ConfigError
 
 FUSED = ("SGD", "Adam", "AdamW")
@@ -53,23 +54,48 @@ def check_speed(cfg: RunConfig, device: torch.device, world_size: int = 1) -> No
 
 
 def _check_graph(cfg: RunConfig, device: torch.device, world_size: int) -> None:
-    amp = cfg.amp
     GraphRecorder.check(device)
-    reason = why_not_recordable(device, cfg.optimizer["type"])
-    if reason:
-        raise ConfigError(f"speed.graph on device {device.type}: {reason}; set speed.graph=False")
-    if world_size > 1:
+    if not supports_fused_optimizer(device):
+        _check_own_step(cfg.optimizer, device)
+    if world_size > 1 and (cfg.sync_bn or cfg.amp.level != "O2"):
+        where = "sync_bn exchanges statistics" if cfg.sync_bn else "amp.level O0 and O1 average gradients"
         raise ConfigError(
-            f"speed.graph records the step of one rank, this run has {world_size}; set it to False"
+            f"speed.graph: {where} between {world_size} ranks in the middle of the backward pass (torch's "
+            "DistributedDataParallel and SyncBatchNorm); use amp.level='O2' and sync_bn=False, or "
+            "speed.graph=False"
         )
-    if amp.level != "O0" and amp.backend == "apex":
-        raise ConfigError("speed.graph cannot record apex; set amp.backend='native', or speed.graph=False")
-    if amp.level != "O0" and amp.dtype == "float16" and amp.loss_scale == "dynamic":
-        raise ConfigError(
-            "speed.graph: amp.loss_scale must be a number, not 'dynamic'; or amp.dtype='bfloat16'"
-        )
+    if cfg.amp.level != "O0":
+        _check_scale(cfg, device)
     if cfg.model.get("backbone", {}).get("with_cp"):
         raise ConfigError("speed.graph cannot record model.backbone.with_cp=True; set one of them to False")
+
+
+def _check_own_step(optimizer_cfg: Mapping[str, object], device: torch.device) -> None:
+    """Refuse what precision/sgd.py does not compute: torch reads its numbers on the host."""
+    kind = optimizer_cfg["type"]
+    if kind != "SGD" or optimizer_cfg.get("nesterov") or optimizer_cfg.get("maximize"):
+        file = "torch/optim/sgd.py, _to_scalar" if kind == "SGD" else "torch/optim/adam.py, _get_value"
+        raise ConfigError(
+            f"speed.graph on device {device.type}: {kind} without fused=True reads its numbers on the host "
+            f"({file}); use plain SGD, or set speed.graph=False"
+        )
+
+
+def _check_scale(cfg: RunConfig, device: torch.device) -> None:
+    if cfg.amp.backend == "apex":
+        raise ConfigError("speed.graph cannot record apex; set amp.backend='native', or speed.graph=False")
+    if cfg.amp.dtype != "float16":
+        return
+    if cfg.amp.loss_scale == "dynamic":
+        raise ConfigError(
+            "speed.graph: amp.loss_scale must be a number, not 'dynamic', which asks the host by item() "
+            f"({find_scaler_question(device)}); or amp.dtype='bfloat16'"
+        )
+    if not shows_overflow(device):
+        raise ConfigError(
+            "speed.graph: this chip saturates, so that the host has to read its overflow register by item() "
+            f"({find_scaler_question(device)}); set speed.graph=False"
+        )
 
 
 def choose_memory_format(speed: SpeedConfig, device: torch.device) -> torch.memory_format:

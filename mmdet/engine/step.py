@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmdet.config.types import RunConfig
 from mmdet.core.structures import Batch
-from mmdet.device import GraphRecorder
+from mmdet.device_graph import GraphRecorder
 from mmdet.distributed import mean_across_ranks, wrap_ddp
 from mmdet.engine.finite import FiniteGuard
 from mmdet.engine.graphs import Losses, RecordedStep, StepRecorder
@@ -32,7 +32,8 @@ class TrainStep:
     """What updates the weights once per batch, on one rank.
 
     Attributes:
-        net: the model in training mode, in DDP if there are several ranks, compiled if `speed.compile`.
+        net: the model in training mode, compiled if `speed.compile`, in DDP if there are several ranks and
+            `precision` does not average their gradients.
         criterion: (fp32 outputs, batch) -> losses.
         precision: knows the model itself, without DDP.
         guard: stops training at a loss that is not finite.
@@ -54,7 +55,7 @@ class TrainStep:
     grad_clip: dict | None = None
     recorder: StepRecorder | None = None
     counter: BatchCounter | None = None
-    _update: Callable[..., Losses] = field(init=False, repr=False)
+    _update: Callable[[Batch], Losses] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._update = self._work
@@ -71,11 +72,11 @@ class TrainStep:
         Raises:
             TrainError: on a CPU, a loss is not finite. Elsewhere `guard.check` raises it.
         """
-        losses = self._update(iter, batch)
+        losses = self._update(batch)
         self.guard.remember(iter, batch.names)
         return losses
 
-    def _work(self, iter: int | Tensor, batch: Batch) -> Losses:
+    def _work(self, batch: Batch) -> Losses:
         """Do the device's part; all state that it changes, it changes in place."""
         self.precision.zero_grad()
         images = batch.images.to(memory_format=self.memory_format)
@@ -118,7 +119,13 @@ def build_step(
     optimizer = build_optimizer(precision.optimizer_params(), fused_cfg, cfg.amp.backend)
     start_momentum(optimizer)
     optimizer = precision.prepare(optimizer)
-    net = wrap_ddp(model, device, cfg.sync_bn, find_unused=cfg.find_unused_parameters)
+    net = wrap_ddp(
+        model,
+        device,
+        cfg.sync_bn,
+        find_unused=cfg.find_unused_parameters,
+        is_averaged=precision.averages_gradients,
+    )
     return TrainStep(
         net=compile_network(net, cfg.speed),
         criterion=criterion,

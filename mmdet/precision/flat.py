@@ -10,8 +10,8 @@ Under O2 the parameters of one dtype are views of ONE flat buffer, and their gra
 so unscaling, the finite check, clipping, the optimizer and the copy back are one kernel each.
 For fp32 parameters (the islands) storage and master are the same memory, and so are the gradients.
 
-With DistributedDataParallel: wrap the model after `Precision` is made; DDP averages `.grad`, which is then
-joined (gradient_as_bucket_view=False). Do not call model.to() afterwards.
+Several ranks average the joined gradients, one collective per dtype: DistributedDataParallel would copy every
+gradient into a bucket and back. Do not call model.to() afterwards.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmdet.distributed import broadcast_from_main
+from mmdet.distributed import average_across_ranks, broadcast_from_main
 from mmdet.precision.islands import add_hooks, half_tensors
 
 # Every parameter starts at a multiple of this many elements: 256 bytes in half precision, which is what
@@ -101,12 +101,16 @@ class FlatGroup:
             parameter.grad = None
 
     def gather_grads(self) -> None:
-        """Join the gradients in the flat buffer, as `.grad` too, and copy them to the master's in fp32."""
+        """Join the gradients in the flat buffer, average them over ranks, copy them to the master's in fp32.
+
+        `.grad` then are views of the buffer.
+        """
         pieces = []
         for parameter, nothing, gap in zip(self.params, self._no_grads, self._gaps, strict=True):
             pieces.append(nothing if parameter.grad is None else parameter.grad.flatten())
             pieces += [gap] if len(gap) else []
         torch.cat(pieces, out=self.grad)
+        average_across_ranks(self.grad)
         for parameter, view in zip(self.params, self.grad_views, strict=True):
             parameter.grad = view
         if self.master_grad is not self.grad:
@@ -169,7 +173,7 @@ class FlatWeights(ModelWeights):
             group.zero_grad()
 
     def gather_grads(self) -> None:
-        """Join the gradients in flat buffers, and in fp32 beside the master weights."""
+        """Join the gradients in flat buffers, averaged over ranks, and in fp32 beside the master weights."""
         for group in self.groups:
             group.gather_grads()
 

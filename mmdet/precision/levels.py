@@ -3,7 +3,7 @@
     precision = Precision(model, cfg.amp, device)          # model on its device, not yet in DDP
     optimizer = build_optimizer(precision.optimizer_params(), cfg.optimizer)
     optimizer = precision.prepare(optimizer)               # apex takes over here; else nothing happens
-    net = wrap_ddp(model, device)
+    net = wrap_ddp(model, device, is_averaged=precision.averages_gradients)
     for batch in loader:
         precision.zero_grad()
         with precision.autocast():
@@ -82,6 +82,11 @@ class Precision:
                 self.scaler = make_grad_scaler(device, self.static_scale or INIT_DYNAMIC_SCALE)
         self.grad_norm = torch.zeros((), device=device)  # of the last step, before clipping; for the log
         self._skips = torch.zeros(2, dtype=torch.int64, device=device)  # in all, in a row
+
+    @property
+    def averages_gradients(self) -> bool:
+        """Whether `step` averages the gradients over ranks; else DistributedDataParallel has to."""
+        return isinstance(self.weights, FlatWeights)
 
     @property
     def is_scaled(self) -> bool:

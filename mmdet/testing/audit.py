@@ -25,14 +25,24 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-from mmdet.testing.ascend_ops import SYNC, NpuOperators
-from mmdet.testing.placement import CHIPS, OFFENCES, Call, TensorInfo, arguments_of, describe, placement_of
+from mmdet.testing.ascend_ops import DYNAMIC, FALLBACK, SYNC, NpuOperators
+from mmdet.testing.placement import (
+    CHIPS,
+    HOST,
+    OFFENCES,
+    Call,
+    TensorInfo,
+    arguments_of,
+    describe,
+    placement_of,
+)
 
 META = torch.device("meta")
 PACKAGE = Path(__file__).resolve().parents[1]
 # Where waiting for the device is the purpose: the loss scaler asks whether to take the step.
 SCALER_FILES = ("torch/amp/grad_scaler.py", "torch_npu/npu/amp/grad_scaler.py")
 SCALER_SYNC = "loss scaler"  # the verdict on its questions: reported, no offence
+NO_CAPTURE = (SYNC, DYNAMIC, FALLBACK, SCALER_SYNC)  # what a recorded graph must not contain
 COPIES = ("aten::_to_copy", "aten::copy_")
 # These make or describe memory; nothing is started on the card.
 NO_LAUNCH = (
@@ -150,7 +160,7 @@ class Recorder(TorchDispatchMode):
         inputs, outputs = (tuple(map(describe, group)) for group in tensors)
         arguments = arguments_of(operator, args, kwargs)
         call = Call(operator.name(), inputs, outputs, arguments, verdict, _launches(operator))
-        if any(placement_of(call, chip).offence for chip in CHIPS):
+        if call.verdict in NO_CAPTURE or any(placement_of(call, chip).offence for chip in CHIPS):
             call = call._replace(place=_find_place())
         self.calls.append(call)
 
@@ -161,6 +171,10 @@ class Recorder(TorchDispatchMode):
     def offenders(self, chip: str) -> list[Call]:
         """Return the calls a training step must not contain on a chip."""
         return [call for call in self.calls if placement_of(call, chip).offence]
+
+    def capture_offenders(self, chip: str) -> list[Call]:
+        """Return the calls that cannot be part of a recorded graph: whatever the host takes part in."""
+        return [c for c in self.calls if c.verdict in NO_CAPTURE or placement_of(c, chip).unit == HOST]
 
     def rows(self, chip: str) -> list[Row]:
         """Return the table of launches and offences: offending operators first, then by count."""

@@ -60,6 +60,13 @@ class Audit:
         yield f"estimate: card {time.device_ms:.0f} ms ({parts}); launches {time.launch_ms:.0f} ms"
         reasons = ", ".join(f"{reason} {count}" for reason, count in total.offences.items()) or "clean"
         yield f"{self.num_offences()} offences ({reasons}); the loss scaler waits {total.scaler_syncs} times"
+        yield f"graph capture: {self.why_no_capture() or 'nothing forbids it'}"
+
+    def why_no_capture(self) -> str:
+        """Return what forbids to record the step as a graph, operators with their lines; "" if nothing."""
+        calls = self.recorder.capture_offenders(self.chip)
+        found = sorted({f"{call.name} at {call.place} ({call.verdict or HOST})" for call in calls})
+        return "forbidden by " + ", ".join(found) if found else ""
 
     def line(self) -> str:
         """Return the totals in the columns of `overview`."""
@@ -92,6 +99,7 @@ class Audit:
             "estimate": asdict(forecast(self.recorder.calls, self.chip, self.assumed)),
             "assumed": asdict(self.assumed),
             "num_offending": self.num_offences(),
+            "capture": self.why_no_capture(),
         }
 
 

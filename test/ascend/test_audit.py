@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -25,7 +26,9 @@ from mmdet.testing.ascend_ops import (
     read_table,
 )
 from mmdet.testing.audit import META, Recorder
+from mmdet.testing.audit_report import Audit
 from mmdet.testing.audit_step import build_audited_step, draw_batch, record_test, record_training, with_amp
+from mmdet.testing.cost import ASSUMED
 from mmdet.testing.placement import AI_CPU, CHIPS, HOST, ORDER_CHANGES, saturates
 
 REPO = Path(__file__).resolve().parents[2]
@@ -145,6 +148,30 @@ def test_who_waits_for_the_loss_scale(chip, amp, num_syncs):
     (recorder,) = record_training(cfg, META, [draw_batch(2, 64, 3, 8)], saturates(chip))
     assert recorder.summary(chip).scaler_syncs == num_syncs
     assert recorder.summary(chip).offences == {}
+    places = {(call.name, call.place.partition(":")[0]) for call in recorder.capture_offenders(chip)}
+    asked = ("aten::_local_scalar_dense", "mmdet/precision/levels.py")
+    assert places == ({asked} if num_syncs else set())
+
+
+def number_from_host(x):
+    return x * torch.tensor([2.0]).to(x.device)
+
+
+@pytest.mark.parametrize(
+    ("plant", "name"),
+    [
+        (lambda x: x * float(x.sum()), "aten::_local_scalar_dense"),
+        (lambda x: x[x > 0], "aten::index.Tensor"),
+        (number_from_host, "aten::_to_copy"),
+        (lambda x: x * 2.0 + torch.zeros(3, device=x.device)[:1], None),
+    ],
+    ids=["item", "mask", "number", "nothing"],
+)
+def test_what_forbids_a_graph_is_named_with_its_line(plant, name):
+    with Recorder(operators(), META) as recorder:
+        plant(torch.ones(3, device=META))
+    found = Audit("", "", "910B", recorder, draw_batch(1, 64, 1, 8), ASSUMED["910B"]).why_no_capture()
+    assert found == "" if name is None else re.search(rf"forbidden by {name} at test_audit.py:\d+ \(", found)
 
 
 def test_assigning_on_the_device_is_an_offence():
@@ -202,7 +229,7 @@ def test_a_step_on_shapes_calls_what_a_step_on_values_calls():
     assigned = assign_ahead(step.criterion)(batch)
     step.update(0, replace(batch, assigned=assigned))
     with _Names(names):
-        step._work(1, replace(batch, assigned=assigned))
+        step._work(replace(batch, assigned=assigned))
     (recorder,) = record_training(load(SMALL, "O0"), META, [batch])
     on_shapes, on_values = Counter(call.name for call in recorder.calls), Counter(names)
     assert on_shapes == {n: count for n, count in on_values.items() if not n.startswith("profiler")}

@@ -54,7 +54,7 @@ def small_step(rows, level, dtype, seed=0, steps=3):
     net = small_net(seed)
     precision = Precision(net, AmpConfig(level, dtype), CPU)
     optimizer = torch.optim.SGD(precision.optimizer_params(), lr=0.01, momentum=0.9)
-    wrapped = distributed.wrap_ddp(net, CPU)
+    wrapped = distributed.wrap_ddp(net, CPU, is_averaged=precision.averages_gradients)
     guard = FiniteGuard(CPU, precision)
     images, positive = small_batch(rows)
     for iter in range(steps):
@@ -63,8 +63,8 @@ def small_step(rows, level, dtype, seed=0, steps=3):
             out = wrapped(precision.cast_input(images))
         precision.backward(guard.watch(small_loss(out.float(), positive)), guard.seed)
         guard.remember(iter)
-        grads = [parameter.grad.clone() for parameter in net.parameters()]
         precision.step(optimizer, {"max_norm": 100, "norm_type": 2})
+        grads = [parameter.grad.clone() for parameter in net.parameters()]
     if level == "O2":
         for group in precision.weights.groups:
             views = zip(group.params, group.grad_views, strict=True)
@@ -152,7 +152,7 @@ def late_bad_loss(info):
     net = small_net(0)
     precision = Precision(net, AmpConfig("O2", "bfloat16"), CPU)
     optimizer = torch.optim.SGD(precision.optimizer_params(), lr=0.1)
-    wrapped = distributed.wrap_ddp(net, CPU)
+    wrapped = distributed.wrap_ddp(net, CPU, is_averaged=True)
     images, _ = small_batch(slice(0, 2))
     states = []
     for iter in range(3):

@@ -22,6 +22,7 @@ from mmdet.core.bbox import BboxPair
 from mmdet.core.coders import Coder, DistanceCoder
 from mmdet.core.structures import Batch, Outputs
 from mmdet.errors import ConfigError
+from mmdet.models.losses.iou import BboxLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # aligned prediction and target -> one value per element
 
@@ -51,7 +52,7 @@ class SCRFDCriterion:
         assigner: one that names the candidates, as core/assigners/atss.py does. If it has `follow`, that
             chooses among them by the predictions (core/assigners/task_aligned.py).
         loss_cls: (logits, quality) -> elementwise loss; so are the others. Each carries its weight.
-        loss_bbox: (pred xyxy, target xyxy).
+        loss_bbox: of models/losses/iou.py.
         loss_kps: (pred, target), None for a model without keypoints.
         loss_dfl: (logits, target), None for a head that regresses distances directly.
         num_classes: C.
@@ -68,7 +69,7 @@ class SCRFDCriterion:
         coder: Coder,
         assigner: Assigner,
         loss_cls: Loss,
-        loss_bbox: Loss,
+        loss_bbox: BboxLoss,
         loss_kps: Loss | None = None,
         loss_dfl: Loss | None = None,
         num_classes: int = 1,

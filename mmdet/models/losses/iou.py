@@ -13,7 +13,9 @@ from torch import Tensor
 from mmdet.core.bbox import BboxPair, bbox_overlaps, split_corners
 
 
-class _BboxLoss:
+class BboxLoss:
+    """What the losses of this file share."""
+
     def __init__(self, *, eps: float = 1e-6, loss_weight: float = 1.0):
         self.eps = eps
         self.loss_weight = loss_weight
@@ -30,28 +32,28 @@ class _BboxLoss:
         raise NotImplementedError
 
 
-class IoULoss(_BboxLoss):
+class IoULoss(BboxLoss):
     """-log(IoU), the IoU at least eps (arXiv:1608.01471)."""
 
     def _loss(self, pair: BboxPair) -> Tensor:
         return -bbox_overlaps(pair.pred, pair.target).clamp(min=self.eps).log()
 
 
-class GIoULoss(_BboxLoss):
+class GIoULoss(BboxLoss):
     """1 - GIoU (arXiv:1902.09630)."""
 
     def _loss(self, pair: BboxPair) -> Tensor:
         return 1 - bbox_overlaps(pair.pred, pair.target, mode="giou", eps=self.eps)
 
 
-class DIoULoss(_BboxLoss):
+class DIoULoss(BboxLoss):
     """1 - IoU + (distance of centres / diagonal of the hull) ** 2 (arXiv:1911.08287)."""
 
     def _loss(self, pair: BboxPair) -> Tensor:
         return 1 - _iou(pair, self.eps) + _center_penalty(pair, self.eps)
 
 
-class CIoULoss(_BboxLoss):
+class CIoULoss(BboxLoss):
     """DIoULoss plus a term for the aspect ratio (arXiv:1911.08287, equation 8).
 
     Differs from the reference: 0 instead of NaN where the boxes are identical.

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from mmdet.config import AmpConfig, SpeedConfig, load_config
-from mmdet.device import Backends, GraphRecorder
+from mmdet.device import Backends
+from mmdet.device_graph import GraphRecorder
+from mmdet.engine import speed
 from mmdet.engine.speed import check_speed, choose_memory_format, fuse_optimizer, start_momentum
 from mmdet.errors import ConfigError, DeviceError
 from mmdet.precision.grads import step_if
@@ -67,9 +69,14 @@ def test_a_device_without_graphs_refuses_them_in_one_line(device):
 @pytest.mark.parametrize(
     ("changes", "world_size", "word"),
     [
-        ({}, 2, "one rank, this run has 2"),
+        ({}, 2, "amp.level O0 and O1 average gradients between 2 ranks"),
+        (
+            {"amp": AmpConfig("O2", "bfloat16"), "sync_bn": True},
+            2,
+            "sync_bn exchanges .* 2 ranks",
+        ),
         ({"amp": AmpConfig("O2", "float16", 128.0, "apex")}, 1, "apex"),
-        ({"amp": AmpConfig("O1", "float16", "dynamic")}, 1, "not 'dynamic'"),
+        ({"amp": AmpConfig("O1", "float16", "dynamic")}, 1, r"item\(\) \(torch/amp/grad_scaler.py:\d+\)"),
         ({"optimizer": {"type": "RMSprop", "lr": 0.1}}, 1, "'RMSprop' must be SGD or Adam or AdamW"),
         ({"optimizer": {"type": "SGD", "lr": 0.1, "dampening": 0.5}}, 1, "dampening must be 0"),
         ({"model": {"backbone": {"with_cp": True}}}, 1, "with_cp"),
@@ -81,6 +88,7 @@ def test_what_a_graph_cannot_hold_is_refused(changes, world_size, word):
     check_speed(config(**changes), CARD, world_size)
     check_speed(config(speed=GRAPH), CARD)
     check_speed(config(speed=GRAPH, amp=AmpConfig("O1", "bfloat16", "dynamic")), CARD)
+    check_speed(config(speed=GRAPH, amp=AmpConfig("O2", "float16", 128.0)), CARD, 8)
 
 
 @pytest.mark.parametrize(
@@ -110,12 +118,27 @@ def test_an_npu_refuses_what_torch_npu_cannot_do(changes, message):
     assert choose_memory_format(SpeedConfig(), NPU) == torch.contiguous_format
 
 
-@pytest.mark.parametrize(("kind", "file"), [("SGD", "sgd.py"), ("AdamW", "adam.py")])
-def test_a_graph_on_an_npu_says_what_would_ask_the_host(kind, file):
-    message = rf"^speed.graph on device npu: {kind} without fused=True reads .* \(torch/optim/{file}\); set"
+@pytest.mark.parametrize(
+    ("options", "file"),
+    [({"type": "SGD", "nesterov": True}, "sgd.py, _to_scalar"), ({"type": "AdamW"}, "adam.py, _get_value")],
+)
+def test_a_graph_on_an_npu_says_what_would_ask_the_host(options, file):
+    message = rf"^speed.graph on device npu: .* fused=True reads .* \(torch/optim/{file}\); use plain SGD"
     with pytest.raises(ConfigError, match=message):
-        check_speed(config(speed=GRAPH, optimizer={"type": kind, "lr": 0.1}), NPU)
-    assert fuse_optimizer({"type": kind}, GRAPH, NPU) == {"type": kind}
+        check_speed(config(speed=GRAPH, optimizer={"lr": 0.1, **options}), NPU)
+
+
+def test_a_graph_on_an_npu_takes_plain_sgd_and_a_static_scale_on_a_chip_that_shows_overflows(monkeypatch):
+    assert fuse_optimizer({"type": "SGD"}, GRAPH, NPU) == {"type": "SGD"}
+    check_speed(config(speed=GRAPH), NPU)
+    asked = config(speed=GRAPH, amp=AmpConfig("O2", "float16", 128.0))
+    monkeypatch.setattr(speed, "shows_overflow", lambda device: True)
+    check_speed(asked, NPU, 8)
+    monkeypatch.setattr(speed, "shows_overflow", lambda device: False)
+    monkeypatch.setattr(speed, "find_scaler_question", lambda device: "grad_scaler.py:331")
+    message = r"^speed.graph: this chip saturates, .*item\(\) \(grad_scaler.py:331\); set speed.graph=False$"
+    with pytest.raises(ConfigError, match=message):
+        check_speed(asked, NPU)
 
 
 @pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
@@ -260,7 +283,7 @@ def test_warm_up_and_recording_follow_torchs_rules(kind, graph):
         "current_stream waits for Stream",
     ]
     cuda.calls.clear()
-    repeat, result = recorder.record(lambda: cuda.calls.append(("work", {})) or 6)
+    repeat, result = recorder.record(lambda outside: cuda.calls.append(("work", {})) or 6)
     assert result == 6
     assert [name for name, _ in cuda.calls] == [graph, "graph", "enter graph", "work", "leave graph"]
     options = dict(cuda.calls)["graph"]
@@ -268,3 +291,22 @@ def test_warm_up_and_recording_follow_torchs_rules(kind, graph):
     assert (options["stream"].name, options["pool"].name) == ("Stream", "graph_pool_handle")
     repeat()
     assert cuda.calls[-1] == ("replay", {})
+
+
+def test_what_stays_outside_of_a_recording_is_called_between_its_parts():
+    cuda = StandInCuda()
+    recorder = GraphRecorder(SimpleNamespace(type="cuda"), Backends(cuda=lambda: cuda))
+    cuda.calls.clear()
+
+    def work(outside):
+        cuda.calls.append(("first", {}))
+        outside(lambda: cuda.calls.append(("exchange", {})))
+        cuda.calls.append(("second", {}))
+
+    repeat, _ = recorder.record(work)
+    one_part = ["CUDAGraph", "graph", "enter graph", "{}", "leave graph"]
+    assert [name for name, _ in cuda.calls] == [n.format(w) for w in ("first", "second") for n in one_part]
+    assert len({id(options["pool"]) for name, options in cuda.calls if name == "graph"}) == 1
+    cuda.calls.clear()
+    repeat()
+    assert [name for name, _ in cuda.calls] == ["replay", "exchange", "replay"]
