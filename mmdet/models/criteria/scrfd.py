@@ -18,7 +18,7 @@ from torch import Tensor
 from mmdet.core.anchors import AnchorGenerator, Anchors
 from mmdet.core.assigners.atss import ATSSAssignment
 from mmdet.core.assigners.base import Assigner, assignment_of
-from mmdet.core.bbox import BboxPair
+from mmdet.core.bbox import BboxPair, bbox_overlaps
 from mmdet.core.coders import Coder, DistanceCoder
 from mmdet.core.structures import Batch, Outputs
 from mmdet.errors import ConfigError
