@@ -25,4 +25,5 @@ total_epochs = 1
 checkpoint_config = dict(interval=1, max_keep_ckpts=1)
 evaluation = dict(interval=1)
 log_config = dict(interval=1)
+visualize = dict(plots=False, batches=0, detections=0)
 speed = dict(channels_last=False)  # as on a card: another order in memory is another rounding
