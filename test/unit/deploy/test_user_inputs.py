@@ -299,6 +299,12 @@ def test_a20_a_long_screenshot_is_tiled(detector, cases):
     np.testing.assert_allclose(found[order, :4], want[want_order, :4], atol=8)
 
 
+def test_a_panorama_is_tiled(detector, photo):
+    wide = np.hstack([cv2.imread(str(photo))] * 8)
+    assert len(detector.detect(wide, tiles=0)[0]) == 0
+    assert len(detector.detect(wide)[0]) == 8 * len(T13)
+
+
 @pytest.mark.parametrize("ratio", [0.96, 0.83, 0.71, 0.59, 0.50])
 def test_close_ups_are_found_by_default(detector, shared, ratio):
     """The face's side is this part of the image's; 10 faces of the photographs that are large enough."""
