@@ -2,9 +2,14 @@
 
 The loop follows the description of the reference in words; no line is taken from it. One image at a time: the
 matrix of overlaps faces x anchors, dense targets, then losses over index lists and a sort of all anchors.
+
+Also a whole step with either loss (the network, its images and the optimizer are the same), and the time that
+memory alone asks of the losses: the logits once, the gathered codes once.
 """
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +19,7 @@ from torch import Tensor
 from benchmark.measure import alternate, ratio
 from benchmark.targets import make_scene
 from mmdet.cli import add_shared
+from mmdet.config import load_config
 from mmdet.config.types import DataConfig
 from mmdet.core.anchors import AnchorGrid, PriorGenerator
 from mmdet.core.assigners import MultiBoxAssigner
@@ -21,11 +27,14 @@ from mmdet.core.bbox import pairwise_overlaps
 from mmdet.core.coders import PriorCoder
 from mmdet.core.structures import Batch, Outputs
 from mmdet.device import pick_device
+from mmdet.models.build import build_detector
 from mmdet.models.criteria.multibox import MultiBoxCriterion
 from mmdet.models.losses import SmoothL1Loss
 
+COPIED = torch.zeros(2**24)  # 64 MiB
 ANCHORS = PriorGenerator(strides=[8, 16, 32], min_sizes=[[16, 32], [64, 128], [256, 512]])
 CODER = PriorCoder()
+CONFIG = Path(__file__).parents[1] / "configs/retinaface/mobilenet0.25.py"
 
 
 def match_loop(grid: AnchorGrid, bboxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,6 +107,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--batch")
     add_shared(parser, "--size")
     add_shared(parser, "--faces", nargs="+", default=[20, 200], help="per image (default: 20 200)")
+    parser.add_argument(
+        "--step-batch",
+        type=int,
+        default=4,
+        metavar="N",
+        help="images of the whole step; 0: none (default: 4)",
+    )
     add_shared(parser, "--rounds")
     add_shared(parser, "--threads")
 
@@ -111,6 +127,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         slots = next(slot for slot in DataConfig.gt_slots if slot >= num_faces)
         batch = make_scene(args.batch, num_faces, slots, args.size).batch
         figures[f"faces_{num_faces}"] = {"slots": slots, **_compare(batch, args)}
+        if args.step_batch:
+            batch = make_scene(args.step_batch, num_faces, slots, args.size).batch
+            figures[f"step_faces_{num_faces}"] = _compare_steps(batch, args)
     return figures
 
 
@@ -127,6 +146,7 @@ def _compare(batch: Batch, args: argparse.Namespace) -> dict[str, Any]:
             match_loop(grid, b[v]) for b, v in zip(batch.gt_bboxes, batch.gt_valid, strict=True)
         ],
         "match_product": lambda: criterion.assigner(grid, *faces),
+        "copy": lambda: COPIED.clone(),
         "losses_loop": lambda: losses_loop(outputs, batch, grid),
         "losses_product": lambda: criterion(outputs, batch),
         "with_backward_loop": lambda: _backward(losses_loop(outputs, batch, grid), outputs),
@@ -137,7 +157,39 @@ def _compare(batch: Batch, args: argparse.Namespace) -> dict[str, Any]:
     figures |= {name: vars(timing) for name, timing in times.items()}
     for part in ("match", "losses", "with_backward"):
         figures[f"{part}_ratio"] = ratio(times[f"{part}_loop"], times[f"{part}_product"])
+    num_codes = 14 * int(criterion.assigner(grid, *faces).num_positives.sum())
+    least_s = times["copy"].cpu_s * 4 * (outputs.cls_logits.numel() + num_codes) / (2 * COPIED.nbytes)
+    figures["memory_bound"] = {"cpu_s": least_s, "ratio": times["losses_loop"].cpu_s / least_s}
     return figures
+
+
+def _compare_steps(batch: Batch, args: argparse.Namespace) -> dict[str, Any]:
+    """Take the times of a whole step with either loss, matching included in both."""
+    cfg, criterion = load_config(CONFIG), make_criterion()
+    model = build_detector(cfg.model).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    images = torch.rand(args.step_batch, 3, args.size, args.size)
+
+    grid = ANCHORS.grid(model(images).level_sizes_hw)
+
+    def step(losses: Callable[[Outputs], dict[str, Tensor]]) -> None:
+        optimizer.zero_grad()
+        sum(losses(model(images)).values()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+
+    works = {
+        "loop": lambda: step(lambda outputs: losses_loop(outputs, batch, grid)),
+        "product": lambda: step(lambda outputs: criterion(outputs, batch)),
+        "no_losses": lambda: step(
+            lambda outputs: {"all": outputs.cls_logits.sum() + outputs.bbox_pred.sum()}
+        ),
+    }
+    times = alternate(works, rounds=args.rounds)
+    return {
+        **{name: vars(timing) for name, timing in times.items()},
+        "ratio": ratio(times["loop"], times["product"]),
+        "bound": ratio(times["loop"], times["no_losses"]),
+    }
 
 
 def _backward(losses: dict[str, Tensor], outputs: Outputs) -> None:

@@ -19,3 +19,22 @@ train_cfg = dict(assigner=dict(type="MultiBoxAssigner", pos_iou_thr=0.35, min_po
 test_cfg = dict(
     score_thr=0.02, nms=dict(type="nms", iou_threshold=0.4, offset=1), max_per_img=-1, clip_border=False
 )
+# WIDER FACE with labelv2 labels: data/retinaface/{train,val}/ hold labelv2.txt and images/, val/ also gt/
+# (docs/data.md). A model's own file adds size and pixels: the steps img_scale and Normalize of the pipelines.
+data_root = "data/retinaface/"
+_val = dict(
+    type="FacesDataset",
+    ann_file="data/retinaface/val/labelv2.txt",
+    img_prefix="data/retinaface/val/images/",
+)
+data = dict(
+    workers_per_gpu=4,
+    train=dict(
+        type="FacesDataset",
+        ann_file="data/retinaface/train/labelv2.txt",
+        img_prefix="data/retinaface/train/images/",
+    ),
+    val=_val,
+    test=_val,
+)
+auto_scale_lr = dict(base_batch_size=32)

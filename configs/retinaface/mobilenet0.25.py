@@ -1,13 +1,11 @@
 # RetinaFace with the quarter-width MobileNet, as biubug6/Pytorch_Retinaface trains it: 640 px, BGR pixels.
-# data/retinaface/{train,val}/ hold labelv2.txt and images/, val/ also gt/ (docs/data.md). ImageNet weights
-# of the body: --cfg-options model.pretrained=mobilenetV1X0.25_pretrain.tar
+# ImageNet weights of the body: --cfg-options model.pretrained=mobilenetV1X0.25_pretrain.tar
 _base_ = ["../_base_/retinaface.py", "../_base_/runtime.py"]
 model = dict(
     backbone=dict(type="MobileNet025"),
     neck=dict(in_channels=[64, 128, 256], out_channels=64),
     bbox_head=dict(in_channels=64),
 )
-data_root = "data/retinaface/"
 _normalize = dict(type="Normalize", mean=[104, 117, 123], std=[1, 1, 1], to_rgb=False)
 _test_pipeline = [
     dict(type="LoadImageFromFile"),
@@ -22,19 +20,9 @@ _test_pipeline = [
         ],
     ),
 ]
-_val = dict(
-    type="RetinaFaceDataset",
-    ann_file="data/retinaface/val/labelv2.txt",
-    img_prefix="data/retinaface/val/images/",
-    pipeline=_test_pipeline,
-)
 data = dict(
     samples_per_gpu=32,
-    workers_per_gpu=4,
     train=dict(
-        type="RetinaFaceDataset",
-        ann_file="data/retinaface/train/labelv2.txt",
-        img_prefix="data/retinaface/train/images/",
         pipeline=[
             dict(type="LoadImageFromFile", to_float32=True),
             dict(type="LoadAnnotations", with_bbox=True, with_keypoints=True),
@@ -52,10 +40,9 @@ data = dict(
             _normalize,
         ],
     ),
-    val=_val,
-    test=_val,
+    val=dict(pipeline=_test_pipeline),
+    test=dict(pipeline=_test_pipeline),
 )
 optimizer = dict(type="SGD", lr=0.001, momentum=0.9, weight_decay=0.0005)
 lr_config = dict(policy="step", step=[190, 220])
 total_epochs = 250
-auto_scale_lr = dict(base_batch_size=32)

@@ -1,14 +1,13 @@
 # RetinaFace with ResNet-50, as ternaus/retinaface trains it (its 2020-07-20): 840 px, RGB pixels, cosine with
-# warm restarts. data/retinaface/{train,val}/ hold labelv2.txt and images/ (docs/data.md); for JSON labels add
-# --cfg-options data.train.label_format=ternaus-json data.train.ann_file=label.json. ImageNet weights of the
-# body: --cfg-options model.pretrained=resnet50.pth, a file with torchvision's keys.
+# warm restarts, on 4 devices. For JSON labels add --cfg-options data.train.label_format=ternaus-json
+# data.train.ann_file=label.json. ImageNet weights of the body: --cfg-options model.pretrained=resnet50.pth, a
+# file with torchvision's keys.
 _base_ = ["../_base_/retinaface.py", "../_base_/runtime.py"]
 model = dict(
     backbone=dict(type="ResNet50"),
     neck=dict(in_channels=[512, 1024, 2048], out_channels=256),
     bbox_head=dict(in_channels=256),
 )
-data_root = "data/retinaface/"
 _normalize = dict(type="Normalize", mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 _test_pipeline = [
     dict(type="LoadImageFromFile"),
@@ -23,19 +22,9 @@ _test_pipeline = [
         ],
     ),
 ]
-_val = dict(
-    type="FacesDataset",
-    ann_file="data/retinaface/val/labelv2.txt",
-    img_prefix="data/retinaface/val/images/",
-    pipeline=_test_pipeline,
-)
 data = dict(
     samples_per_gpu=8,
-    workers_per_gpu=4,
     train=dict(
-        type="FacesDataset",
-        ann_file="data/retinaface/train/labelv2.txt",
-        img_prefix="data/retinaface/train/images/",
         filter_empty_gt=False,
         pipeline=[
             dict(type="LoadImageFromFile"),
@@ -52,12 +41,11 @@ data = dict(
             _normalize,
         ],
     ),
-    val=_val,
-    test=_val,
+    val=dict(pipeline=_test_pipeline),
+    test=dict(pipeline=_test_pipeline),
 )
 optimizer = dict(type="SGD", lr=0.001, momentum=0.9, weight_decay=0.0001)
 lr_config = dict(policy="CosineRestarts", T_0=10, T_mult=2)
 sync_bn = True
 amp = dict(level="O1", loss_scale="dynamic")
 total_epochs = 150
-auto_scale_lr = dict(base_batch_size=32)  # 4 devices x 8

@@ -27,7 +27,8 @@ def test_the_batched_loss_and_its_gradients_are_those_of_the_loop(num_faces):
 
 
 def test_the_command_measures_both():
-    args = argparse.Namespace(batch=2, size=64, faces=[3], rounds=1, threads=1)
-    (figures,) = multibox.run(args).values()
+    args = argparse.Namespace(batch=2, size=64, faces=[3], rounds=1, threads=1, step_batch=1)
+    figures, step = multibox.run(args).values()
     assert figures["slots"] == 32
-    assert figures["losses_ratio"].keys() == {"wall", "cpu"}
+    assert figures["losses_ratio"].keys() == step["ratio"].keys() == step["bound"].keys() == {"wall", "cpu"}
+    assert figures["memory_bound"]["ratio"] > 1

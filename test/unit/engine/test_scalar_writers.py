@@ -101,6 +101,23 @@ def test_tensorboard_gets_the_numbers(tmp_path, monkeypatch):
     assert board.seen == [("val/AP_easy", 0.5, 7), "closed"]
 
 
+def test_the_real_tensorboard_writes_an_event_file(tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (extra [tensorboard])")
+    write([BOARD], tmp_path, (VAL, 7))
+    (events,) = (tmp_path / "tf_logs").iterdir()
+    assert b"val/AP_easy" in events.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_real_wandb_writes_a_run_offline(tmp_path, monkeypatch):
+    package = pytest.importorskip("wandb", reason="wandb is not installed (extra [wandb])")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    write([WANDB], tmp_path, (VAL, 7))
+    (run,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"val/AP_easy" in run.read_bytes()
+    assert package.run is None  # finished
+
+
 def test_missing_tensorboard_is_one_warning(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     write([BOARD], tmp_path, (VAL, 7))
