@@ -20,6 +20,7 @@ from mmdet.errors import CheckpointError, ConfigError, DataError
 from mmdet.evaluation.metrics import PredictionDict, prepare_metrics
 from mmdet.evaluation.predict import merge_predictions, predict_dataset
 
+WITHOUT_VAL = "--val-split 0.1 holds a tenth of data.train back, --no-validate trains without evaluation"
 FIGURES_S = 600.0  # that rank 0 may take to compute figures, and the others wait for it
 
 
@@ -48,11 +49,11 @@ class EvalData:
     def __init__(self, cfg: RunConfig) -> None:
         assert cfg.evaluation is not None
         if not cfg.data.val:
-            raise ConfigError("data.val is missing: evaluation needs it; or pass --no-validate")
+            raise ConfigError(f"data.val is missing: evaluation needs it. {WITHOUT_VAL}")
         try:
             self.dataset = build_dataset(cfg.data.val, test_mode=True, path="data.val")
         except DataError as error:
-            raise DataError(f"{error}. This is data.val; --no-validate trains without it") from error
+            raise DataError(f"{error}. This is data.val. {WITHOUT_VAL}") from error
         self.metrics = prepare_metrics(self.dataset, cfg.evaluation)
 
     def figures(self, predictions: PredictionDict) -> dict[str, float]:
