@@ -62,14 +62,14 @@ def merge(values: dict, base: dict, where: str) -> dict:
     """Return `base` with `values` over it, dicts merged; `_delete_=True` in a dict replaces the base's."""
     merged = dict(base)
     for key, value in values.items():
-        if isinstance(value, dict) and not value.get(DELETE) and key in base:
-            if not isinstance(base[key], dict):
+        if isinstance(value, dict) and key in base:
+            is_other = value.get(DELETE, False)
+            value = {name: item for name, item in value.items() if name != DELETE}
+            if not is_other and not isinstance(base[key], dict):
                 raise ConfigError(
                     f"{where}: {key} is a dict, but {shorten(base[key])} in a base; {DELETE}=True replaces it"
                 )
-            value = merge(value, base[key], f"{where}: {key}")
-        if isinstance(value, dict):
-            value = {name: item for name, item in value.items() if name != DELETE}
+            value = value if is_other else merge(value, base[key], f"{where}: {key}")
         merged[key] = value
     return merged
 
