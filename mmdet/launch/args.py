@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmdet.cli import add_shared, at_least
 from mmdet.errors import ConfigError, DataError
-from mmdet.launch.jobs import REPO
+from mmdet.launch.jobs import REPO, Nodes, read_nodes
 
 GT_FILES = tuple(f"wider_{name}_val.mat" for name in ("face", "easy", "medium", "hard"))
 AMP_LEVELS = {
@@ -26,7 +26,8 @@ class Job:
 
     Attributes:
         is_full: train the whole schedule and evaluate; otherwise measure speed only.
-        num_ranks: processes, one per device.
+        num_ranks: processes on this machine, one per device.
+        nodes: the machines.
         output_dir: logs and figures, test/output/<device_id>.
         options: --cfg-options shared by training and evaluation.
         train_args: further arguments of tools/train.py.
@@ -41,6 +42,7 @@ class Job:
     work_dir: Path | None
     options: tuple[str, ...]
     train_args: tuple[str, ...]
+    nodes: Nodes = Nodes()
 
 
 def parse_args(argv: Sequence[str]) -> Job:
@@ -68,6 +70,7 @@ def parse_args(argv: Sequence[str]) -> Job:
         work_dir=Path(args.work_dir).expanduser().resolve() if args.work_dir else None,
         options=(f"data_root={data_path}", *_config_options(args), *shlex.split(args.cfg_options)),
         train_args=tuple(_train_args(args)),
+        nodes=read_nodes(os.environ),
     )
 
 

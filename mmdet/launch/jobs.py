@@ -26,11 +26,47 @@ COMMAND = str(Path(__file__).resolve().parents[1] / "__main__.py")  # `scrfd`, w
 VISIBLE_CARDS = ("ASCEND_RT_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 
 
+@dataclass(frozen=True)
+class Nodes:
+    """The machines of a job.
+
+    Attributes:
+        count: how many; a single one needs nothing else.
+        rank: this one's number, from 0.
+        address: of number 0, as the others reach it.
+        port: of number 0; "": any that is free.
+    """
+
+    count: int = 1
+    rank: int = 0
+    address: str = "127.0.0.1"
+    port: str = ""
+
+
+def read_nodes(environ: Mapping[str, str]) -> Nodes:
+    """Return the machines that NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT describe.
+
+    Raises:
+        ConfigError: a number is none, or one of them is missing where NNODES is above 1.
+    """
+    port = environ.get("MASTER_PORT", "")
+    if environ.get("NNODES", "1") == "1":
+        return Nodes(port=port)
+    count, rank = (environ.get(name, "") for name in ("NNODES", "NODE_RANK"))
+    if not count.isdigit() or not rank.isdigit() or int(rank) >= int(count):
+        raise ConfigError(f"NNODES={count}, NODE_RANK={rank}: give each machine its number, 0 to NNODES - 1")
+    address = environ.get("MASTER_ADDR", "")
+    if not address:
+        raise ConfigError(f"NNODES={count} needs MASTER_ADDR: the address of machine 0, which all reach")
+    return Nodes(int(count), int(rank), address, port or "29500")
+
+
 def train_command(
     config: Path,
     work_dir: Path,
     *,
     num_ranks: int = 1,
+    nodes: Nodes = Nodes(),
     device: str = "auto",
     train_args: Sequence[str] = (),
     options: Sequence[str] = (),
@@ -41,16 +77,17 @@ def train_command(
         config: config file.
         work_dir: folder of the run.
         num_ranks: processes on this machine, one per device.
+        nodes: the machines.
         device: kind of device.
         train_args: further arguments of `scrfd train`.
         options: of --cfg-options.
     """
     launcher = ["--launcher", "none"]
     command = [sys.executable]
-    if num_ranks > 1:
-        port = os.environ.get("MASTER_PORT") or free_port()
+    if num_ranks * nodes.count > 1:
         command += ["-m", "torch.distributed.run", "--nproc_per_node", str(num_ranks)]
-        command += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
+        command += ["--nnodes", str(nodes.count), "--node_rank", str(nodes.rank)] if nodes.count > 1 else []
+        command += ["--master_addr", nodes.address, "--master_port", nodes.port or str(free_port())]
         launcher = ["--launcher", "pytorch"]
     command += [COMMAND, "train", str(config), "--work-dir", str(work_dir)]
     command += ["--device", device, *launcher, *train_args]

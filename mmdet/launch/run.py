@@ -24,7 +24,7 @@ def launch(job: Job) -> int:
 
     started = time.perf_counter()
     config = load_config(str(job.config), job.options)
-    case = Case(job.num_ranks, config.data.samples_per_gpu, job.is_full)
+    case = Case(job.num_ranks * job.nodes.count, config.data.samples_per_gpu, job.is_full)
     work_dir = job.work_dir or job.output_dir / case.name
     eval_dir = work_dir / "eval"
     for folder in (job.output_dir, work_dir):
@@ -32,14 +32,18 @@ def launch(job: Job) -> int:
     print(f"{NETWORK}: {case.name}, device id {job.device_id}, output in {job.output_dir}", flush=True)
     env = jobs.child_env(os.environ, job.device_id if job.num_ranks == 1 else None)
     steps = [("train", command_to_train(job, work_dir))]
-    if job.is_full:
+    if job.is_full and job.nodes.rank == 0:
         steps.append(("eval", command_to_evaluate(job, work_dir, eval_dir)))
     for name, command in steps:
-        log_file = job.output_dir / f"{name}_{job.device_id}.log"
+        machine = f"_machine{job.nodes.rank}" if job.nodes.rank else ""
+        log_file = job.output_dir / f"{name}_{job.device_id}{machine}.log"
         code = jobs.run_logged(command, log_file, env)
         if code:
             print(f"{name} ended with exit code {code}; log: {log_file}", file=sys.stderr, flush=True)
             return code
+    if job.nodes.rank:
+        print(f"machine {job.nodes.rank} of {job.nodes.count} is done; machine 0 has the figures", flush=True)
+        return 0
     eval_metrics = read_metrics(eval_dir) if job.is_full else {}
     write_figures(
         case, job.output_dir, work_dir, read_metrics(work_dir), eval_metrics, time.perf_counter() - started
@@ -53,6 +57,7 @@ def command_to_train(job: Job, work_dir: Path) -> list[str]:
         job.config,
         work_dir,
         num_ranks=job.num_ranks,
+        nodes=job.nodes,
         device=job.device,
         train_args=job.train_args,
         options=job.options,

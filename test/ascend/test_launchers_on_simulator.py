@@ -271,27 +271,49 @@ def machines():
         subprocess.run(["ip", "link", "del", cable[0]], capture_output=True)
 
 
-def test_two_machines_with_networks_of_their_own_form_one_job(simulator, data, tmp_path, machines):
-    """Each machine reaches the other by its address only; HCCL's memory is this host's."""
-    options = ["--work-dir", str(tmp_path / "w"), "--data-root", str(data), "--device", "npu"]
-    options += ["--no-validate", "--max-iters", "2"]
-    job = []
-    for rank, (name, _) in enumerate(machines):
-        inside = simulator.command("bash", "tools/dist_train.sh", CONFIG, "2", *options, devices=2)
-        env = dict(PYTHON=simulator.python, NNODES="2", NODE_RANK=str(rank), MASTER_ADDR=machines[0][1])
-        env["GLOO_SOCKET_IFNAME"] = f"scrfd-v{rank}"
-        job.append(
-            subprocess.Popen(
-                ["ip", "netns", "exec", name, *inside],
-                env=simulator.environment(**env, PORT="29751"),
-                cwd=REPO,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+def start_on_both(simulator, data, output, machines, *args, **env):
+    """Start test/train_full_multi.sh with four cards on each machine; HCCL's memory is this host's."""
+    env |= dict(PYTHON=simulator.python, NNODES="2", MASTER_ADDR=machines[0][1], RANKS_PER_NODE="4")
+    env |= dict(LAUNCHER_OUTPUT=str(output), ASCEND_INSTALL_PATH=str(data / "cann"), MASTER_PORT="29751")
+    script = ["bash", "test/train_full_multi.sh", f"--data_path={data}", f"--config={CONFIG}"]
+    return [
+        subprocess.Popen(
+            ["ip", "netns", "exec", name, *simulator.command(*script, "--batch_size=1", *args, devices=4)],
+            env=simulator.environment(**env, NODE_RANK=str(rank), GLOO_SOCKET_IFNAME=f"scrfd-v{rank}"),
+            cwd=REPO,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
-    outputs = [machine.communicate(timeout=600)[0] for machine in job]
+        for rank, (name, _) in enumerate(machines)
+    ]
+
+
+def test_two_machines_with_networks_of_their_own_form_one_job(simulator, data, tmp_path, machines):
+    options = "--cfg_options=evaluation.interval=2"
+    job = start_on_both(simulator, data, tmp_path, machines, "--max_iters=2", options)
+    outputs = [machine.communicate(timeout=900)[0] for machine in job]
     assert [machine.returncode for machine in job] == [0, 0], "\n".join(text[-2000:] for text in outputs)
+    assert "8 rank(s)" in outputs[0] and "Final Train Accuracy :" in outputs[0]
+    assert "machine 1 of 2 is done" in outputs[1]
+    assert case_log(tmp_path, "bs1_8p_acc")["RankSize"] == "8"
+
+
+def test_a_killed_machine_ends_the_other_in_time(simulator, data, tmp_path, machines):
+    options = "--cfg_options=total_epochs=4000 checkpoint_config.interval=4000"
+    job = start_on_both(simulator, data, tmp_path, machines, options, HCCL_EXEC_TIMEOUT="20")
+    try:
+        _wait_for(lambda: sum(map(_num_lines, tmp_path.glob("0/*/*.log.json"))) > 3, job[0], timeout_s=900)
+        inside = subprocess.run(["ip", "netns", "pids", machines[1][0]], capture_output=True, text=True)
+        for pid in map(int, inside.stdout.split()):
+            os.kill(pid, signal.SIGKILL)
+        begin = time.monotonic()
+        text = job[0].communicate(timeout=300)[0]
+    finally:
+        for machine in job:
+            machine.kill()
+    assert time.monotonic() - begin < 150 and job[0].returncode != 0
+    assert "missing rank: 4 (process is gone)" in text, text[-3000:]
 
 
 @pytest.mark.parametrize("memory_mib", [16, 32], ids=["no room for the batch", "no room for the step"])
@@ -335,6 +357,10 @@ def test_a_killed_rank_ends_all_and_resume_goes_on(simulator, data, tmp_path):
     resumed = train(simulator, data, work_dir, "npu", *resume, ranks=2)
     assert resumed.returncode == 0, resumed.stderr[-2000:]
     assert "iters 0 to 20" not in resumed.stderr + resumed.stdout
+
+
+def _num_lines(path):
+    return path.read_text().count("\n")
 
 
 def _wait_for(is_done, process, timeout_s):

@@ -19,7 +19,9 @@ from mmdet.launch import args as launch_args
 from mmdet.launch import jobs, report
 from mmdet.launch import run as launch
 
-LAUNCHERS = ("train_full_1p", "train_full_8p", "train_performance_1p", "train_performance_8p")
+LAUNCHERS = (
+    "train_full_1p", "train_full_8p", "train_full_multi", "train_performance_1p", "train_performance_8p"
+)  # fmt: skip
 
 
 def make_data(root: Path, without: str = "") -> Path:
@@ -143,6 +145,29 @@ def test_eight_ranks_go_through_torchrun(tmp_path, monkeypatch):
     text = " ".join(launch.command_to_train(job, tmp_path))
     assert "torch.distributed.run --nproc_per_node 8 --master_addr 127.0.0.1 --master_port 29511" in text
     assert "--launcher pytorch" in text and "--perf" not in text
+
+
+def test_machines_come_from_the_environment(tmp_path, monkeypatch):
+    for name, value in {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    job = parse(make_data(tmp_path), "--ranks=4", "--config=setup.py")
+    text = " ".join(launch.command_to_train(job, tmp_path))
+    assert "--nproc_per_node 4 --nnodes 2 --node_rank 1 --master_addr 10.0.0.1 --master_port 29500" in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"NNODES": "2"}, "NNODES=2, NODE_RANK=: give each machine its number, 0 to NNODES - 1"),
+        ({"NNODES": "2", "NODE_RANK": "2"}, "NNODES=2, NODE_RANK=2: give each machine"),
+        ({"NNODES": "two", "NODE_RANK": "0"}, "NNODES=two, NODE_RANK=0: give each machine"),
+        ({"NNODES": "2", "NODE_RANK": "0"}, "NNODES=2 needs MASTER_ADDR: the address of machine 0"),
+    ],
+)
+def test_machines_that_are_not_described_are_refused(environ, message):
+    with pytest.raises(ConfigError, match=message):
+        jobs.read_nodes(environ)
 
 
 @pytest.mark.parametrize(
