@@ -1,6 +1,8 @@
 """The scaling model, by hand."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +48,31 @@ def test_latency_counts_per_collective_and_hop():
 def test_all_wait_for_the_slowest():
     assert slowest_of(1, 0.02) == 0
     assert slowest_of(8, 0.02) == pytest.approx(0.02 * math.sqrt(2 * math.log(8)))
+
+
+def run_tool(repo, *args):
+    command = [sys.executable, "tools/scaling_model.py", "configs/scrfd/scrfd_500m.py", "--host-ms", "2"]
+    return subprocess.run([*command, *args], cwd=repo, capture_output=True, text=True)
+
+
+def test_a_chips_rate_is_estimated_by_the_audits_cost_model(repo):
+    options = ["data.samples_per_gpu=2"]
+    slow = run_tool(
+        repo, "--chip", "910B", "--size", "64", "--assume", "launch_us=1e6", "--cfg-options", *options
+    )
+    assert slow.returncode == 0, slow.stderr
+    estimate, _, rate = slow.stdout.splitlines()[:3]
+    launches_s = (
+        float(estimate.split(": ")[1].split(" ms")[0]) / 1000
+    )  # a second per launch: nothing else counts
+    assert "estimate for 910B" in estimate and launches_s == int(launches_s) > 500
+    assert float(rate.split()[0]) == pytest.approx(2 / launches_s, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [(["--chip", "910C"], "ConfigError: chip = '910C' is unknown"), ([], "one of the arguments")],
+)
+def test_a_rate_or_a_known_chip_must_be_given(repo, args, message):
+    done = run_tool(repo, *args)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
