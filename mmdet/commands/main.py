@@ -35,6 +35,7 @@ COMMANDS = {
     "audit": ("npu_audit", "where an Ascend chip computes each operator of a step"),
     "report card": ("card_report", "measure a card in five minutes"),
     "report runs": ("collect_report", "gather a run's versions, figures and log into one file"),
+    "report compare": ("compare_runs", "loss curve and accuracy of a run on a card beside another"),
     "doctor": ("doctor", "what is installed, which devices there are, what is missing and how to get it"),
 }
 
