@@ -1,6 +1,6 @@
 """Measure a card in one go, in at most five minutes: tests, precision, speed, data, a short training.
 
-Writes DIR/card_report.json and .md. Needs torch, numpy, cv2 and mmengine, which reads the config;
+Writes DIR/card_report.json and .md. Needs torch, numpy and cv2, what an Ascend or CUDA image has;
 no network, no pip, no data set. What is missing on this machine is left out and named in the report.
 """
 

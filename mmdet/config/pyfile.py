@@ -6,6 +6,7 @@ import keyword
 import math
 import os
 import traceback
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmdet.config.literals import is_safe, parse_plain, read_literals
@@ -24,9 +25,9 @@ WEIGHTS = (".pth", ".pt", ".ckpt", ".onnx")
 def read_file(path: str | Path) -> dict:
     """Execute a config file with its `_base_` files and return its values as builtin types.
 
-    mmengine merges the bases; with --safe nothing is executed, and `literals.read_literals` does. Names that
-    begin with an underscore are the file's own helpers and are left out. Environment variables are not
-    substituted.
+    mmengine merges the bases; with --safe, or without mmengine, nothing is executed, and
+    `literals.read_literals` does. Names that begin with an underscore are the file's own helpers and are left
+    out. Environment variables are not substituted.
 
     Raises:
         ConfigError: a file is missing or does not execute (file and line), or a value is not plain.
@@ -35,7 +36,8 @@ def read_file(path: str | Path) -> dict:
     if path.lower().endswith(WEIGHTS):
         raise ConfigError(f"{path} holds weights and is no config; were CONFIG and CHECKPOINT swapped?")
     _check_files(path, "config file")
-    values = _parse_all(path) if is_safe() else _execute(path)
+    must_parse = is_safe() or find_spec("mmengine") is None
+    values = _parse_all(path) if must_parse else _execute(path)
     values = {key: value for key, value in values.items() if not key.startswith("_")}
     check_plain(values)
     return values

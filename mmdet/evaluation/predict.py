@@ -3,11 +3,11 @@
 import copy
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from mmdet.core.structures import Detections, Outputs
 from mmdet.datasets.collate import TestBatch
@@ -72,8 +72,10 @@ def predict_dataset(
     return predictions
 
 
-def _progress(total: int, is_shown: bool) -> tqdm:
+def _progress(total: int, is_shown: bool) -> Any:
     """Return a progress line; a log file gets one every ten seconds only."""
+    from tqdm import tqdm  # here: training needs none
+
     interval_s = 0.2 if sys.stderr.isatty() else 10.0
     return tqdm(total=total, unit="img", desc="detect", disable=not is_shown, mininterval=interval_s)
 

@@ -8,7 +8,6 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from scipy.io import savemat
 
 from mmdet.datasets.labels import read_labels
 from mmdet.evaluation.widerface.files import SETTINGS, WiderImage
@@ -37,6 +36,8 @@ def write_wider_gt(label_file: str | Path, out_dir: str | Path) -> None:
 
 
 def _save(path: Path, content: dict[str, np.ndarray]) -> None:
+    from scipy.io import savemat  # here: training needs no scipy
+
     with atomic_write(path, parents=True) as part:
         savemat(part, content, do_compression=True)
 
