@@ -217,7 +217,7 @@ def make_grad_scaler(device: torch.device, init_scale: float, backends: Backends
 def shows_overflow(device: torch.device, backends: Backends = BACKENDS) -> bool:
     """Say whether an overflow gives Inf, so that gradients tell of it.
 
-    A 910A and a 310P saturate, an A2 does with INF_NAN_MODE_ENABLE=0: only the overflow register tells there.
+    910A and 310P saturate, A2 with INF_NAN_MODE_FORCE_DISABLE=1: there only the overflow register tells.
     """
     return device.type != "npu" or bool(backends.torch_npu().npu.utils.is_support_inf_nan())
 
