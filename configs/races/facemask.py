@@ -7,7 +7,7 @@ race = dict(
     seeds=[0, 1, 2],
     against="peer",
     options=[
-        f"data.train.ann_file={_data}boxes_only/labelv2_train.txt",
+        f"data.train.ann_file={_data}with_pseudo_kps/labelv2_train.txt",
         f"data.train.img_prefix={_data}images",
     ],
     tests=dict(
