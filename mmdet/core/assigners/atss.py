@@ -6,7 +6,7 @@ each other in memory, so operators run over long rows even where an operand diff
 """
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import torch
@@ -59,6 +59,12 @@ class ATSSAssignment(Assignment):
         lists = (self.candidate_anchor, self.candidate_wins, self.candidate_row)
         return ATSSAssignment(*map(change, (self.is_ignored, *lists, self.num_samples)))
 
+    def with_slots(self, num_slots: int) -> "ATSSAssignment":
+        """Return the assignment with G = num_slots, the further ones without a face."""
+        missing = num_slots - self.candidate_wins.shape[-1]
+        anchor, wins = (F.pad(v, (0, missing)) for v in (self.candidate_anchor, self.candidate_wins))
+        return ATSSAssignment(self.is_ignored, anchor, wins, num_samples=self.num_samples)
+
     @cached_property
     def gt_index(self) -> Tensor:  # type: ignore[override]
         """(B, A) int64 in [0, G), meaningful where is_positive."""
@@ -104,6 +110,7 @@ class ATSSAssigner:
     """
 
     needs_predictions = False  # called without the network's outputs
+    fills_slots = True
 
     def __init__(
         self,
@@ -225,10 +232,10 @@ def nearest_anchors(grid: AnchorGrid, faces: Tensor, valid_hw: Tensor, topk: int
     line, distance = _nearest_lines(center, strides, num_lines, num_cells)
     (row, column), (dy, dx) = line, distance.square()  # (L, k, B, G)
 
-    spans = [(slice(r, r + 1), slice(0, num_cells // (r + 1))) for r in range(num_cells)]
-    distance = torch.cat([dx[:, cs] + dy[:, rs] for rs, cs in spans], dim=1).sqrt()
+    r, c = _ranks(num_cells, strides.device)
+    distance = (dx.index_select(1, c) + dy.index_select(1, r)).sqrt()
     # Row and column share a number, which orders as the index of the cell does and takes no division to read.
-    cell = torch.cat([(row[:, rs] << 16) + column[:, cs] for rs, cs in spans], dim=1)
+    cell = (row.index_select(1, r) << 16) + column.index_select(1, c)
     distance, cell = _sort_by_distance(distance, cell)
 
     of_anchor = torch.arange(topk, device=cell.device)
@@ -321,6 +328,13 @@ def _nearest_lines(coordinate: Tensor, strides: Tensor, num_lines: Tensor, k: in
     distance = torch.where(line < num_lines, distance, torch.inf)
     distance, number = _sort_by_distance(distance, number)
     return torch.minimum(first + number, num_lines - 1), distance
+
+
+@cache  # made once: a copy from the host is no part of a step
+def _ranks(k: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the ranks (r, c) with (r + 1)(c + 1) <= k."""
+    ranks = [(r, c) for r in range(k) for c in range(k // (r + 1))]
+    return torch.tensor(ranks, device=device).unbind(1)  # type: ignore[return-value]
 
 
 def _sort_by_distance(distance: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

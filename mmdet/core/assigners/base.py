@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from mmdet.core.anchors import AnchorGenerator, AnchorGrid
@@ -18,6 +19,8 @@ class Assigner(Protocol):
             network. An assigner that needs them takes the network's `Outputs` as a further keyword argument
             `outputs`. One whose last choice alone does has `follow` instead (task_aligned.py), which a
             criterion calls with scores and IoUs of the candidates.
+        fills_slots: True, where there is such an attribute: `with_slots` of an assignment widens it to more
+            slots, so that slots without a face need not be looked at.
     """
 
     needs_predictions: bool
@@ -50,8 +53,17 @@ class AssignAhead:
 
     def __call__(self, batch: Batch) -> Assignment:
         """Return the assignment of a batch on the host, for feature maps of ceil(size / stride) cells."""
-        grid = self.grid(batch)
-        return self.assigner(grid, batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
+        num_slots = batch.gt_valid.shape[1]
+        if not getattr(self.assigner, "fills_slots", False):
+            return self._assign(batch, num_slots)
+        is_used = (batch.gt_valid | batch.gt_ignore).any(dim=0)
+        num_used = int((is_used * torch.arange(1, num_slots + 1)).max())  # the host may look at values
+        return self._assign(batch, max(num_used, 1)).with_slots(num_slots)
+
+    def _assign(self, batch: Batch, num_slots: int) -> Any:
+        """Assign the first slots only."""
+        bboxes, valid, ignore = (v[:, :num_slots] for v in (batch.gt_bboxes, batch.gt_valid, batch.gt_ignore))
+        return self.assigner(self.grid(batch), bboxes, valid, ignore, batch.valid_hw)
 
     def grid(self, batch: Batch) -> AnchorGrid:
         """Return the anchors of a batch."""

@@ -36,6 +36,30 @@ def test_losses_are_the_same_bits(built, num_faces, size):
     }
 
 
+@pytest.mark.parametrize("ignored_slot", [None, 5])
+def test_slots_behind_the_last_face_are_not_looked_at(repo, ignored_slot):
+    cfg = load_config(repo / "configs" / CONFIGS[0])
+    ahead = assign_ahead(build_criterion(cfg.model, cfg.train_cfg))
+    batch = draw_batch(2, 64, 3, slots=16)
+    if ignored_slot is not None:
+        batch.gt_ignore[1, ignored_slot] = True
+    widths = []
+
+    class Spy(type(ahead.assigner)):
+        def __call__(self, grid, gt_bboxes, *others):
+            widths.append(gt_bboxes.shape[1])
+            return super().__call__(grid, gt_bboxes, *others)
+
+    found = replace(ahead, assigner=Spy())(batch)
+    full = ahead.assigner(ahead.grid(batch), batch.gt_bboxes, batch.gt_valid, batch.gt_ignore, batch.valid_hw)
+    assert widths == [3 if ignored_slot is None else 6]
+    assert found.candidate_wins.shape == full.candidate_wins.shape
+    assert torch.equal(found.candidate_wins, full.candidate_wins)
+    assert torch.equal(found.is_positive, full.is_positive) and found.num_samples == full.num_samples
+    assert torch.equal(found.gt_index[found.is_positive], full.gt_index[full.is_positive])
+    assert found.candidate_row.max() < 2 * full.is_ignored.shape[1]
+
+
 def test_every_tensor_of_an_assignment_travels(built):
     batch = draw_batch(2, 64, 3, slots=8)
     batch = replace(batch, assigned=assign_ahead(built[1])(batch))
