@@ -3,8 +3,8 @@
 search = dict(
     search="tiny.py",
     num_candidates=6,
-    epochs=5,
+    epochs=8,
     eval_interval=1,
-    options=["data.samples_per_gpu=8", "checkpoint_config.interval=1", "evaluation.start=1"],
+    options=["checkpoint_config.interval=1", "evaluation.start=6"],
     heartbeat_s=10,
 )
