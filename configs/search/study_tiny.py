@@ -3,8 +3,8 @@
 search = dict(
     search="tiny.py",
     num_candidates=6,
-    epochs=8,
-    eval_interval=1,
-    options=["checkpoint_config.interval=1", "evaluation.start=6"],
+    epochs=14,
+    eval_interval=2,
+    options=["checkpoint_config.interval=1", "evaluation.start=10"],
     heartbeat_s=10,
 )

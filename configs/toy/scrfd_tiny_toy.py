@@ -6,9 +6,9 @@ _crop = dict(type="RandomSquareCrop", crop_choice=[0.4, 0.5, 0.6, 0.8])
 _resize = dict(type="Resize", img_scale=(192, 192), keep_ratio=False)
 model = dict(
     backbone=dict(block_cfg=dict(stage_blocks=[1, 2, 2, 2], stage_planes=[8, 8, 16, 24, 40, 64])),
-    neck=dict(in_channels=[16, 24, 40, 64], out_channels=8),
+    neck=dict(in_channels=[16, 24, 40, 64], out_channels=16),
     bbox_head=dict(
-        in_channels=8, feat_channels=32, stacked_convs=1, use_kps=False, loss_cls=dict(loss_weight=5.0)
+        in_channels=16, feat_channels=24, stacked_convs=1, use_kps=False, loss_cls=dict(loss_weight=5.0)
     ),
 )
 data = dict(
