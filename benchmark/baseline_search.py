@@ -5,7 +5,7 @@ import random
 
 from mmdet.models import build_detector
 from mmdet.models.flops import count_complexity
-from mmdet.models.plainnet.classifier import PlainNet
+from mmdet.models.plainnet.blocks import PlainNet
 from mmdet.models.plainnet.cost import block_flops
 from mmdet.models.plainnet.structure import chain, count_layers, parse, split, to_string
 from mmdet.search.cost import SIZE_HW

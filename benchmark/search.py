@@ -15,17 +15,10 @@ from mmdet.cli import add_shared
 from mmdet.config import load_config
 from mmdet.models.plainnet.cost import block_flops, block_size
 from mmdet.models.plainnet.structure import units
-from mmdet.search.cost import total_flops
+from mmdet.search.cost import measure, read_template, total_flops
 from mmdet.search.evolve import DdsarSettings, Evolution
 from mmdet.search.generate import accepted
-from mmdet.search.sample import (
-    SampleSettings,
-    accept,
-    draw_backbones,
-    measure,
-    read_template,
-    round_backbones,
-)
+from mmdet.search.sample import SampleSettings, accept, draw_backbones, round_backbones
 from mmdet.search.score import ddsar, stage
 from mmdet.search.settings import read_settings
 from mmdet.search.space import choices
@@ -117,7 +110,7 @@ def _candidates(settings: SampleSettings, args: argparse.Namespace) -> dict[str,
         counted["baseline"] = baseline_search.count_flops(models)
 
     def product() -> None:
-        counted["product"] = measure(template, settings, draws)[1][: args.candidates]
+        counted["product"] = measure(template, draws, settings.size_hw)[1][: args.candidates]
 
     times: dict[str, Timing] = alternate({"baseline": baseline, "product": product}, rounds=args.rounds)
     per = {

@@ -24,15 +24,16 @@ from mmdet.files import write_text
 from mmdet.launch.jobs import Child, child_env, eval_command, start, train_command
 from mmdet.launch.report import read_metrics
 from mmdet.search import cost
-from mmdet.search.candidates import MAX_ASKS, Draws, Files
+from mmdet.search.candidates import Draws, Files
 from mmdet.search.split import Split
-from mmdet.search.study import ALIVE, ERROR, SETTINGS, SLOT, StudySettings, import_optuna, is_dead
+from mmdet.search.study import ALIVE, ERROR, EXCESS, SETTINGS, SLOT, StudySettings, import_optuna, is_dead
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
 CONFIG, RUN = "candidate.py", "run"  # in a trial's folder; a training writes its resolved config, too
 MAX_TRIES = 2  # failed trainings of a candidate before it is left out
+MAX_ASKS = 2000  # proposals for one candidate
 INTERRUPTED = 75  # exit code of a training that saved and stopped
 # Runs a command that gets SIGTERM when the thread that started it ends (Linux; elsewhere it only runs it).
 TIED = """import ctypes, os, sys
@@ -71,7 +72,7 @@ class Campaign:
             claimed = self._claim()
             if claimed:
                 self._work(*claimed, card)
-            elif any(trial.state.name == "RUNNING" for trial in self._trials()):
+            elif self._running():
                 self.stop.wait(min(self.settings.heartbeat_s, 10))
             else:
                 return
@@ -79,10 +80,13 @@ class Campaign:
     def _trials(self) -> list:
         return self.study.get_trials(deepcopy=False)
 
+    def _running(self) -> list:
+        return [trial for trial in self._trials() if trial.state.name == "RUNNING"]
+
     def _bury(self) -> None:
         """End trials whose worker has died, so that their candidates are free."""
-        for trial in self._trials():
-            if trial.state.name == "RUNNING" and is_dead(trial, self.settings):
+        for trial in self._running():
+            if is_dead(trial, self.settings):
                 logger.warning("trial %d has died; its candidate is given back", trial.number)
                 self._finish(trial, "FAIL")
 
@@ -106,22 +110,17 @@ class Campaign:
         trial.set_user_attr(SLOT, slot)
         return trial, slot
 
-    def _running(self) -> list:
-        return [trial for trial in self._trials() if trial.state.name == "RUNNING"]
-
     def _free_slot(self, me: int | None = None) -> int | None:
         """Return the first slot that is neither done, nor hopeless, nor claimed by another trial."""
-        taken = {trial.user_attrs.get(SLOT) for trial in self._running() if trial.number != me}
-        failures: Counter = Counter()
-        missed = 0
+        taken, failures, missed = set(), Counter(), 0
         for trial in self._trials():
             slot, state = trial.user_attrs.get(SLOT), trial.state.name
-            is_missed = state == "PRUNED" and "excess" in trial.user_attrs
-            missed += is_missed
-            if state in ("COMPLETE", "PRUNED") and not is_missed:
+            if state == "PRUNED" and EXCESS in trial.user_attrs:
+                missed += 1
+            elif state in ("COMPLETE", "PRUNED") or (state == "RUNNING" and trial.number != me):
                 taken.add(slot)
-            is_new = bool(trial.datetime_start) and trial.datetime_start.timestamp() > self.started
-            failures[slot] += is_new and state == "FAIL" and ERROR in trial.user_attrs
+            elif state == "FAIL" and ERROR in trial.user_attrs:
+                failures[slot] += trial.datetime_start.timestamp() > self.started
         if missed > MAX_ASKS * self.settings.num_slots:
             raise ConfigError(
                 f"{missed} suggestions missed the budget or a constraint; widen search.eps or them"
@@ -135,55 +134,46 @@ class Campaign:
         self.study.tell(trial.number, values, state=state, skip_if_finished=True)
 
     def _work(self, trial: Any, slot: int, card: int | None) -> None:
-        folder = self.out / "trials" / f"{slot:04d}"
-        folder.mkdir(parents=True, exist_ok=True)
+        seed, candidate = divmod(slot, self.settings.num_candidates)
+        trial.set_user_attr("candidate", candidate)
+        trial.set_user_attr("seed", self.settings.seed + seed)
+        config, folder = self._folder(candidate) / CONFIG, self._folder(slot)
         try:
-            config = self._write_config(trial, slot, folder)
-            if config is None:
+            if not config.exists() and not self._write_config(trial, candidate, config):
                 self._finish(trial, "PRUNED")
                 return
+            trial.set_user_attr("config", str(config))
+            trial.set_user_attr("run", str(folder / RUN))
+            trial.set_user_attr("flops", cost.model_flops(load_config(config).model))
             with signs_of_life(trial, self.settings.heartbeat_s) as lost:
-                state, values = self._train_and_evaluate(trial, config, card, lost)
+                state, values = self._train_and_evaluate(trial, config, folder, card, lost)
             self._finish(trial, state, values)
         except ConfigError as error:
             trial.set_user_attr(ERROR, str(error))
             self._finish(trial, "FAIL")
             raise
 
-    def _write_config(self, trial: Any, slot: int, folder: Path) -> Path | None:
-        """Write the slot's config file unless it is there; None if an adaptive sampler missed the budget."""
-        path = folder / CONFIG
-        candidate, seed = slot % self.settings.num_candidates, slot // self.settings.num_candidates
-        trial.set_user_attr("candidate", candidate)
-        trial.set_user_attr("seed", self.settings.seed + seed)
-        if not path.exists():
-            text = self._text(trial, candidate, seed, folder)
-            if text is None:
-                return None
-            write_text(path, text)
-        parts = cost.model_flops(load_config(path).model)
-        trial.set_user_attr("flops", parts)
-        trial.set_user_attr("config", str(path))
-        return path
+    def _folder(self, number: int) -> Path:
+        """Return the folder of a slot; the first one of a candidate holds its config file."""
+        folder = self.out / "trials" / f"{number:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
-    def _text(self, trial: Any, candidate: int, seed: int, folder: Path) -> str | None:
-        """Return a config that keeps the constraints; see `_write_config`."""
-        first = self.out / "trials" / f"{candidate:04d}" / CONFIG
-        if seed and first.exists():
-            return f'_base_ = ["{os.path.relpath(first, folder)}"]\n'
-        if self.settings.sampler != "random" and isinstance(self.source, Draws):
-            text, excess = self.source.suggest(trial, folder)
-            if text is not None:
-                excess = self._excess(text, folder)
+    def _write_config(self, trial: Any, candidate: int, path: Path) -> bool:
+        """Write a candidate that keeps the constraints; False if a sampler's suggestion does not."""
+        if self.settings.sampler != "random":
+            text, excess = self.source.suggest(trial, path.parent)
+            excess = excess if text is None else self._excess(text, path.parent)
             if excess:
-                trial.set_user_attr("excess", excess)
-            return None if excess else text
-        if isinstance(self.source, Files):
-            return self.source.text(candidate, folder)
-        for attempt in range(MAX_ASKS):
-            text = self.source.text(candidate + attempt * self.settings.num_candidates, folder)
-            if not self._excess(text, folder):
-                return text
+                trial.set_user_attr(EXCESS, excess)
+                return False
+            write_text(path, text)
+            return True
+        for index in range(candidate, MAX_ASKS * self.settings.num_candidates, self.settings.num_candidates):
+            text = self.source.text(index, path.parent)
+            if isinstance(self.source, Files) or not self._excess(text, path.parent):
+                write_text(path, text)
+                return True
         raise ConfigError(f"none of {MAX_ASKS} candidates keeps the study's constraints; widen them")
 
     def _excess(self, text: str, folder: Path) -> float:
@@ -204,31 +194,23 @@ class Campaign:
         return max(0.0, *shares)
 
     def _train_and_evaluate(
-        self, trial: Any, config: Path, card: int | None, lost: threading.Event
+        self, trial: Any, config: Path, folder: Path, card: int | None, lost: threading.Event
     ) -> tuple[str, Any]:
         """Return the state that the trial ends with, and its value or values."""
-        folder = config.parent
         begin = time.monotonic()
-        run = folder / RUN
-        command = train_command(
-            config, run, device=self.device, train_args=self._train_args(trial), options=self._options()
-        )
+        args = ["--seed", str(trial.user_attrs["seed"]), "--resume-from", "auto", *self.settings.train_args]
+        args += [] if self.settings.eval_interval else ["--no-validate"]
+        options = self._options()
+        command = train_command(config, folder / RUN, device=self.device, train_args=args, options=options)
         child = start(tied(command), folder / "train.log", child_env(os.environ, card))
-        outcome = self._follow(trial, child, run, lost)
-        if outcome is not None:
-            return outcome, None
-        figures = self._evaluate(trial, config, card)
+        outcome = self._follow(trial, child, folder / RUN, lost)
+        figures = None if outcome else self._evaluate(trial, config, folder, card)
         if figures is None:
-            return "FAIL", None
+            return outcome or "FAIL", None
         trial.set_user_attr("time_s", time.monotonic() - begin)
-        value = figures[self.settings.select_by]
-        gflops = sum(trial.user_attrs["flops"][part] for part in ("backbone", "neck", "bbox_head")) / 1e9
+        value, gflops = figures[self.settings.select_by], cost.total(trial.user_attrs["flops"]) / 1e9
         logger.info("%s: %s %.4f at %.4f GFLOPs", folder.name, self.settings.select_by, value, gflops)
         return "COMPLETE", [value, gflops] if self.settings.sampler == "nsgaii" else value
-
-    def _train_args(self, trial: Any) -> list[str]:
-        args = ["--seed", str(trial.user_attrs["seed"]), "--resume-from", "auto", *self.settings.train_args]
-        return args if self.settings.eval_interval else [*args, "--no-validate"]
 
     def _options(self, report: bool = False) -> list[str]:
         """Return the --cfg-options of a training, or of an evaluation on the config's own test images."""
@@ -252,39 +234,31 @@ class Campaign:
             if self.settings.pruner != "none" and seen and trial.should_prune():
                 child.stop()
                 return "PRUNED"
-        if code == INTERRUPTED:
-            return "FAIL"  # given back
-        if code:
+        if code not in (0, INTERRUPTED):  # one that saved is given back
             trial.set_user_attr(ERROR, f"training ended with exit code {code}; see {child.log_file}")
             logger.warning("%s", trial.user_attrs[ERROR])
-            return "FAIL"
-        return None
+        return "FAIL" if code else None
 
-    def _evaluate(self, trial: Any, config: Path, card: int | None) -> dict | None:
+    def _evaluate(self, trial: Any, config: Path, folder: Path, card: int | None) -> dict | None:
         """Evaluate the last checkpoint; also on the config's own test images where a split decides."""
         figures: dict[str, dict] = {}
         for name in ("select", "report") if self.split else ("select",):
-            out = config.parent / name
-            options = self._options(report=name == "report")
-            command = eval_command(
-                config, config.parent / RUN / "latest.pth", out, device=self.device, options=options
-            )
-            code = None
-            child = start(tied(command), config.parent / f"{name}.log", child_env(os.environ, card))
-            while code is None and not self.stop.is_set():
-                code = child.wait(POLL_S)
-            if code != 0:
+            options, checkpoint = self._options(report=name == "report"), folder / RUN / "latest.pth"
+            command = eval_command(config, checkpoint, folder / name, device=self.device, options=options)
+            child = start(tied(command), folder / f"{name}.log", child_env(os.environ, card))
+            while (code := child.wait(POLL_S)) is None and not self.stop.is_set():
+                pass
+            if code is None:
                 child.stop()
-                if not self.stop.is_set():
-                    trial.set_user_attr(
-                        ERROR, f"evaluation ended with exit code {code}; see {child.log_file}"
-                    )
                 return None
-            metrics = read_metrics(out)
+            if code:
+                trial.set_user_attr(ERROR, f"evaluation ended with exit code {code}; see {child.log_file}")
+                return None
+            metrics = read_metrics(folder / name)
             figures[name] = {key: metrics[key] or 0.0 for key in SETTINGS}
         trial.set_user_attr("aps", figures["select"])
         trial.set_user_attr("reported", figures.get("report", figures["select"]))
-        trial.set_user_attr("evaluations", read_evaluations(config.parent / RUN))
+        trial.set_user_attr("evaluations", read_evaluations(folder / RUN))
         return figures["select"]
 
 

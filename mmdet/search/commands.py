@@ -13,13 +13,13 @@ from typing import Any
 from mmdet.config import load_config
 from mmdet.errors import ConfigError, Interrupted
 from mmdet.files import write_text
-from mmdet.search.campaign import RUN, Campaign
+from mmdet.search.campaign import Campaign
 from mmdet.search.candidates import Draws, Files
-from mmdet.search.rank import best_candidate, certainty, correlations, read_candidates, table
+from mmdet.search.rank import certainty, correlations, read_candidates, table
 from mmdet.search.sample import SampleSettings
 from mmdet.search.settings import read_settings
 from mmdet.search.split import Split, make_split
-from mmdet.search.study import StudySettings, identity_of, is_dead, open_study
+from mmdet.search.study import EXCESS, StudySettings, identity_of, is_dead, open_study
 
 
 def run(args: argparse.Namespace) -> None:
@@ -32,14 +32,9 @@ def run(args: argparse.Namespace) -> None:
     settings, out = _read(args)
     root = [f"data_root={Path(args.data_root).resolve()}"] if args.data_root else []
     settings = replace(settings, options=(*root, *settings.options))
-    campaign = Campaign(
-        study=_open(args, settings, out, to_work=True),
-        settings=settings,
-        source=_source(settings),
-        out=out,
-        device=args.device,
-        split=_split(settings, out),
-    )
+    source = _source(settings)
+    study, split = _open(args, settings, out, source), _split(settings, source, out)
+    campaign = Campaign(study, settings, source, out, args.device, split)
     errors: list[BaseException] = []
 
     def work(card: int) -> None:
@@ -67,11 +62,10 @@ def run(args: argparse.Namespace) -> None:
 def status(args: argparse.Namespace) -> None:
     """Print how many candidates are in which state."""
     settings, out = _read(args)
-    study = _open(args, settings, out)
     counts: Counter = Counter()
-    for trial in study.get_trials(deepcopy=False):
+    for trial in _open(args, settings, out).get_trials(deepcopy=False):
         name = trial.state.name.lower()
-        if name == "pruned" and "excess" in trial.user_attrs:
+        if name == "pruned" and EXCESS in trial.user_attrs:
             name = "outside the budget"
         elif name == "running" and is_dead(trial, settings):
             name = "dead"
@@ -82,29 +76,24 @@ def status(args: argparse.Namespace) -> None:
 def best(args: argparse.Namespace) -> None:
     """Print the table and write OUT/best.py and OUT/results.md."""
     settings, out = _read(args)
-    candidates = read_candidates(_open(args, settings, out), settings.select_by)
-    winner = best_candidate(candidates)
-    text = table(candidates)
-    print(text)
+    key = settings.select_by
+    candidates = read_candidates(_open(args, settings, out), key)
+    winner = candidates[0]
+    text = [table(candidates), f"best: candidate {winner.index}, {key} {winner.mean(key):.4f}"]
     shares = certainty(candidates)
-    how = (
-        f"in {shares[0]:.0%} of bootstrap resamples over its seeds and later evaluations"
+    text.append(
+        f"it is the best in {shares[0]:.0%} of bootstrap resamples over its seeds and later evaluations"
         if shares
-        else "not known: one value per candidate; use search.num_seeds or search.eval_interval"
+        else "how certain that is is not known: one value each; use search.num_seeds or search.eval_interval"
     )
-    checkpoint = winner.config.parent / RUN / "latest.pth"
-    print(f"best: candidate {winner.index}, {settings.select_by} {winner.mean(settings.select_by):.4f}")
-    print(f"it is the best {how}")
     if len(candidates) > 2:
-        print(
-            "rank correlation with the trained AP:", *correlations(candidates, settings.select_by), sep="\n  "
-        )
+        text += ["rank correlation with the trained AP:", correlations(candidates, key)]
     if settings.search_val:
-        print(f"on data.test, which did not decide: {winner.reported}")
-    base = os.path.relpath(winner.config, out)
+        text.append(f"on data.test, which did not decide: {winner.reported}")
+    base, checkpoint = os.path.relpath(winner.config, out), winner.run / "latest.pth"
     write_text(out / "best.py", f'# Candidate {winner.index}; weights: {checkpoint}\n_base_ = ["{base}"]\n')
-    write_text(out / "results.md", text + "\n")
-    print(f"config: {out / 'best.py'}, weights: {checkpoint}")
+    write_text(out / "results.md", "\n\n".join(text) + "\n")
+    print(*text, f"config: {out / 'best.py'}, weights: {checkpoint}", sep="\n")
 
 
 def plot(args: argparse.Namespace) -> None:
@@ -114,7 +103,6 @@ def plot(args: argparse.Namespace) -> None:
     settings, out = _read(args)
     study = _open(args, settings, out)
     candidates = read_candidates(study, settings.select_by)
-    best_candidate(candidates)
     plot_stages(candidates, settings.select_by, out / "stages.png")
     aps = {str(study.study_name): [one.mean(settings.select_by) for one in candidates]}
     plot_errors(aps, out / "errors.png")
@@ -139,40 +127,28 @@ def parse_cards(text: str) -> list[int]:
     return cards
 
 
-def _changes(args: argparse.Namespace) -> list[str]:
-    return [*args.cfg_options, *([f"search.epochs={args.epochs}"] if args.epochs else [])]
-
-
 def _read(args: argparse.Namespace) -> tuple[StudySettings, Path]:
-    settings = read_settings(args.study, StudySettings, _changes(args))
+    changes = [*args.cfg_options, *([f"search.epochs={args.epochs}"] if args.epochs else [])]
+    settings = read_settings(args.study, StudySettings, changes)
     return settings, Path(args.out or Path("work_dirs") / Path(args.study).stem).resolve()
 
 
-def _open(args: argparse.Namespace, settings: StudySettings, out: Path, to_work: bool = False) -> Any:
+def _open(args: argparse.Namespace, settings: StudySettings, out: Path, source: Any = None) -> Any:
     out.mkdir(parents=True, exist_ok=True)
     url = args.storage or f"sqlite:///{out / 'study.db'}"
-    identity = None
-    if to_work:
-        search = read_settings(settings.search, SampleSettings) if settings.search else None
-        identity = identity_of(settings, search, settings.base or (search.base if search else ""))
+    identity = identity_of(settings, source) if source else None
     return open_study(args.name or Path(args.study).stem, url, settings, identity)
 
 
 def _source(settings: StudySettings) -> Files | Draws:
     if settings.configs:
-        files = Files.find(settings.configs)
-        if len(files.paths) < settings.num_candidates:
-            raise ConfigError(
-                f"search.configs names {len(files.paths)} files for {settings.num_candidates} candidates"
-            )
-        return files
+        return Files.find(settings.configs, settings.num_candidates)
     search = read_settings(settings.search, SampleSettings)
     return Draws(search, settings.mode, settings.base or search.base, settings.seed)
 
 
-def _split(settings: StudySettings, out: Path) -> Split | None:
+def _split(settings: StudySettings, source: Files | Draws, out: Path) -> Split | None:
     if not settings.search_val:
         return None
-    source = settings.configs[0] if settings.configs else read_settings(settings.search, SampleSettings).base
-    train = load_config(source, settings.options).data.train
+    train = load_config(source.base, settings.options).data.train
     return make_split(train["ann_file"], train["img_prefix"], settings.search_val, out / "split")

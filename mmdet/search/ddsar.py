@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,13 +19,14 @@ from mmdet.models.plainnet.cost import Variant, count_flops, count_size
 from mmdet.models.plainnet.structure import Structure, count_layers, stage_outputs, to_string
 from mmdet.search.evolve import LOG_INTERVAL, DdsarSettings, Evolution, Score
 from mmdet.search.score import ddsar
+from mmdet.search.settings import check_same
 
 logger = logging.getLogger(__name__)
 
 PROXIES = ("gradnorm", "syncflow", "naswot", "zen", "te-nas")  # of proxies.py, which needs torch
 SCORES = ("ddsar", *PROXIES, "flops", "params", "random")
 SAVE_SECONDS = 30
-STATE, BEST = "state.json", "best_structure.txt"
+STATE = "state.json"
 WITHOUT_SHORTCUT = Variant(shortcut=False)  # as every published score sees a network
 
 
@@ -79,23 +81,24 @@ def run_ddsar(settings: DdsarSettings, options: DdsarOptions) -> Evolution:
         evolution.latency = partial(backbone_latency, side=settings.side)
     identity = _identity(settings, options)
     _open_folder(options, evolution, identity)
-    score_all: Callable | None = None
-    pool = None
-    if options.workers > 1:
-        pool = ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"))
-        score_all = partial(pool.map, evolution.score)
+
+    def save() -> None:
+        write_text(options.out / STATE, json.dumps({"identity": identity, **evolution.state()}))
+
     saved = time.monotonic()
-    try:
+    with ExitStack() as stack:
+        score_all: Callable | None = None
+        if options.workers > 1:
+            pool = ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            score_all = partial(pool.map, evolution.score)
         while evolution.round < settings.rounds:
             evolution.run(min(LOG_INTERVAL, settings.rounds - evolution.round), score_all, options.workers)
             if time.monotonic() - saved > SAVE_SECONDS:
-                _save(options.out, evolution, identity)
+                save()
                 saved = time.monotonic()
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
     evolution.best()  # raises before anything is written if there is none
-    _save(options.out, evolution, identity)
+    save()
     write_results(evolution, options)
     return evolution
 
@@ -103,7 +106,7 @@ def run_ddsar(settings: DdsarSettings, options: DdsarOptions) -> Evolution:
 def write_results(evolution: Evolution, options: DdsarOptions) -> None:
     """Write best_structure.txt, population.csv, evolution_search.log, a config file, and evolution.png."""
     best, out, side = evolution.best(), options.out, evolution.settings.side
-    write_text(out / BEST, to_string(best.structure) + "\n")
+    write_text(out / "best_structure.txt", to_string(best.structure) + "\n")
     rows = ["score,layers,params,flops,structure"]
     for score, structure in sorted(evolution.members, key=lambda member: -member.score):
         size, flops = count_size(structure), count_flops(structure, side)
@@ -112,11 +115,9 @@ def write_results(evolution: Evolution, options: DdsarOptions) -> None:
     log = [f"round={r} best={b:.6g} worst={w:.6g} members={n}\n" for r, b, w, n in evolution.history]
     write_text(out / "evolution_search.log", "".join(log))
     mflops = count_flops(best.structure, side) / 1e6
-    about = f"{options.score} {best.score:.6g}, {mflops:.1f} MFLOPs at {side}x{side}"
-    text = model_config(
-        best.structure, evolution.settings.base, out, f"{options.name}, seed {options.seed}: {about}"
-    )
-    write_text(out / f"{options.name}_seed{options.seed}.py", text)
+    name = f"{options.name}_seed{options.seed}"
+    about = f"{name}: {options.score} {best.score:.6g}, {mflops:.1f} MFLOPs at {side}x{side}"
+    write_text(out / f"{name}.py", model_config(best.structure, evolution.settings.base, out, about))
     try:
         from mmdet.search.plot import plot_evolution
     except ImportError as error:
@@ -146,11 +147,8 @@ def _identity(settings: DdsarSettings, options: DdsarOptions) -> dict:
     """Return what must be equal for a search to be continued; more rounds may be asked for."""
     values = {**dataclasses.asdict(settings), "base": Path(settings.base).name}
     del values["rounds"]
-    chosen = {name: getattr(options, name) for name in ("seed", "score", "reference_rules")}
-    batch = (
-        {} if options.workers == 1 else {"workers": options.workers}
-    )  # decides which children share a parent
-    return values | chosen | batch
+    values["workers"] = options.workers if options.workers > 1 else None  # children of a batch share parents
+    return values | {name: getattr(options, name) for name in ("seed", "score", "reference_rules")}
 
 
 def _open_folder(options: DdsarOptions, evolution: Evolution, identity: dict) -> None:
@@ -162,14 +160,5 @@ def _open_folder(options: DdsarOptions, evolution: Evolution, identity: dict) ->
     if not options.resume:
         raise ConfigError(f"{options.out} holds a search; continue it with --resume, or choose another --out")
     saved = json.loads(path.read_text())
-    for key in {**identity, **saved["identity"]}:
-        ours, theirs = identity.get(key), saved["identity"].get(key)
-        if ours != theirs:
-            raise ConfigError(
-                f"{options.out} is a search with {key} = {theirs!r}, not {ours!r}; choose another --out"
-            )
+    check_same(saved["identity"], identity, f"the search in {options.out}", "choose another --out")
     evolution.restore(saved)
-
-
-def _save(out: Path, evolution: Evolution, identity: dict) -> None:
-    write_text(out / STATE, json.dumps({"identity": identity, **evolution.state()}))

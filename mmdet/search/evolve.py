@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from mmdet.errors import ConfigError, unknown_name
@@ -110,9 +111,9 @@ class Evolution:
         """
         end = self.round + num_rounds
         while self.round < end:
-            children = [self.draw() for _ in range(min(batch, end - self.round))]
+            children = (self.draw() for _ in range(min(batch, end - self.round)))
             fit = [child for child in children if self.judge(child) is None]
-            scores = map(self.score, fit) if score_all is None else score_all(fit)
+            scores = (score_all or partial(map, self.score))(fit)
             for child, score in zip(fit, scores, strict=True):
                 if math.isfinite(score):
                     self.keep(child, score)

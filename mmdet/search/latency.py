@@ -1,10 +1,9 @@
 """Parameters of a config's model, and its latency on this machine as an ONNX file."""
 
+import io
 import statistics
-import tempfile
-import time
+import timeit
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,11 +11,11 @@ from torch import nn
 
 from mmdet.deploy.runtime.session import import_onnxruntime
 from mmdet.models.build import build_detector
-from mmdet.models.plainnet.classifier import PlainNet
+from mmdet.models.plainnet.blocks import PlainNet
 from mmdet.models.plainnet.structure import Structure
 from mmdet.search.cost import SIZE_HW
 
-RUNS, WARM_UP = 15, 3
+RUNS, WARM_UP = 12, 3
 
 
 def count_params(model_cfg: Mapping) -> int:
@@ -50,15 +49,9 @@ def _measure(module: nn.Module, function: Callable, size_hw: tuple[int, int]) ->
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    images = torch.zeros(1, 3, *size_hw)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        torch.onnx.export(_Call(module, function).eval(), (images,), str(path), dynamo=False)
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    file = io.BytesIO()
+    torch.onnx.export(_Call(module, function).eval(), (torch.zeros(1, 3, *size_hw),), file, dynamo=False)
+    session = ort.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: np.zeros((1, 3, *size_hw), np.float32)}
-    times = []
-    for _ in range(RUNS):
-        begin = time.perf_counter()
-        session.run(None, feed)
-        times.append((time.perf_counter() - begin) * 1000)
-    return statistics.median(times[WARM_UP:])
+    times = timeit.repeat(lambda: session.run(None, feed), number=1, repeat=RUNS + WARM_UP)
+    return statistics.median(times[WARM_UP:]) * 1000

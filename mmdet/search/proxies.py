@@ -11,8 +11,7 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
-from mmdet.models.plainnet.blocks import Relu
-from mmdet.models.plainnet.classifier import PlainNet
+from mmdet.models.plainnet.blocks import PlainNet, Relu
 from mmdet.models.plainnet.structure import Structure, to_string
 
 Draw = Callable[..., Tensor]  # draw(*shape) -> normal noise on the network's device
@@ -61,16 +60,15 @@ def score(name: str, structure: Structure, settings: ProxySettings) -> float:
     if name == "gradnorm":
         labels = torch.randint(settings.num_classes, (settings.batch_size,), generator=generator)
         return grad_norm(net, images, labels.to(settings.device))
-    if name == "zen":
-        return zen(net, images, draw, settings.gamma)
-    return PROXIES[name](net, images)
+    return zen(net, images, draw, settings.gamma) if name == "zen" else PROXIES[name](net, images)
 
 
 def grad_norm(net: PlainNet, images: Tensor, labels: Tensor) -> float:
     """Return the L2 norm of all gradients of the cross-entropy against given labels."""
     net.zero_grad()
     nn.functional.cross_entropy(net(images), labels).backward()
-    return sum(_square(p.grad) for p in net.parameters() if p.grad is not None) ** 0.5
+    grads = [p.grad.double() for p in net.parameters() if p.grad is not None]
+    return sum(grad.square().sum().item() for grad in grads) ** 0.5
 
 
 def synflow(net: PlainNet, images: Tensor) -> float:
@@ -88,8 +86,8 @@ def synflow(net: PlainNet, images: Tensor) -> float:
     net.zero_grad()
     net(torch.ones_like(images[:1], dtype=torch.float64)).sum().backward()
     total = 0.0
-    for layer in net.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.weight.grad is not None:
+    for layer in _layers(net):
+        if layer.weight.grad is not None:
             total += (layer.weight * layer.weight.grad).abs().flatten(1).sum(dim=1).mean().item()
     return -total
 
@@ -135,13 +133,8 @@ def te_nas(net: PlainNet, images: Tensor) -> float:
     return -(values[-1] / values[0]).item()
 
 
-PROXIES: dict[str, Callable[..., float]] = {
-    "gradnorm": grad_norm,
-    "syncflow": synflow,
-    "naswot": naswot,
-    "zen": zen,
-    "te-nas": te_nas,
-}
+PROXIES: dict[str, Callable[..., float]] = dict(gradnorm=grad_norm, syncflow=synflow, naswot=naswot, zen=zen)
+PROXIES["te-nas"] = te_nas
 
 
 def _fill_normal(net: nn.Module, generator: torch.Generator) -> None:
@@ -154,7 +147,3 @@ def _fill_normal(net: nn.Module, generator: torch.Generator) -> None:
 
 def _layers(net: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:
     return (layer for layer in net.modules() if isinstance(layer, (nn.Conv2d, nn.Linear)))
-
-
-def _square(grad: Tensor) -> float:
-    return grad.double().square().sum().item()

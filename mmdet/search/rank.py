@@ -10,7 +10,7 @@ import numpy as np
 from mmdet.config import load_config
 from mmdet.errors import ConfigError
 from mmdet.models.plainnet.structure import Block, Structure, parse
-from mmdet.search.cost import STAGES, resnet_stages
+from mmdet.search.cost import STAGES, resnet_stages, total
 from mmdet.search.score import ddsar
 from mmdet.search.study import SETTINGS
 
@@ -23,7 +23,7 @@ class Candidate:
     """All trainings of one candidate.
 
     Attributes:
-        index, config: number and config file.
+        index, config, run: number, config file, work_dir of its first training.
         flops: per part, see cost.model_flops.
         aps: of each seed: easy, medium, hard of the data that decides.
         reported: likewise of data.test.
@@ -32,6 +32,7 @@ class Candidate:
 
     index: int
     config: Path
+    run: Path
     flops: dict[str, int]
     aps: list[dict[str, float]] = field(default_factory=list)
     reported: list[dict[str, float]] = field(default_factory=list)
@@ -40,7 +41,7 @@ class Candidate:
     @property
     def gflops(self) -> float:
         """Return the total."""
-        return sum(self.flops[part] for part in ("backbone", "neck", "bbox_head")) / 1e9
+        return total(self.flops) / 1e9
 
     def mean(self, key: str) -> float:
         """Return the mean over seeds of one AP of the data that decides."""
@@ -48,31 +49,23 @@ class Candidate:
 
 
 def read_candidates(study: Any, select_by: str) -> list[Candidate]:
-    """Return the candidates with a finished training, best first."""
+    """Return the candidates with a finished training, best first.
+
+    Raises:
+        ConfigError: no training is finished.
+    """
     found: dict[int, Candidate] = {}
-    for trial in study.get_trials(deepcopy=False):
-        notes = trial.user_attrs
-        if trial.state.name != "COMPLETE":
-            continue
-        index = notes["candidate"]
-        one = found.setdefault(index, Candidate(index, Path(notes["config"]), notes["flops"]))
+    for notes in (t.user_attrs for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"):
+        index, run = notes["candidate"], Path(notes["run"])
+        one = found.setdefault(index, Candidate(index, Path(notes["config"]), run, notes["flops"]))
         one.aps.append(notes["aps"])
         one.reported.append(notes["reported"])
         last = max((epoch for epoch, _ in notes["evaluations"]), default=0)
         one.late += [aps[select_by] for epoch, aps in notes["evaluations"] if LATE * last < epoch < last]
         one.late.append(notes["aps"][select_by])
-    return sorted(found.values(), key=lambda one: -one.mean(select_by))
-
-
-def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the first of `read_candidates`.
-
-    Raises:
-        ConfigError: no training is finished.
-    """
-    if not candidates:
+    if not found:
         raise ConfigError("the study has no finished training yet; `search.py status` says how far it is")
-    return candidates[0]
+    return sorted(found.values(), key=lambda one: -one.mean(select_by))
 
 
 def certainty(candidates: Sequence[Candidate], seed: int = 0) -> list[float] | None:
@@ -85,8 +78,7 @@ def certainty(candidates: Sequence[Candidate], seed: int = 0) -> list[float] | N
         return None
     rng = np.random.default_rng(seed)
     means = [rng.choice(one.late, (RESAMPLES, len(one.late))).mean(axis=1) for one in candidates]
-    winners = np.argmax(means, axis=0)
-    return [float(np.mean(winners == index)) for index in range(len(candidates))]
+    return [float(share) for share in np.bincount(np.argmax(means, axis=0), minlength=len(means)) / RESAMPLES]
 
 
 def table(candidates: Sequence[Candidate]) -> str:
@@ -103,43 +95,45 @@ def table(candidates: Sequence[Candidate]) -> str:
     return "\n".join(lines)
 
 
-def spearman(x: Sequence[float], y: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
-    """Return the rank correlation and its 95 % bootstrap interval (percentiles over pairs).
+def rank_correlations(x: Sequence[float], y: Sequence[float], seed: int = 0) -> np.ndarray:
+    """Return Spearman's rho and Kendall's tau-b of pairs with their 95 % bootstrap intervals.
 
     Args:
         x: scores.
         y: APs of the same candidates.
-        seed: of the resampling.
+        seed: of the resampling of pairs.
+
+    Returns:
+        (2, 3): value, 2.5 % and 97.5 % of the resamples; nan where all scores or all APs are equal.
     """
-    a, b = np.asarray(x, float), np.asarray(y, float)
     rng = np.random.default_rng(seed)
-    picks = rng.integers(len(a), size=(2000, len(a)))
-    values = np.array([_rank_correlation(a[pick], b[pick]) for pick in picks])
-    values = values[np.isfinite(values)]  # resamples of one value only have no correlation
-    low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (np.nan, np.nan)
-    return _rank_correlation(a, b), float(low), float(high)
+    picks = np.concatenate([[np.arange(len(x))], rng.integers(len(x), size=(RESAMPLES, len(x)))])
+    # Signs of all differences: their sums are the centred ranks (ties share one), times 2.
+    a, b = (np.sign(v[picks][:, :, None] - v[picks][:, None]) for v in (np.asarray(x), np.asarray(y)))
+    values = np.stack([_cosine(a.sum(2), b.sum(2)), _cosine(a.reshape(len(a), -1), b.reshape(len(b), -1))])
+    if np.isnan(values[:, 0]).any():
+        return np.full((2, 3), np.nan)
+    return np.column_stack([values[:, 0], *np.nanpercentile(values, [2.5, 97.5], axis=1)])
 
 
-def correlations(candidates: Sequence[Candidate], key: str) -> list[str]:
-    """Return one line per zero-cost score: its rank correlation with the trained AP, and the 95 % interval.
+def correlations(candidates: Sequence[Candidate], key: str) -> str:
+    """Return a Markdown table of zero-cost scores: their rank correlation with the trained AP.
 
     Scores of backbones that are no plain nets are those of the nearest one (`nearest_structure`).
     """
-    from mmdet.search.proxies import ProxySettings, naswot, score  # torch
+    from mmdet.search.proxies import ProxySettings, score  # torch
 
     settings = ProxySettings(side=64, batch_size=16, num_classes=10)
     nets = [nearest_structure(load_config(one.config).model["backbone"]) for one in candidates]
-    scores = {
-        "ddsar": [ddsar(net) for net in nets],
-        "flops": [one.gflops for one in candidates],
-        naswot.__name__: [score(naswot.__name__, net, settings) for net in nets],
-    }
-    aps = [one.mean(key) for one in candidates]
-    lines = []
+    scores = {"ddsar": [ddsar(net) for net in nets], "flops": [one.gflops for one in candidates]}
+    for name in ("naswot", "zen"):
+        scores[name] = [score(name, net, settings) for net in nets]
+    lines = [f"| score, {len(nets)} candidates | Spearman, 95 % interval | Kendall |", "|---|---|---|"]
     for name, values in scores.items():
-        value, low, high = spearman(values, aps)
-        lines.append(f"{name}: {value:+.2f} [{low:+.2f}, {high:+.2f}] over {len(aps)} candidates")
-    return lines
+        found = rank_correlations(values, [one.mean(key) for one in candidates])
+        cells = [f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" for value, low, high in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def nearest_structure(backbone: Mapping) -> Structure:
@@ -151,28 +145,20 @@ def nearest_structure(backbone: Mapping) -> Structure:
     if backbone["type"] == "MasterNet":
         return parse(backbone["plainnet_struct"])
     if backbone["type"] == "MobileNetV1":
-        cfg = backbone["block_cfg"]
-        blocks, (base, _, *planes), name, wide, stem = (
-            cfg["stage_blocks"],
-            cfg["stage_planes"],
-            "IDWE1K3",
-            1,
-            1,
-        )
+        blocks, (base, _, *planes) = (backbone["block_cfg"][key] for key in ("stage_blocks", "stage_planes"))
+        name, wide, stem = "IDWE1K3", 1, 1
     else:
         is_bottleneck, blocks, planes = resnet_stages(backbone)
         base, stem = backbone["base_channels"], 3
         name, wide = ("K1K3K1", 4) if is_bottleneck else ("K3K3", 1)
-    halves = 1 if name == "K3K3" else 2
     net = [Block("SuperConvK3BNRELU", 3, base, 2, 0, stem)]
     for num_blocks, width in zip(blocks, planes, strict=True):
-        depth = max(1, -(-num_blocks // halves))
+        depth = max(1, num_blocks if name == "K3K3" else -(-num_blocks // 2))
         net.append(Block(f"SuperRes{name}", net[-1].out_channels, width * wide, 2, width, depth))
     return tuple(net)
 
 
-def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    ranks = [np.searchsorted(np.sort(v), v, "left") + np.searchsorted(np.sort(v), v, "right") for v in (x, y)]
-    if min(np.ptp(rank) for rank in ranks) == 0:
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the cosine of each pair of rows; nan where a row is 0."""
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmdet.errors import ConfigError
-from mmdet.search import cost
+from mmdet.search.cost import Array, Sampled, Template, measure
 
-Array = Any  # numpy
 BLOCK_TYPES = ("BasicBlock", "Bottleneck")
 ACCEPTED, TOTAL, UNBUILDABLE = 0, 5, 6  # verdicts; 1 to 4: the ratio of that stage
 
@@ -51,58 +50,19 @@ class SampleSettings:
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, tuple) and field.name != "block_types":
-                if value[0] > value[1]:
-                    raise ConfigError(f"search.{field.name} = {value!r} must be (lowest, highest)")
+            if isinstance(value, tuple) and field.name != "block_types" and value[0] > value[1]:
+                raise ConfigError(f"search.{field.name} = {value!r} must be (lowest, highest)")
         if self.gflops <= 0 or not 0 < self.eps < 1:
             raise ConfigError(f"search needs gflops > 0 and 0 < eps < 1, not {self.gflops} and {self.eps}")
 
-
-@dataclass(frozen=True)
-class Template:
-    """What a search takes from its template's config.
-
-    Attributes:
-        family: type of the backbone.
-        is_bottleneck, base, blocks, planes: of the backbone; MobileNetV1 has two planes before its stages'.
-        neck, head, depth: out_channels, feat_channels, stacked_convs.
-        outputs: channels of all predictors.
-        dw_conv, num_levels: of the head.
-        has_groups: the head's norm is GN.
-    """
-
-    family: str
-    is_bottleneck: bool
-    base: int
-    blocks: tuple[int, ...]
-    planes: tuple[int, ...]
-    neck: int
-    head: int
-    depth: int
-    outputs: int
-    dw_conv: bool
-    num_levels: int
-    has_groups: bool
-
-
-class Sampled(NamedTuple):
-    """Arrays of n candidates: (n,), blocks and planes (n, stages)."""
-
-    is_bottleneck: Array
-    base: Array
-    blocks: Array
-    planes: Array
-    neck: Array
-    head: Array
-    depth: Array
-
-    def take(self, index: Any) -> "Sampled":
-        """Return the candidates of an index array or mask."""
-        return Sampled(*(values[index] for values in self))
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Return the input size that the budget is meant for."""
+        return self.height, self.width
 
 
 class BackboneDraws(NamedTuple):
-    """Raw draws of step 1."""
+    """Raw draws of step 1, (n,); blocks and ratios (n, .)."""
 
     is_bottleneck: Array
     base: Array
@@ -111,46 +71,13 @@ class BackboneDraws(NamedTuple):
 
 
 class ScaleDraws(NamedTuple):
-    """Raw draws of step 2."""
+    """Raw draws of step 2, (n,)."""
 
     blocks_ratio: Array
     planes_ratio: Array
     neck: Array
     head: Array
     depth: Array
-
-
-def read_template(model: dict) -> Template:
-    """Return the template of a config's `model`.
-
-    Raises:
-        ConfigError: its parts are not those the formulas know.
-    """
-    cost.model_flops(model)  # checks the parts
-    backbone, neck, head = model["backbone"], model["neck"], model["bbox_head"]
-    is_bottleneck, base = False, 0
-    if backbone["type"] == "ResNetV1e":
-        is_bottleneck, blocks, planes = cost.resnet_stages(backbone)
-        base = backbone["base_channels"]
-    elif backbone["type"] == "MobileNetV1":
-        blocks, planes = backbone["block_cfg"]["stage_blocks"], backbone["block_cfg"]["stage_planes"]
-        base = planes[0]
-    else:
-        raise ConfigError(f"the two-step search knows ResNetV1e and MobileNetV1, not {backbone['type']}")
-    return Template(
-        family=backbone["type"],
-        is_bottleneck=is_bottleneck,
-        base=base,
-        blocks=tuple(blocks),
-        planes=tuple(planes),
-        neck=neck["out_channels"],
-        head=head["feat_channels"],
-        depth=head["stacked_convs"],
-        outputs=cost.predictor_channels(head),
-        dw_conv=bool(head.get("dw_conv")),
-        num_levels=len(head["anchor_generator"]["strides"]),
-        has_groups=head["norm_cfg"]["type"] == "GN",
-    )
 
 
 def draw_backbones(
@@ -168,13 +95,10 @@ def draw_backbones(
 
 def draw_scales(settings: SampleSettings, rng: np.random.Generator, n: int) -> ScaleDraws:
     """Draw step 2: one ratio for all blocks, one for all widths; neck and head."""
-    return ScaleDraws(
-        rng.uniform(*settings.stage_blocks_ratio, size=n),
-        rng.uniform(*settings.base_channels_ratio, size=n),
-        _integers(settings.fpn_channels, rng, n),
-        _integers(settings.head_channels, rng, n),
-        _integers(settings.head_depth, rng, n),
-    )
+    ratios = (settings.stage_blocks_ratio, settings.base_channels_ratio)
+    numbers = (settings.fpn_channels, settings.head_channels, settings.head_depth)
+    scales = [rng.uniform(*bounds, size=n) for bounds in ratios]
+    return ScaleDraws(*scales, *(_integers(bounds, rng, n) for bounds in numbers))
 
 
 def round_backbones(template: Template, draws: BackboneDraws) -> Sampled:
@@ -183,8 +107,7 @@ def round_backbones(template: Template, draws: BackboneDraws) -> Sampled:
     planes = [base, base] if template.family == "MobileNetV1" else [base]
     for ratio in draws.ratios.T:
         planes.append(_floor8((planes[-1] * ratio).astype(np.int64)))
-    like = np.ones_like(base)
-    fixed = (like * template.neck, like * template.head, like * template.depth)
+    fixed = (np.full(base.shape, value) for value in (template.neck, template.head, template.depth))
     return Sampled(draws.is_bottleneck, base, draws.blocks, np.stack(planes, axis=1), *fixed)
 
 
@@ -196,22 +119,6 @@ def round_scales(template: Template, draws: ScaleDraws) -> Sampled:
     return Sampled(kind, planes[:, 0], blocks, planes, _floor8(draws.neck), _floor8(draws.head), draws.depth)
 
 
-def measure(template: Template, settings: SampleSettings, some: Sampled) -> tuple[Array, Array]:
-    """Return FLOPs of the stem and stages (n, 5), and of the whole detector (n,)."""
-    size_hw = (settings.height, settings.width)
-    blocks, planes = list(some.blocks.T), list(some.planes.T)
-    if template.family == "ResNetV1e":
-        parts = cost.resnet_parts(some.is_bottleneck, some.base, blocks, planes, size_hw)
-        pool = cost.resnet_pool(some.base, size_hw)
-    else:
-        parts, pool = cost.mobilenet_parts(blocks, planes, size_hw), 0
-    areas = cost.level_pixels(size_hw, template.num_levels, template.family == "ResNetV1e")
-    wide = np.where(some.is_bottleneck, 4, 1)
-    neck = cost.pafpn_flops([channels * wide for channels in planes[-3:]], some.neck, areas)
-    head = cost.head_flops(some.neck, some.head, some.depth, template.outputs, areas, template.dw_conv)
-    return np.stack(parts, axis=1), sum(parts) + pool + neck + head
-
-
 def judge(template: Template, settings: SampleSettings, some: Sampled, ratios: bool) -> tuple[Array, Array]:
     """Return a verdict per candidate (ACCEPTED, stage 1 to 4, TOTAL, UNBUILDABLE) and its FLOPs.
 
@@ -221,14 +128,14 @@ def judge(template: Template, settings: SampleSettings, some: Sampled, ratios: b
         some: candidates.
         ratios: step 2: also compare the stages' shares with the template's.
     """
-    parts, total = measure(template, settings, some)
+    parts, total = measure(template, some, settings.size_hw)
     verdict = np.where(within(total / 1e9, settings.gflops, settings.eps), ACCEPTED, TOTAL)
     if ratios:
-        own, wanted = _shares(parts), _shares(_template_parts(template, settings))
+        own = _shares(parts)
+        wanted = _shares(measure(template, template.own, settings.size_hw)[0])
         slack = settings.ratio_tolerance * settings.eps
         fits = (own * (1 - slack) <= wanted) & (wanted <= own * (1 + slack))
-        failing = np.argmin(fits, axis=1)
-        verdict = np.where(fits.all(axis=1), verdict, failing)
+        verdict = np.where(fits.all(axis=1), verdict, np.argmin(fits, axis=1))
     smallest = np.minimum.reduce([some.planes.min(axis=1), some.neck, some.head])
     return np.where(smallest < 8, UNBUILDABLE, verdict), total
 
@@ -265,8 +172,8 @@ def fit_width(template: Template, settings: SampleSettings, mode: int, draw: Any
     if not len(good):
         return some.take(good), total
     wished, widths = (draw.base, some.base) if mode == 1 else (draw.head, some.head)
-    nearest = good[np.abs(widths[good] - wished[0]).argmin()]
-    return some.take([nearest]), total[[nearest]]
+    nearest = good[[np.abs(widths[good] - wished[0]).argmin()]]
+    return some.take(nearest), total[nearest]
 
 
 def _in_all_widths(template: Template, settings: SampleSettings, mode: int, draws: Any) -> tuple:
@@ -291,19 +198,6 @@ def num_groups(channels: int) -> int:
     while groups < 64 and channels % (2 * groups) == 0:
         groups *= 2
     return groups
-
-
-def _template_parts(template: Template, settings: SampleSettings) -> Array:
-    one = Sampled(
-        *(
-            np.array([value])
-            for value in (
-                template.is_bottleneck, template.base, template.blocks, template.planes,
-                template.neck, template.head, template.depth,
-            )
-        )
-    )  # fmt: skip
-    return measure(template, settings, one)[0]
 
 
 def _shares(parts: Array) -> Array:

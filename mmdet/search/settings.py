@@ -1,7 +1,7 @@
 """Files in configs/search/ and configs/races/: a dict whose keys are the fields of a dataclass."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, get_type_hints
 
@@ -49,3 +49,14 @@ def read_settings(
             folder = Path.cwd() if f"search.{key}" in given else Path(path).parent
             checked[key] = str((folder / checked[key]).resolve())
     return kind(**checked)
+
+
+def check_same(known: Mapping, ours: Mapping, what: str, advice: str) -> None:
+    """Refuse, by the first key that differs, to continue what was begun with other settings.
+
+    Raises:
+        ConfigError: "`what` is of key = known, not ours; `advice`".
+    """
+    for key in {**ours, **known}:
+        if known.get(key) != ours.get(key):
+            raise ConfigError(f"{what} is of {key} = {known.get(key)!r}, not {ours.get(key)!r}; {advice}")

@@ -56,6 +56,6 @@ def make_split(ann_file: str, img_prefix: str, share: float, out: Path) -> Split
     if not parts[True] or not parts[False]:
         raise DataError(f"{ann_file}: {share:.1%} of its images leave one part empty")
     for path, lines in ((split.train, parts[False]), (split.val, parts[True])):
-        write_text(path, "".join(f"{line}\n" for line in lines), parents=True)
+        write_text(path, "\n".join([*lines, ""]), parents=True)
     write_wider_gt(split.val, split.gt_dir)
     return split

@@ -4,7 +4,6 @@ Storage is a SQLite file by default, a journal file (`journal:PATH`) on a disk t
 PostgreSQL (`postgresql://...`). A storage may hold several studies; each belongs to one search.
 """
 
-import dataclasses
 import re
 import time
 from collections.abc import Sequence
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.errors import ConfigError, unknown_name
+from mmdet.search.settings import check_same
 
 SAMPLERS = ("random", "tpe", "nsgaii")
 PRUNERS = ("none", "median", "halving")
 SETTINGS = ("AP_easy", "AP_medium", "AP_hard")
-ALIVE, SLOT, ERROR = "alive", "slot", "error"  # keys of a trial's notes
+ALIVE, SLOT, ERROR, EXCESS = "alive", "slot", "error", "excess"  # keys of a trial's notes
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,18 @@ class StudySettings:
         for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("select_by", SETTINGS)):
             if getattr(self, name) not in known:
                 raise ConfigError(unknown_name(f"search.{name}", getattr(self, name), known))
-        if bool(self.search) == bool(self.configs):
-            raise ConfigError("a study needs search.search or search.configs, one of them")
-        if self.configs and self.sampler != "random":
-            raise ConfigError(
-                f"search.sampler = {self.sampler!r} draws candidates; with search.configs use 'random'"
-            )
-        if self.pruner != "none" and (not self.eval_interval or self.sampler == "nsgaii"):
-            raise ConfigError("search.pruner needs search.eval_interval, and one objective (not nsgaii)")
-        least = min(self.num_candidates, self.num_seeds, self.epochs)
-        if least < 1 or self.mode not in (1, 2) or not 0 <= self.search_val < 1:
-            raise ConfigError(
-                "a study needs candidates, seeds and epochs >= 1, mode 1 or 2, 0 <= search_val < 1"
-            )
+        prunes, least = self.pruner != "none", min(self.num_candidates, self.num_seeds, self.epochs)
+        rules = {
+            "search.search or search.configs, one of them": bool(self.search) != bool(self.configs),
+            "search.sampler 'random' with search.configs": not self.configs or self.sampler == "random",
+            "search.eval_interval for a search.pruner": self.eval_interval or not prunes,
+            "one objective (not nsgaii) for a search.pruner": self.sampler != "nsgaii" or not prunes,
+            "candidates, seeds and epochs >= 1": least >= 1,
+            "mode 1 or 2, 0 <= search_val < 1": self.mode in (1, 2) and 0 <= self.search_val < 1,
+        }
+        for rule, is_kept in rules.items():
+            if not is_kept:
+                raise ConfigError(f"a study needs {rule}")
 
     @property
     def num_slots(self) -> int:
@@ -99,30 +98,24 @@ def open_study(name: str, url: str, settings: StudySettings, identity: dict[str,
         ConfigError: optuna is missing, the storage cannot be reached, or the study is of another search.
     """
     optuna = import_optuna()
-    directions = ["maximize", "minimize"] if settings.sampler == "nsgaii" else ["maximize"]
     try:
         study = optuna.create_study(
             storage=_open_storage(optuna, url),
             study_name=name,
-            directions=directions,
+            directions=["maximize", "minimize"] if settings.sampler == "nsgaii" else ["maximize"],
             load_if_exists=True,
-            sampler=_make_sampler(optuna, settings),
-            pruner=_make_pruner(optuna, settings),
+            sampler=_make_sampler(optuna.samplers, settings.sampler),
+            pruner=_make_pruner(optuna.pruners, settings.pruner),
         )
     except Exception as error:  # drivers raise errors of their own
         reason = without_password(str(error).splitlines()[0])
         raise ConfigError(f"storage {without_password(url)} cannot be used: {reason}") from error
-    if identity is None:
-        return study
-    known = study.user_attrs.get("identity")
-    if known is None:
+    if identity is not None:
+        where = f"study {name!r} in {without_password(url)}"
+        check_same(
+            study.user_attrs.get("identity", identity), identity, where, "choose another --name or --out"
+        )
         study.set_user_attr("identity", identity)
-    for key in {**identity, **(known or {})}:
-        if known and known.get(key) != identity.get(key):
-            raise ConfigError(
-                f"study {name!r} in {without_password(url)} is of {key} = {known.get(key)!r}, not "
-                f"{identity.get(key)!r}; choose another --name or --out"
-            )
     return study
 
 
@@ -151,16 +144,10 @@ def is_dead(trial: Any, settings: StudySettings) -> bool:
     return time.time() - max(trial.user_attrs.get(ALIVE, 0.0), started) > 4 * settings.heartbeat_s
 
 
-def identity_of(settings: StudySettings, search: Any, base: str) -> dict[str, Any]:
-    """Return what makes trials of a study comparable."""
+def identity_of(settings: StudySettings, source: Any) -> dict[str, Any]:
+    """Return what makes trials of a study comparable; `source` gives its candidates."""
     names = ("mode", "epochs", "sampler", "seed", "num_seeds", "search_val", "select_by")
-    values: dict[str, Any] = {name: getattr(settings, name) for name in names}
-    if settings.configs:
-        return {**values, "configs": list(settings.configs)}
-    space = dataclasses.asdict(search)
-    del space["base"], space["max_draws"]
-    space = {key: list(value) if isinstance(value, tuple) else value for key, value in space.items()}
-    return {**values, "template": Path(base).name, "space": space}
+    return {**{name: getattr(settings, name) for name in names}, **source.identity()}
 
 
 def _open_storage(optuna: Any, url: str) -> Any:
@@ -173,20 +160,16 @@ def _open_storage(optuna: Any, url: str) -> Any:
     return optuna.storages.RDBStorage(url, engine_kwargs=wait)
 
 
-def _make_sampler(optuna: Any, settings: StudySettings) -> Any:
+def _make_sampler(samplers: Any, name: str) -> Any:
     def constraint(trial: Any) -> Sequence[float]:
-        return (trial.user_attrs.get("excess", 0.0),)
+        return (trial.user_attrs.get(EXCESS, 0.0),)
 
-    if settings.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=None, constraints_func=constraint)
-    if settings.sampler == "nsgaii":
-        return optuna.samplers.NSGAIISampler(constraints_func=constraint)
-    return optuna.samplers.RandomSampler()
+    if name == "random":
+        return samplers.RandomSampler()
+    return {"tpe": samplers.TPESampler, "nsgaii": samplers.NSGAIISampler}[name](constraints_func=constraint)
 
 
-def _make_pruner(optuna: Any, settings: StudySettings) -> Any:
-    if settings.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=4)
-    if settings.pruner == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner()
-    return optuna.pruners.NopPruner()
+def _make_pruner(pruners: Any, name: str) -> Any:
+    if name == "median":
+        return pruners.MedianPruner(n_startup_trials=4)
+    return pruners.SuccessiveHalvingPruner() if name == "halving" else pruners.NopPruner()

@@ -26,9 +26,9 @@ SIDE, SCORE_THR = 128, 0.03
 FAST = ["total_epochs=20", "optimizer.lr=0.02", f"test_cfg.score_thr={SCORE_THR}", "log_config.interval=5"]
 SPACE, DDSAR = "configs/search/scrfd_2.5g.py", "configs/search/ddsar_500m.py"
 STUDY = """
-search = dict(search="{repo}/configs/search/tiny.py", num_candidates=2, epochs=30, heartbeat_s=1.0, options=[
+search = dict(search="{repo}/configs/search/tiny.py", num_candidates=2, epochs=10, heartbeat_s=1.0, options=[
     "data.train.cache_dir=None", "data.samples_per_gpu=2", "checkpoint_config.interval=1",
-    "data.train.pipeline.3.img_scale=(64,64)", "evaluation.start=30"])
+    "data.train.pipeline.3.img_scale=(64,64)", "evaluation.start=10"])
 """
 
 

@@ -4,13 +4,11 @@ Attribute names (`module_list`, `netblock`, `proj`) and the places of ReLUs in t
 checkpoint format. ReLU is no `nn.ReLU` here because the published FLOPs do not count it.
 """
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdet.models.layers import BatchNorm2d
-from mmdet.models.plainnet.structure import Block, Conv, Unit, units
+from mmdet.models.plainnet.structure import Block, Conv, Structure, Unit, units
 
 BN_EPS = 1e-3
 
@@ -78,15 +76,39 @@ class SuperBlock(nn.Module):
         return x
 
 
+class PlainNet(nn.Module):
+    """The classifier that zero-cost scores look at: super blocks, global average pooling, a linear layer.
+
+    Args:
+        structure: the blocks.
+        num_classes: outputs.
+        with_shortcut: the published scores leave the shortcuts out.
+    """
+
+    def __init__(self, structure: Structure, num_classes: int, with_shortcut: bool = False):
+        super().__init__()
+        self.module_list = nn.ModuleList(SuperBlock(block, with_shortcut) for block in structure)
+        self.fc_linear = Layer(nn.Linear(structure[-1].out_channels, num_classes))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to the last block's output."""
+        x = images
+        for block in self.module_list:
+            x = block(x)
+        return x
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, num_classes) logits."""
+        return self.fc_linear(self.features(images).mean(dim=(2, 3)))
+
+
 def _conv_layers(convs: tuple[Conv, ...]) -> list[nn.Module]:
     """Return conv, BN, ReLU, conv, BN, ...; it ends with a BN."""
     layers: list[nn.Module] = []
     for conv in convs:
-        options: dict[str, Any] = dict(
-            stride=conv.stride, padding=(conv.kernel - 1) // 2, groups=conv.groups, bias=False
-        )
+        shape, padding = (conv.in_channels, conv.out_channels, conv.kernel), (conv.kernel - 1) // 2
         layers += [
-            Layer(nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel, **options)),
+            Layer(nn.Conv2d(*shape, conv.stride, padding, groups=conv.groups, bias=False)),
             Layer(BatchNorm2d(conv.out_channels, eps=BN_EPS)),
             Relu(),
         ]

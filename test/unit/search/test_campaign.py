@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from mmdet.search import campaign as module  # noqa: E402
 from mmdet.search.campaign import Campaign, read_evaluations  # noqa: E402
 from mmdet.search.candidates import Draws, Files  # noqa: E402
 from mmdet.search.commands import parse_cards  # noqa: E402
-from mmdet.search.rank import best_candidate, certainty, read_candidates, table  # noqa: E402
+from mmdet.search.rank import certainty, read_candidates, table  # noqa: E402
 from mmdet.search.sample import SampleSettings  # noqa: E402
 from mmdet.search.settings import read_settings  # noqa: E402
 from mmdet.search.study import ALIVE, SLOT, StudySettings, identity_of, open_study, without_password  # noqa: E402
@@ -86,9 +85,10 @@ def settings_of(repo: Path, **changes) -> StudySettings:
 
 def make(repo: Path, out: Path, space: SampleSettings, url: str = "", **changes) -> Campaign:
     settings = settings_of(repo, **changes)
-    identity = identity_of(settings, space, space.base)
+    source = Draws(space, settings.mode, space.base, settings.seed)
+    identity = identity_of(settings, source)
     study = open_study("test", url or f"sqlite:///{out / 'study.db'}", settings, identity)
-    return Campaign(study, settings, Draws(space, settings.mode, space.base, settings.seed), out, "cpu")
+    return Campaign(study, settings, source, out, "cpu")
 
 
 def states(campaign: Campaign) -> dict[int, str]:
@@ -108,7 +108,7 @@ def test_all_candidates_are_trained_once_by_several_workers(repo, tmp_path, spac
     assert starts == ["0\n"] * 6
     candidates = read_candidates(campaign.study, "AP_hard")
     assert [one.index for one in candidates] == [5, 4, 3, 2, 1, 0]
-    assert best_candidate(candidates).mean("AP_hard") == pytest.approx(0.053)
+    assert candidates[0].mean("AP_hard") == pytest.approx(0.053)
     assert "| 5 |" in table(candidates).splitlines()[2]
 
 
@@ -166,8 +166,11 @@ def test_a_training_that_fails_twice_is_left_out_until_the_next_run(repo, tmp_pa
 def test_seeds_share_a_candidate(repo, tmp_path, space, fake):
     campaign = make(repo, tmp_path, space, num_candidates=2, num_seeds=2)
     campaign.run()
-    configs = [load_config(tmp_path / f"trials/{slot:04d}/candidate.py").model for slot in range(4)]
+    notes = {t.user_attrs[SLOT]: t.user_attrs for t in campaign.study.get_trials()}
+    configs = [load_config(notes[slot]["config"]).model for slot in range(4)]
     assert configs[0] == configs[2] and configs[1] == configs[3] and configs[0] != configs[1]
+    assert [notes[slot]["seed"] for slot in range(4)] == [0, 0, 1, 1]
+    assert len({notes[slot]["run"] for slot in range(4)}) == 4
     candidates = read_candidates(campaign.study, "AP_hard")
     assert [len(one.aps) for one in candidates] == [2, 2]
     shares = certainty(candidates)
@@ -224,10 +227,10 @@ def test_ready_files_are_candidates(repo, tmp_path, space, fake):
     files = Files.find((str(tmp_path / "g_*.py"),))
     assert [path.name for path in files.paths] == ["g_2.py", "g_10.py"]
     settings = settings_of(repo, search="", configs=(str(tmp_path / "g_*.py"),), num_candidates=2)
-    study = open_study("f", f"sqlite:///{tmp_path / 'f.db'}", settings, identity_of(settings, None, ""))
+    study = open_study("f", f"sqlite:///{tmp_path / 'f.db'}", settings, identity_of(settings, files))
     Campaign(study, settings, files, tmp_path, "cpu").run()
     assert len(read_candidates(study, "AP_hard")) == 2
-    with pytest.raises(ConfigError, match="names no file"):
+    with pytest.raises(ConfigError, match="names 0 files; 1 are needed"):
         Files.find((str(tmp_path / "x*.py"),))
 
 
@@ -237,8 +240,10 @@ def test_a_study_of_another_search_is_refused_by_name(repo, tmp_path, space):
         make(repo, tmp_path, space, mode=2)
     with pytest.raises(ConfigError, match=r"study 'test' in .*study.db is of space = .*'gflops': 0.075.*not"):
         make(repo, tmp_path, replace(space, gflops=1.0))
+    other = tmp_path / "other.py"
+    other.write_text(f'_base_ = ["{space.base}"]\n')
     with pytest.raises(ConfigError, match="is of template = 'scrfd_tiny_toy.py', not 'other.py'"):
-        make(repo, tmp_path, replace(space, base=str(tmp_path / "other.py")))
+        make(repo, tmp_path, replace(space, base=str(other)))
 
 
 def test_a_storage_that_cannot_be_reached_hides_the_password(repo, space, tmp_path):
@@ -323,42 +328,3 @@ def kill_one_of_two(repo: Path, out: Path, space: SampleSettings, url: str) -> N
 @pytest.mark.slow
 def test_killing_a_worker_gives_its_trial_back(repo, tmp_path, space):
     kill_one_of_two(repo, tmp_path, space, f"sqlite:///{tmp_path / 'study.db'}")
-
-
-@pytest.fixture
-def postgres(tmp_path):
-    """Start a PostgreSQL server of the test's own and return its URL; skip where there is none."""
-    pytest.importorskip("psycopg", reason="no psycopg: pip install psycopg[binary]")
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) if not shutil.which("initdb") else []
-    initdb = Path(shutil.which("initdb") or (found[-1] if found else ""))
-    if not initdb.name:
-        pytest.skip("no PostgreSQL: apt-get install postgresql")
-    data, port = Path("/tmp") / f"pg_{os.getpid()}", module_free_port()
-    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.getuid() == 0 else []
-    data.mkdir()
-    if as_user:
-        shutil.chown(data, "postgres", "postgres")
-
-    def call(name: str, *args: str) -> None:
-        subprocess.run(
-            [*as_user, str(initdb.parent / name), *args], check=True, stdout=subprocess.DEVNULL, cwd="/"
-        )
-
-    try:
-        call("initdb", "-D", str(data), "-U", "me", "--auth=trust")
-        call("pg_ctl", "-D", str(data), "-w", "-l", str(data / "log"), "-o", f"-p {port} -k {data}", "start")
-        yield f"postgresql://me:secret@{LOCAL}:{port}/postgres"
-        call("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(data)
-
-
-def module_free_port() -> int:
-    from mmdet.launch.jobs import free_port
-
-    return free_port()
-
-
-@pytest.mark.slow
-def test_killing_a_worker_with_postgresql(repo, tmp_path, space, postgres):
-    kill_one_of_two(repo, tmp_path, space, postgres)

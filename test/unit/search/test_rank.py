@@ -1,14 +1,25 @@
 """Rank correlation, certainty, the search-validation split, latency and plots."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from scipy import stats
 
 from mmdet.config import load_config
 from mmdet.datasets.labels import read_labels
 from mmdet.errors import ConfigError, DataError
 from mmdet.models.plainnet.structure import parse
 from mmdet.search.plot import plot_errors, plot_evolution, plot_stages
-from mmdet.search.rank import Candidate, best_candidate, certainty, correlations, nearest_structure, spearman
+from mmdet.search.rank import (
+    Candidate,
+    certainty,
+    correlations,
+    nearest_structure,
+    rank_correlations,
+    read_candidates,
+)
 from mmdet.search.split import make_split
 
 FLOPS = {
@@ -25,16 +36,25 @@ FLOPS = {
 
 def candidate(index: int, *late: float) -> Candidate:
     aps = [{"AP_easy": late[-1], "AP_medium": late[-1], "AP_hard": late[-1]}]
-    return Candidate(index, "config.py", {k: v * 10**8 for k, v in FLOPS.items()}, aps, aps, list(late))
+    return Candidate(
+        index, Path("config.py"), Path("run"), {k: v * 10**8 for k, v in FLOPS.items()}, aps, aps, list(late)
+    )
 
 
-def test_rank_correlation_of_four_pairs():
-    value, low, high = spearman([1, 2, 3, 4], [10, 30, 20, 40])
-    assert value == pytest.approx(0.8)  # 1 - 6 * (0 + 1 + 1 + 0) / (4 * 15)
-    assert low < value <= high
-    assert spearman([1, 2, 3, 4, 5], [5, 4, 3, 2, 1])[0] == pytest.approx(-1)
-    assert spearman([1, 1, 2], [3, 3, 5])[0] == pytest.approx(1)  # ties share a rank
-    assert all(np.isnan(spearman([1, 1, 1], [1, 2, 3])))
+def test_rank_correlations_of_four_pairs():
+    rho, tau = rank_correlations([1, 2, 3, 4], [10, 30, 20, 40])
+    assert rho[0] == pytest.approx(0.8)  # 1 - 6 * (0 + 1 + 1 + 0) / (4 * 15)
+    assert tau[0] == pytest.approx(2 / 3)  # five of six pairs in order, one not
+    assert all(low < value <= high for value, low, high in (rho, tau))
+    assert rank_correlations([1, 2, 3, 4, 5], [5, 4, 3, 2, 1])[:, 0] == pytest.approx(-1)
+    assert rank_correlations([1, 1, 2], [3, 3, 5])[:, 0] == pytest.approx(1)  # ties share a rank
+    assert np.isnan(rank_correlations([1, 1, 1], [1, 2, 3])).all()
+
+
+def test_rank_correlations_are_those_of_scipy():
+    x, y = np.random.default_rng(0).integers(6, size=(2, 12)).astype(float)
+    expected = [stats.spearmanr(x, y).statistic, stats.kendalltau(x, y).statistic]
+    assert rank_correlations(x, y)[:, 0] == pytest.approx(expected)
 
 
 def test_certainty_is_the_share_of_resampled_wins():
@@ -48,7 +68,7 @@ def test_certainty_is_the_share_of_resampled_wins():
 
 def test_an_empty_study_says_so():
     with pytest.raises(ConfigError, match="no finished training"):
-        best_candidate([])
+        read_candidates(SimpleNamespace(get_trials=lambda **_: []), "AP_hard")
 
 
 def test_total_of_a_candidate():
@@ -71,13 +91,13 @@ def test_the_nearest_plain_net_of_a_backbone(repo):
         assert " ".join(map(str, nearest_structure(backbone))) == text
 
 
-def test_correlations_name_three_scores(repo, tmp_path):
+def test_correlations_name_four_scores(repo, tmp_path):
     some = [candidate(n, ap) for n, ap in enumerate((0.5, 0.4, 0.3))]
     for one, name in zip(some, ("scrfd_2.5g", "scrfd_500m", "scrfd_1g"), strict=True):
         one.config = repo / f"configs/scrfd/{name}.py"
-    lines = correlations(some, "AP_hard")
-    assert [line.split(":")[0] for line in lines] == ["ddsar", "flops", "naswot"]
-    assert "over 3 candidates" in lines[0]
+    title, _, *rows = correlations(some, "AP_hard").splitlines()
+    assert title.startswith("| score, 3 candidates |")
+    assert [row.split()[1] for row in rows] == ["ddsar", "flops", "naswot", "zen"]
 
 
 def test_plots_are_small_files(tmp_path):
