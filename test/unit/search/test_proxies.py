@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet.models.plainnet.classifier import PlainNet
+from mmdet.models.plainnet.blocks import PlainNet
 from mmdet.models.plainnet.structure import parse
 from mmdet.search import proxies
 
