@@ -112,7 +112,9 @@ class Campaign:
 
     def _free_slot(self, me: int | None = None) -> int | None:
         """Return the first slot that is neither done, nor hopeless, nor claimed by another trial."""
-        taken, failures, missed = set(), Counter(), 0
+        taken: set = set()
+        failures: Counter = Counter()
+        missed = 0
         for trial in self._trials():
             slot, state = trial.user_attrs.get(SLOT), trial.state.name
             if state == "PRUNED" and EXCESS in trial.user_attrs:
@@ -161,14 +163,14 @@ class Campaign:
 
     def _write_config(self, trial: Any, candidate: int, path: Path) -> bool:
         """Write a candidate that keeps the constraints; False if a sampler's suggestion does not."""
-        if self.settings.sampler != "random":
-            text, excess = self.source.suggest(trial, path.parent)
-            excess = excess if text is None else self._excess(text, path.parent)
+        if self.settings.sampler != "random" and isinstance(self.source, Draws):
+            proposal, excess = self.source.suggest(trial, path.parent)
+            excess = excess if proposal is None else self._excess(proposal, path.parent)
             if excess:
                 trial.set_user_attr(EXCESS, excess)
-                return False
-            write_text(path, text)
-            return True
+            else:
+                write_text(path, str(proposal))
+            return not excess
         for index in range(candidate, MAX_ASKS * self.settings.num_candidates, self.settings.num_candidates):
             text = self.source.text(index, path.parent)
             if isinstance(self.source, Files) or not self._excess(text, path.parent):

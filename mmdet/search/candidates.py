@@ -51,7 +51,7 @@ class Draws:
     mode: int
     base: str
     seed: int
-    found: list[tuple] = field(default_factory=list)
+    found: list[tuple[cost.Sampled, int]] = field(default_factory=list)
 
     def __post_init__(self):
         self.template = cost.read_template(load_config(self.base).model)

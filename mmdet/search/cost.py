@@ -15,7 +15,8 @@ from mmdet.datasets.labels.base import DEFAULT_NUM_KPS
 from mmdet.errors import ConfigError
 from mmdet.models.plainnet.structure import parse, stage_outputs, units
 
-Number = Array = Any  # an int or a numpy int64 array; a numpy array
+Number = Any  # int, or a numpy int64 array
+Array = Any  # numpy
 SIZE_HW = (480, 640)  # of the published figures
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 
@@ -254,7 +255,8 @@ def _costs(
 ) -> tuple[list, Number, Number, Number]:
     """Return the cost of the stem and stages, of the rest of the backbone, of neck and head."""
     blocks, planes, is_resnet = list(some.blocks.T), list(some.planes.T), template.family == "ResNetV1e"
-    parts, pool = [], 0
+    parts: list[Number] = []
+    pool: Number = 0
     if is_resnet:
         parts, pool = resnet_parts(some.is_bottleneck, some.base, blocks, planes, size_hw)
     elif template.family == "MobileNetV1":
