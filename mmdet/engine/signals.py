@@ -1,16 +1,19 @@
 """Stop on SIGTERM or SIGINT at an iteration that all ranks agree on."""
 
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 from mmdet.distributed import any_across_ranks, world_size
 
 AGREE_EVERY = 10
+# Signals within this time are one: Linux sends that of `end_with_parent` once per thread of a killed parent.
+ECHO_S = 1.0
 
 
 class StopSignal:
-    """Remembers a signal while the `with` block runs; a second one ends the process as usual.
+    """Remembers a signal while the `with` block runs; one that comes ECHO_S later ends the process as usual.
 
     A single rank stops after the current step. With several, a signal may reach only some of them, and a
     rank that stopped alone would leave the others waiting in the gradient average. So all ranks exchange a
@@ -25,6 +28,7 @@ class StopSignal:
     def __init__(self, every: int = AGREE_EVERY) -> None:
         self.every = every
         self.received: int | None = None
+        self._received_s = 0.0
         self._kept: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
@@ -39,8 +43,11 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        signal.signal(number, self._kept[number])
+        if self.received is None:
+            self.received, self._received_s = number, time.monotonic()
+        elif time.monotonic() - self._received_s > ECHO_S:
+            signal.signal(number, self._kept[number])
+            signal.raise_signal(number)
 
     @property
     def name(self) -> str:

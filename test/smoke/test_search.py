@@ -22,8 +22,7 @@ from mmdet.images import read_image
 from mmdet.launch.jobs import free_port
 
 REPO = Path(__file__).resolve().parents[2]
-SIDE, SCORE_THR = 128, 0.03
-FAST = ["total_epochs=20", "optimizer.lr=0.02", f"test_cfg.score_thr={SCORE_THR}", "log_config.interval=5"]
+FAST = ["total_epochs=20", "optimizer.lr=0.02", "log_config.interval=5"]
 SPACE, DDSAR = "configs/search/scrfd_2.5g.py", "configs/search/ddsar_500m.py"
 STUDY = """
 search = dict(search="{repo}/configs/search/tiny.py", num_candidates=2, epochs=10, heartbeat_s=1.0, options=[
@@ -58,13 +57,13 @@ def test_the_winner_of_a_500m_search_trains_exports_and_detects(faces, tmp_path)
     assert len(losses) == 10 and np.mean(losses[5:]) < 0.9 * losses[0]
 
     image = read_image(next((faces / "val" / "images").rglob("*.jpg")))
-    model = init_detector(run / config.name, run / "latest.pth", device="cpu")
-    (found,) = detect(model, [image])
-    export_checkpoint(config, run / "latest.pth", tmp_path / "winner.onnx", ExportOptions(SIDE, SIDE))
-    with SCRFD(tmp_path / "winner.onnx", score_thr=SCORE_THR, iou_thr=0.45, two_scale=False) as detector:
+    (found,) = detect(init_detector(config, run / "latest.pth", device="cpu"), [image])
+    export_checkpoint(config, run / "latest.pth", tmp_path / "winner.onnx", ExportOptions())
+    with SCRFD(tmp_path / "winner.onnx", score_thr=0.02, iou_thr=0.45, two_scale=False) as detector:
         bboxes, _ = detector.detect(image)
-    assert len(bboxes) == len(found.scores) > 0
-    np.testing.assert_allclose(bboxes[:, :4], found.bboxes, atol=0.1)
+    assert len(bboxes) > 10
+    np.testing.assert_allclose(bboxes[:10, :4], found.bboxes[:10], atol=0.1)
+    np.testing.assert_allclose(bboxes[:10, 4], found.scores[:10], atol=1e-4)
 
 
 @pytest.fixture
