@@ -1,5 +1,5 @@
-# Template of the small search in docs/search.md: MobileNetV1, under 0.1 GFLOPs at 640x480, boxes only. Learns from a few
-# thousand photographs of some 400 px in CPU minutes: patches of 192 px, 16 a step, AdamW, an average of the weights.
+# Template of the small search in docs/search.md: MobileNetV1, under 0.1 GFLOPs at 640x480, boxes only.
+# Learns in CPU minutes from some thousand photographs of 400 px: patches of 192 px, AdamW, averaged weights.
 _base_ = ["scrfd_500m_bnkps_toy.py"]
 _steps = _base_.data.train.pipeline
 _crop = dict(type="RandomSquareCrop", crop_choice=[0.4, 0.5, 0.6, 0.8])
