@@ -1,6 +1,8 @@
 """The public RetinaFace weights: strict load, detections on photographs, AP of 52 WIDER images."""
 
+import http.client
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -8,7 +10,10 @@ import torch
 
 from mmdet.apis import detect, init_detector
 from mmdet.deploy import SCRFD
+from mmdet.deploy.cli.run import RunOptions, detect_inputs
 from mmdet.deploy.export.export_onnx import ExportOptions, export_checkpoint
+from mmdet.deploy.runtime.options import DetectOptions
+from mmdet.deploy.web.server import make_server
 from mmdet.errors import CheckpointError
 from mmdet.evaluation.run import evaluate_checkpoint
 from mmdet.images import read_image
@@ -100,6 +105,30 @@ def test_the_exported_file_finds_the_same(g10, config, weights, shared, tmp_path
         np.testing.assert_allclose(bboxes[:, :4], expected[:, :4], atol=0.2)
         np.testing.assert_allclose(bboxes[:, 4], expected[:, 4], atol=1e-3)
         np.testing.assert_allclose(kps.reshape(len(kps), -1), expected[:, 5:], atol=0.2)
+
+
+@pytest.mark.slow
+def test_the_command_line_and_the_page_take_the_exported_file(config, weights, shared, tmp_path, capsys):
+    path, _ = export_checkpoint(config, weights, tmp_path / "retina.onnx", ExportOptions(dynamic_batch=True))
+    photo = shared / "data/photos/ternaus__13.jpg"
+    detector = SCRFD(str(path))
+    detector.prepare(input_size=(640, 640), det_thresh=0.5)
+    sized = DetectOptions(score_thr=0.5, iou_thr=0.4, input_size=(640, 640))
+    detect_inputs(detector, [str(photo)], RunOptions(detect=sized, show_progress=False))
+    (line,) = capsys.readouterr().out.splitlines()
+    printed = json.loads(line)["faces"]
+    assert len(printed) == 3
+
+    server = make_server(detector, "127.0.0.1", 0)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    connection = http.client.HTTPConnection(*server.server_address, timeout=60)
+    connection.request("POST", "/detect?threshold=0.5&iou_thr=0.4", photo.read_bytes())
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    server.shutdown()
+    server.server_close()
+    shown = sorted(face["bbox"] for face in answer["faces"])
+    np.testing.assert_allclose(shown, sorted(face["bbox"] for face in printed), atol=2)
 
 
 def test_weights_of_another_body_are_refused(repo, weights):
