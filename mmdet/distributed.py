@@ -11,6 +11,7 @@ import functools
 import inspect
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +26,7 @@ from mmdet.errors import ConfigError, DeviceError, Interrupted, MMDetError, Trai
 
 T = TypeVar("T")
 DEFAULT_TIMEOUT_S = 1800
+MAIN_TELLS_S = 15.0  # from a mistake to the message of another rank than 0, which may come later
 _host_group: Any = None
 _collective_runner: Callable[[Callable[[], object]], object] | None = None
 
@@ -330,9 +332,12 @@ def record_errors(main: Callable[..., T]) -> Callable[..., T]:
 def raise_with_rank(error: Exception) -> None:
     """Raise `error` again, naming the rank if there are several processes.
 
-    A TrainError comes from all ranks together and already names the one that caused it.
+    A TrainError comes from all ranks together and already names the one that caused it. A mistake that all
+    ranks find, in a config for example, is told by rank 0: the launcher ends the others while they wait.
     """
     this = os.environ.get("RANK") if world_size() == 1 else str(rank())
+    if this not in (None, "0") and isinstance(error, MMDetError):
+        time.sleep(MAIN_TELLS_S)
     if this is None or isinstance(error, TrainError):
         raise error
     if isinstance(error, MMDetError):

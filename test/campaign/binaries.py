@@ -33,7 +33,8 @@ def binary_targets() -> dict[str, Target]:
         read_mat(path, ("event_list", "file_list", "face_bbx_list", "gt_list"))
         for name in ("easy", "medium", "hard"):
             link = path.parent / f"wider_{name}_val.mat"
-            link.exists() or link.symlink_to(path)
+            if not link.exists():
+                link.symlink_to(path)
         read_wider_gt(path.parent)
 
     def detect(path: Path) -> None:

@@ -198,8 +198,7 @@ def _change(message: Any, field: Any, value: Any, names: list[str], choose: rand
         limit = 2**31 - 1 if field.type == field.TYPE_INT32 else 2**62
         return choose.choice((0, 1, -1, 2, 7, old + 1, old - 1, limit, -limit))
 
-    with_list = _is_list(value)
-    if with_list and len(value):
+    if _is_list(value) and len(value):
         at = choose.randrange(len(value))
         if choose.random() < 0.3:
             del value[at]
@@ -207,7 +206,7 @@ def _change(message: Any, field: Any, value: Any, names: list[str], choose: rand
             value.append(value[at])
         elif field.type != field.TYPE_MESSAGE:
             value[at] = scalar(value[at])
-    elif field.type == field.TYPE_MESSAGE:
-        message.ClearField(field.name) if choose.random() < 0.2 else None
-    elif not with_list:
+    elif field.type == field.TYPE_MESSAGE and choose.random() < 0.2:
+        message.ClearField(field.name)
+    elif field.type != field.TYPE_MESSAGE:
         setattr(message, field.name, scalar(value))

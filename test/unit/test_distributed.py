@@ -124,7 +124,18 @@ def raiser(error):
     return distributed.record_errors(main)
 
 
+def test_rank_0_tells_what_all_ranks_find(monkeypatch):
+    waits = []
+    monkeypatch.setattr(distributed.time, "sleep", waits.append)
+    for this, expected in (("0", []), ("1", [15.0])):
+        monkeypatch.setenv("RANK", this)
+        with pytest.raises(DataError, match=f"^rank {this}: bad$"):
+            raiser(DataError("bad"))()
+        assert waits == expected  # torchrun ends the others meanwhile
+
+
 def test_errors_name_their_rank(monkeypatch, capsys):
+    monkeypatch.setattr(distributed, "MAIN_TELLS_S", 0.0)
     with pytest.raises(DataError, match="^label.txt:3: bad$"):
         raiser(DataError("label.txt:3: bad"))()  # one process: nothing to add
     monkeypatch.setenv("RANK", "3")
