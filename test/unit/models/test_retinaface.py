@@ -144,3 +144,9 @@ def test_refuses_a_coder_or_a_ratio_that_it_cannot_use():
     cfg = dict(type="RetinaFace", bbox_head=RETINA_HEAD, criterion=dict(neg_pos_ratio=0))
     with pytest.raises(ConfigError, match="neg_pos_ratio"):
         build_criterion(cfg, dict(assigner=MULTIBOX))
+
+
+def test_the_criterion_refuses_an_assigner_that_lists_no_positives():
+    kind, backbone, neck, head, _ = MIXES["retinaface"]
+    with pytest.raises(ConfigError, match="works with MultiBoxAssigner, not with ATSSAssigner"):
+        build(kind, backbone, neck, head, ATSS)
