@@ -122,9 +122,9 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _place(error: BaseException) -> str:
-    """Return file:line where the error was raised, in the innermost frame that is not torch's."""
+    """Return file:line where the error was raised, in the innermost frame that is no installed library's."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [f for f in frames if "site-packages/torch" not in f.filename]  # torch's, and what extends it
+    ours = [f for f in frames if "/lib/python" not in f.filename]
     frame = (ours or frames)[-1] if frames else None
     return f"{'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno}" if frame else "unknown place"
 
