@@ -81,7 +81,7 @@ def kills_in_training(folder: Path, seed: int, limits: tuple[float, int]) -> dic
         assert code == 0, "a run that nobody kills fails"
     found: dict[str, Any] = {"kills": 0, "runs": 0, "findings": []}
     while found["kills"] < limits[1] and time.monotonic() - began < limits[0] and not found["findings"]:
-        code, _ = _kill_after(start(lambda: train(torn)), choose.uniform(0.02, 0.7) * spent_s)
+        code, _ = _kill_after(start(lambda: train(torn)), choose.uniform(0.02, 1.2) * spent_s)
         found["kills"] += code == -signal.SIGKILL
         if code == 0:
             found["runs"] += 1
