@@ -126,7 +126,7 @@ def _version_of(table: Path) -> tuple[int, ...]:
 def _installed() -> NpuOperators:
     names = [n for n in torch._C._dispatch_get_all_op_names() if n.startswith("aten::")]
     # On simulated cards some have a kernel that only counts how often torch_npu falls back.
-    watched = getattr(sys.modules.get("ascend_sim_operators"), "watched", frozenset())
+    watched: frozenset[str] = getattr(sys.modules.get("ascend_sim_operators"), "watched", frozenset())
     library = Path(sys.modules["torch_npu"].__file__ or "").parent / "lib" / "libtorch_npu.so"
     inside = {m.decode() for m in _FALLS_BACK_INSIDE.findall(library.read_bytes())}
     has_own = {n for n in names if _has_kernel(n, "PrivateUse1") and n not in watched}

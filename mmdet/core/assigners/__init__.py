@@ -1,7 +1,7 @@
 """Assigners decide which anchors learn which face: `ASSIGNERS`, by the name in `train_cfg.assigner.type`.
 
-Read base.py (how an assigner is called), then atss.py with unassigned.py, task_aligned.py, multibox.py with
-window.py.
+Read base.py (how an assigner is called), then atss.py with unassigned.py and ignored.py, task_aligned.py,
+multibox.py with window.py.
 """
 
 from collections.abc import Callable

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.core.anchors import AnchorGrid
+from mmdet.core.assigners.ignored import FACE_CHUNK, find_ignored
 from mmdet.core.assigners.unassigned import anchors_to_spare, claim_nearest
-from mmdet.core.bbox import bbox_overlaps, overlaps_of_sides
+from mmdet.core.bbox import overlaps_of_sides
 from mmdet.core.structures import Assignment
 from mmdet.errors import ConfigError
 
 _LOW_32_BITS = (1 << 32) - 1
 _NO_ANCHOR = 0x7F800000 << 32  # the key of anchor 0 at an infinite distance
-_FACE_CHUNK = 8  # boxes compared with all anchors at once, only with ignore_iof_thr > 0
 
 
 class ATSSAssignment(Assignment):
@@ -268,7 +268,7 @@ def nearest_allowed_anchors(grid: AnchorGrid, faces: Tensor, is_ignored: Tensor,
     x, y = grid.centers.unbind(-1)
     index = torch.arange(grid.num_anchors, device=x.device)
     found = []
-    for chunk in ((faces[..., :2] + faces[..., 2:]) / 2).split(_FACE_CHUNK, dim=1):
+    for chunk in ((faces[..., :2] + faces[..., 2:]) / 2).split(FACE_CHUNK, dim=1):
         distance = ((x - chunk[..., :1]).square() + (y - chunk[..., 1:]).square()).sqrt()  # (B, 8, A)
         distance = torch.where(is_ignored[:, None], torch.inf, distance)
         keys = _make_key(distance, index).split(grid.level_sizes, dim=-1)
@@ -280,31 +280,6 @@ def nearest_allowed_anchors(grid: AnchorGrid, faces: Tensor, is_ignored: Tensor,
     x, y = grid.centers.index_select(0, anchor.flatten()).view(*anchor.shape, 2).unbind(-1)
     sides = grid.bboxes.index_select(0, anchor.flatten()).view(*anchor.shape, 4).unbind(-1)
     return Candidates(anchor, distance.isfinite(), x, y, sides)
-
-
-def find_ignored(
-    grid: AnchorGrid, gt_bboxes: Tensor, gt_ignore: Tensor, valid_hw: Tensor, iof_thr: float
-) -> Tensor:
-    """Return (B, A): centred beyond valid_hw, or, with iof_thr > 0, inside an ignore region."""
-    x, y = grid.centers.unbind(-1)
-    valid_h, valid_w = valid_hw.float()[..., None].unbind(1)
-    is_ignored = (y >= valid_h) | (x >= valid_w)
-    if iof_thr > 0:
-        is_ignored |= is_in_ignore_region(grid.bboxes, gt_bboxes, gt_ignore, iof_thr)
-    return is_ignored
-
-
-def is_in_ignore_region(anchors: Tensor, gt_bboxes: Tensor, gt_ignore: Tensor, iof_thr: float) -> Tensor:
-    """Return (B, A): the anchor has more than `iof_thr` of its area inside one ignore box.
-
-    All anchors have to be looked at, so the boxes come in chunks: memory stays at B x A x 8.
-    """
-    ignored = gt_bboxes.new_zeros(gt_bboxes.shape[0], anchors.shape[0], dtype=torch.bool)
-    boxes = torch.where(gt_ignore[..., None], gt_bboxes.float(), 0)
-    for chunk in boxes.split(_FACE_CHUNK, dim=1):
-        iof = bbox_overlaps(anchors[:, None], chunk[:, None], mode="iof")  # (B, A, 8)
-        ignored |= (iof > iof_thr).any(dim=-1)
-    return ignored
 
 
 def _nearest_lines(coordinate: Tensor, strides: Tensor, num_lines: Tensor, k: int) -> tuple[Tensor, Tensor]:

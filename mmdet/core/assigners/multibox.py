@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.core.anchors import AnchorGrid
-from mmdet.core.assigners.atss import find_ignored
+from mmdet.core.assigners.ignored import find_ignored
 from mmdet.core.assigners.window import window
 from mmdet.core.structures import Assignment
 from mmdet.errors import ConfigError

@@ -13,11 +13,11 @@ from mmdet.core.anchors import AnchorGrid
 from mmdet.core.assigners.atss import (
     ATSSAssignment,
     check_centered,
-    find_ignored,
     is_well_inside,
     nearest_anchors,
     settle_contests,
 )
+from mmdet.core.assigners.ignored import find_ignored
 from mmdet.core.assigners.unassigned import anchors_to_spare, claim_nearest
 from mmdet.core.bbox import overlaps_of_sides
 from mmdet.errors import ConfigError
