@@ -15,7 +15,16 @@ def make_counter(work_dir, start, total):
         iter=start,
         step=SimpleNamespace(device=torch.device("cpu")),
         facts=SimpleNamespace(total_iters=total, work_dir=work_dir),
+        watch=RecordingWatch(),
     )
+
+
+class RecordingWatch:
+    def __init__(self):
+        self.beats = []
+
+    def beat(self, iter, place, allowed_s=0.0):
+        self.beats.append((iter, place, allowed_s))
 
 
 class RecordingProfiler:
@@ -63,6 +72,15 @@ MADE = ("make", "cpu", "profile", 10, 15)
 
 def test_steps_10_to_15_are_recorded(tmp_path):
     assert run(tmp_path, total=40) == [MADE, ("start", 0), ("stop", 15, 15)]
+
+
+def test_writing_the_trace_is_no_hang(tmp_path):
+    trainer = make_counter(tmp_path, 0, 40)
+    hook = ProfileHook(RecordingProfiler(trainer).make)
+    hook.before_train(trainer)
+    for trainer.iter in range(1, 17):
+        hook.after_iter(trainer, {})
+    assert trainer.watch.beats == [(15, "writing the trace", 1800.0)]
 
 
 def test_a_resumed_run_counts_its_own_steps(tmp_path):

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -341,3 +342,10 @@ def test_shell_files_are_thin_and_leave_the_machine_alone(repo, name):
     assert len(code) < 50
     for word in ("chmod", "rm ", "awk", "grep", "msnpureport", "taskset"):
         assert not any(word in line for line in code), word
+
+
+def test_every_variable_of_env_npu_is_explained(repo):
+    set_there = re.findall(r'export "?([A-Z_]+)=', (repo / "test/env_npu.sh").read_text())
+    explained = (repo / "docs/ascend.md").read_text()
+    assert len(set_there) >= 9
+    assert [name for name in [*set_there, "PYTORCH_ALLOC_CONF"] if f"`{name}`" not in explained] == []
