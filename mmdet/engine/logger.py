@@ -5,6 +5,7 @@ Words and order of a line are mmcv's, with images per second at the end: the Asc
 without days and the loss stands before img/s.
 """
 
+import contextlib
 import logging
 import logging.handlers
 import sys
@@ -13,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from mmdet.engine.scalar_writers import ScalarWriter
 
@@ -44,7 +43,8 @@ class _Console(logging.StreamHandler):
     """Writes lines above a progress bar, if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with tqdm.external_write_mode(self.stream):
+        bars = sys.modules.get("tqdm")  # loaded where a bar is shown; an image of a vendor may lack it
+        with bars.tqdm.external_write_mode(self.stream) if bars else contextlib.nullcontext():
             super().emit(record)
 
 

@@ -1,8 +1,8 @@
 """ProgressHook: a bar with the losses on a terminal; nothing in a pipe or a file."""
 
 import sys
-
-from tqdm import tqdm
+from importlib.util import find_spec
+from typing import Any
 
 from mmdet.distributed import is_main
 from mmdet.engine.trainer import Hook, Losses, Trainer
@@ -17,11 +17,13 @@ class ProgressHook(Hook):
     name = "progress"
 
     def __init__(self) -> None:
-        self._bar: tqdm | None = None
+        self._bar: Any = None
 
     def before_train(self, trainer: Trainer) -> None:
         """Open the bar, on rank 0 of a run that has a terminal."""
-        if is_main() and sys.stderr.isatty():
+        if is_main() and sys.stderr.isatty() and find_spec("tqdm"):
+            from tqdm import tqdm  # here: an image of a vendor may lack it
+
             total = trainer.facts.total_iters
             self._bar = tqdm(total=total, initial=trainer.iter, unit="it", dynamic_ncols=True, leave=False)
 
