@@ -69,7 +69,7 @@ def _with_older(figures: dict[str, Any], path: Path) -> dict[str, Any]:
         return figures
     if not isinstance(older, dict) or older.get("iters") != figures["iters"]:
         return figures
-    known = {key: value for key, value in figures.items() if value is not None and not key.endswith("time_s")}
+    known = {k: v for k, v in figures.items() if v not in (None, {}) and not k.endswith("time_s")}
     return {**figures, **older, **known}
 
 
@@ -147,6 +147,7 @@ def _figures(trainer: Trainer, train_time_s: float, e2e_time_s: float) -> dict:
     blank = dict.fromkeys(("fps", "fps_per_rank", *figure_names(evaluation.metric), "loss"))
     return {
         **blank,
+        "image_notes": {},
         **trainer.metrics,
         "iters": trainer.iter,
         "epochs": trainer.epoch,
