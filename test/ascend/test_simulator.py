@@ -154,7 +154,7 @@ def test_what_the_ai_cpu_computes_is_counted_and_listed(card, saturating_card):
     on_ai_cpu = {"aten::__lshift__.Scalar": 1, "aten::sort": 1}
     assert card["counts"][0] == on_ai_cpu
     assert saturating_card["counts"][0] == on_ai_cpu | {"aten::copy_": 1}  # int64 to fp32
-    assert "ascend_sim: 2 calls ran on the AI CPU: aten::" in card["stderr"]
+    assert "calls ran on the AI CPU: aten::" in card["stderr"]
 
 
 def test_a_copy_to_the_host_inside_a_kernel_is_counted(card):
