@@ -11,9 +11,8 @@ import hmac
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from email import message_from_bytes
 from functools import partial
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
@@ -38,27 +37,16 @@ from mmdet.deploy.web.limits import (
     framing_mistake,
     is_host_known,
 )
-from mmdet.errors import ConfigError, DataError, DeviceError, MMDetError, unknown_name
+from mmdet.deploy.web.request import LOWEST_SCORE, read_query, uploaded_picture
+from mmdet.errors import ConfigError, DataError, DeviceError, MMDetError
 from mmdet.images import TooManyPixelsError
 
-MOST_TILES = 8  # along the longer side: 64 squares are looked at
-LOWEST_SCORE = 0.1  # of the faces sent to the page; its slider begins here
 LARGEST_UPLOAD = 64 << 20  # bytes
 MAX_DIGITS = 11  # of a Content-Length
 DETECT_S = 120.0  # with the time to wait for a turn
 FORBIDDEN = HTTPStatus.FORBIDDEN
 LARGEST_DISCARDED = 1 << 30  # of a body that is refused; then the connection is closed
 HERE = Path(__file__).parent
-_FLAGS = {"0": False, "1": True}.__getitem__
-# Parameter of a request -> field of DetectOptions, and what reads the value.
-QUERY: dict[str, tuple[str, Callable[[str], Any]]] = {
-    **dict.fromkeys(("threshold", "thresh", "det_thresh", "score_thr"), ("score_thr", float)),
-    **dict.fromkeys(("nms_thresh", "iou_thr"), ("iou_thr", float)),
-    "max_num": ("max_num", int),
-    "tiles": ("tiles", int),
-    "two_scale": ("two_scale", _FLAGS),
-}
-EXPECTED = {float: "a number from 0 to 1", int: "a whole number", _FLAGS: "0 or 1"}
 STATIC = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
@@ -104,7 +92,7 @@ class App:
 
         Args:
             data: the file's bytes.
-            query: see QUERY; "threshold" is the lowest score (default: LOWEST_SCORE), "two_scale" "1" or "0"
+            query: see request.QUERY; "threshold" is the lowest score (default: LOWEST_SCORE), "two_scale" "1" or "0"
                 for or against a second look for close-ups.
 
         Raises:
@@ -259,7 +247,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             with self._body(int(length)) as data:
                 self.server.expect(self.connection, DETECT_S)
-                body = _uploaded(data, self.headers.get("Content-Type", ""))
+                body = uploaded_picture(data, self.headers.get("Content-Type", ""))
                 found = self.app.detect(body, query)
         except BusyError:
             self.close_connection = True
@@ -316,20 +304,6 @@ class Handler(BaseHTTPRequestHandler):
         self.server.expect(self.connection, REQUEST_S)
 
 
-def _uploaded(body: bytes, kind: str) -> bytes:
-    """Return the picture of a request: the body, or the first file of a form (curl -F file=@photo.jpg)."""
-    if not kind.lower().startswith("multipart/form-data"):
-        return body
-    try:
-        form = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
-        files = [part.get_payload(decode=True) for part in form.walk() if part.get_filename()]
-    except (RecursionError, ValueError, LookupError):
-        raise DataError("the form cannot be read") from None
-    if not files or not isinstance(files[0], bytes):
-        raise DataError("the form has no file; send one as -F file=@photo.jpg, or its bytes as --data-binary")
-    return files[0]
-
-
 def _find_pictures(folder: Path) -> list[Path]:
     """Return the picture files whose names can stand in an address."""
     try:
@@ -341,30 +315,6 @@ def _find_pictures(folder: Path) -> list[Path]:
     except OSError as error:
         raise DataError(f"--examples {folder}: {error.strerror or error}") from None
     return [file for file in files if not any(0xD800 <= ord(letter) < 0xE000 for letter in file.name)]
-
-
-def read_query(query: Mapping[str, str]) -> dict[str, Any]:
-    """Return the options of a request.
-
-    Raises:
-        ConfigError: a parameter is unknown, or its value cannot be read.
-    """
-    options: dict[str, Any] = {}
-    for name, text in query.items():
-        if name not in QUERY:
-            raise ConfigError(unknown_name("parameter", name, QUERY))
-        key, kind = QUERY[name]
-        if key in options:
-            raise ConfigError(f"{name}={text}: given twice, under two names")
-        try:
-            value = kind(text)
-            if (kind is float and not 0 <= value <= 1) or (key == "tiles" and value > MOST_TILES):
-                raise ValueError
-        except (ValueError, KeyError):
-            limit = f" up to {MOST_TILES}" if key == "tiles" else ""
-            raise ConfigError(f"{name}={text}: {EXPECTED[kind]}{limit} is expected") from None
-        options[key] = value
-    return {"score_thr": LOWEST_SCORE, **options}
 
 
 def _is_inside(file: Path) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from test_web import StandIn, picture
 
+from mmdet.deploy.web import request as web_request
 from mmdet.deploy.web import server as web
 
 DESCRIPTION = json.loads((web.HERE / "openapi.json").read_text())
@@ -49,8 +50,8 @@ def ask(address, method, path, body=None, headers=None):
 def test_the_description_names_what_the_server_knows(address):
     post = DESCRIPTION["paths"]["/detect"]["post"]
     parameters = {item["name"]: item["schema"] for item in post["parameters"]}
-    assert {web.QUERY[name][0] for name in parameters} == {key for key, _ in web.QUERY.values()}
-    assert parameters["tiles"]["maximum"] == web.MOST_TILES
+    assert {web_request.QUERY[name][0] for name in parameters} == {key for key, _ in web_request.QUERY.values()}
+    assert parameters["tiles"]["maximum"] == web_request.MOST_TILES
     found = DESCRIPTION["components"]["schemas"]["Found"]["properties"]
     assert set(json.loads(ask(address, "POST", "/detect", picture())[2])) == set(found)
     about = DESCRIPTION["components"]["schemas"]["About"]["properties"]

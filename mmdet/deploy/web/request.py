@@ -1,0 +1,58 @@
+"""What a request to the page asks for: the options in its address, and the picture in its body."""
+
+from collections.abc import Callable, Mapping
+from email import message_from_bytes
+from typing import Any
+
+from mmdet.errors import ConfigError, DataError, unknown_name
+
+MOST_TILES = 8  # along the longer side: 64 squares are looked at
+LOWEST_SCORE = 0.1  # of the faces sent to the page; its slider begins here
+_FLAGS = {"0": False, "1": True}.__getitem__
+# Parameter of a request -> field of DetectOptions, and what reads the value.
+QUERY: dict[str, tuple[str, Callable[[str], Any]]] = {
+    **dict.fromkeys(("threshold", "thresh", "det_thresh", "score_thr"), ("score_thr", float)),
+    **dict.fromkeys(("nms_thresh", "iou_thr"), ("iou_thr", float)),
+    "max_num": ("max_num", int),
+    "tiles": ("tiles", int),
+    "two_scale": ("two_scale", _FLAGS),
+}
+EXPECTED = {float: "a number from 0 to 1", int: "a whole number", _FLAGS: "0 or 1"}
+
+
+def read_query(query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options of a request.
+
+    Raises:
+        ConfigError: a parameter is unknown, or its value cannot be read.
+    """
+    options: dict[str, Any] = {}
+    for name, text in query.items():
+        if name not in QUERY:
+            raise ConfigError(unknown_name("parameter", name, QUERY))
+        key, kind = QUERY[name]
+        if key in options:
+            raise ConfigError(f"{name}={text}: given twice, under two names")
+        try:
+            value = kind(text)
+            if (kind is float and not 0 <= value <= 1) or (key == "tiles" and value > MOST_TILES):
+                raise ValueError
+        except (ValueError, KeyError):
+            limit = f" up to {MOST_TILES}" if key == "tiles" else ""
+            raise ConfigError(f"{name}={text}: {EXPECTED[kind]}{limit} is expected") from None
+        options[key] = value
+    return {"score_thr": LOWEST_SCORE, **options}
+
+
+def uploaded_picture(body: bytes, kind: str) -> bytes:
+    """Return the picture of a request: the body, or the first file of a form (curl -F file=@photo.jpg)."""
+    if not kind.lower().startswith("multipart/form-data"):
+        return body
+    try:
+        form = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
+        files = [part.get_payload(decode=True) for part in form.walk() if part.get_filename()]
+    except (RecursionError, ValueError, LookupError):
+        raise DataError("the form cannot be read") from None
+    if not files or not isinstance(files[0], bytes):
+        raise DataError("the form has no file; send one as -F file=@photo.jpg, or its bytes as --data-binary")
+    return files[0]
