@@ -50,7 +50,9 @@ def ask(address, method, path, body=None, headers=None):
 def test_the_description_names_what_the_server_knows(address):
     post = DESCRIPTION["paths"]["/detect"]["post"]
     parameters = {item["name"]: item["schema"] for item in post["parameters"]}
-    assert {web_request.QUERY[name][0] for name in parameters} == {key for key, _ in web_request.QUERY.values()}
+    assert {web_request.QUERY[name][0] for name in parameters} == {
+        key for key, _ in web_request.QUERY.values()
+    }
     assert parameters["tiles"]["maximum"] == web_request.MOST_TILES
     found = DESCRIPTION["components"]["schemas"]["Found"]["properties"]
     assert set(json.loads(ask(address, "POST", "/detect", picture())[2])) == set(found)
