@@ -92,8 +92,8 @@ class App:
 
         Args:
             data: the file's bytes.
-            query: see request.QUERY; "threshold" is the lowest score (default: LOWEST_SCORE), "two_scale" "1" or "0"
-                for or against a second look for close-ups.
+            query: see request.QUERY; "threshold" is the lowest score (default: LOWEST_SCORE), "two_scale" "1"
+                or "0" for or against a second look for close-ups.
 
         Raises:
             DataError: it cannot be read, or states more pixels than tools/web_demo.py allows.
