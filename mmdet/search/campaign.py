@@ -179,7 +179,7 @@ class Campaign:
         raise ConfigError(f"none of {MAX_ASKS} candidates keeps the study's constraints; widen them")
 
     def _excess(self, text: str, folder: Path) -> float:
-        """Return by which share a config breaks the worst constraint; 0 if it keeps all."""
+        """Return by which share a config breaks the first constraint that it does not keep; 0 if it keeps all."""
         limits = (self.settings.max_gflops, self.settings.max_params, self.settings.max_latency_ms)
         if limits == (None, None, None):
             return 0.0
@@ -192,8 +192,9 @@ class Campaign:
             from mmdet.search.latency import count_params, latency_ms  # torch, onnxruntime
 
             measures += [lambda: count_params(model), lambda: latency_ms(model)]
-        shares = [measure() / limit - 1 for measure, limit in zip(measures, limits, strict=False) if limit]
-        return max(0.0, *shares)
+        # the dearest last, and only if the others hold
+        shares = (measure() / limit - 1 for measure, limit in zip(measures, limits, strict=False) if limit)
+        return next((share for share in shares if share > 0), 0.0)
 
     def _train_and_evaluate(
         self, trial: Any, config: Path, folder: Path, card: int | None, lost: threading.Event
