@@ -179,7 +179,7 @@ class Campaign:
         raise ConfigError(f"none of {MAX_ASKS} candidates keeps the study's constraints; widen them")
 
     def _excess(self, text: str, folder: Path) -> float:
-        """Return by which share a config breaks the first constraint that it does not keep; 0 if it keeps all."""
+        """Return by which share a config breaks the first constraint it does not keep; 0 if it keeps all."""
         limits = (self.settings.max_gflops, self.settings.max_params, self.settings.max_latency_ms)
         if limits == (None, None, None):
             return 0.0
