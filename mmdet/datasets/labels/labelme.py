@@ -93,7 +93,9 @@ def _read_faces(
         if not isinstance(corners, list) or not corners:
             raise DataError(f'{where}: "points" is missing or empty')
         found = np.array([read_floats(corner, 2, where) for corner in corners])
-        group, kind = shape.get("group_id"), shape.get("shape_type", "polygon")
+        group, kind, flags = shape.get("group_id"), shape.get("shape_type", "polygon"), shape.get("flags")
+        if not isinstance(flags, dict | None):
+            raise DataError(f'{where}: "flags" is no object of flags')
         if kind == "point":
             if isinstance(group, int):
                 points.setdefault(group, []).append(found[0].tolist())
@@ -103,7 +105,7 @@ def _read_faces(
             lost["polygons, taken as the box around them"] += kind == "polygon"
             label = index.get(str(shape.get("label", "face")))
             if label is not None:
-                is_ignored = bool((shape.get("flags") or {}).get("ignore"))
+                is_ignored = bool(flags and flags.get("ignore"))
                 boxes.append((group, [*found.min(0), *found.max(0)], label, is_ignored))
         else:
             lost[f"shapes of type {kind}"] += 1

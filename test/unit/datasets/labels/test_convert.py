@@ -214,6 +214,13 @@ def test_labelme_polygons_and_stray_points(tmp_path):
     }
 
 
+def test_labelme_flags_that_are_no_object_are_named(tmp_path):
+    shape = {"label": "face", "points": [[9, 9], [4, 3]], "shape_type": "rectangle", "flags": "ignore"}
+    (tmp_path / "a.json").write_text(json.dumps({"imagePath": "a.jpg", "shapes": [shape]}))
+    with pytest.raises(DataError, match=r'shapes\[0\]: "flags" is no object'):
+        read_as(tmp_path, "labelme", train=True)
+
+
 def test_csv_with_other_names_and_columns(tmp_path):
     (tmp_path / "a.csv").write_text('filename,x,y,w,h,mood\n"b, c.jpg",1,2,3,4,glad\nd.jpg,,,,,\n')
     read = read_as(tmp_path / "a.csv", "csv", train=True)
