@@ -355,11 +355,12 @@ def test_the_tool_fails_on_a_planted_nonzero_and_item(tmp_path):
     assert done.returncode == 1, done.stderr
     table = [line.split() for line in done.stdout.splitlines()]
     for name in ("aten::nonzero", "aten::_local_scalar_dense"):
-        (row,) = (line for line in table if name in line)
+        (row,) = (line for line in table if name in line and line[0] != "graph")
         assert row[:4] == (
             ["dynamic", "shape", "1", "1"] if name == "aten::nonzero" else ["host", "sync", "1", "1"]
         )
     assert ["at", "planted.py:4"] in table and ["at", "planted.py:5"] in table
+    assert "graph capture: forbidden by aten::_local_scalar_dense at planted.py:5 (host sync)" in done.stdout
 
 
 @pytest.mark.parametrize(
