@@ -16,6 +16,7 @@ import torch.distributed as dist
 import torch_npu  # noqa: F401
 
 from mmdet.config import load_config
+from mmdet.device import set_npu_options
 from mmdet.distributed import mean_across_ranks
 from mmdet.models.build import build_criterion
 from mmdet.testing.audit_step import build_audited_step, draw_batch
@@ -73,6 +74,7 @@ def compare(hccl: dict[str, torch.Tensor], gloo: dict[str, torch.Tensor]) -> dic
 def main() -> None:
     torch.set_num_threads(1)
     torch.npu.set_device(RANK)
+    set_npu_options(CARD)  # as training does: the vendor's default lets convolutions drop bits (HF32)
     dist.init_process_group("cpu:gloo,npu:hccl", device_id=CARD)
     over_hccl = train(CARD)
     report = {

@@ -65,7 +65,7 @@ def test_metrics_are_those_asked_for(run, tmp_path, capsys):
     figures = run(metrics=("mAP",))
     assert set(figures) == {"mAP", "AP50", "AP75", "AP50:95", "AR50:95"}
     assert capsys.readouterr().out.startswith("mAP ")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "pr_curves_mAP.png"}
     with pytest.raises(
         ConfigError, match="metric = 'map' is unknown. Known: heights, mAP, retinaface, wider"
     ):
