@@ -38,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--amp": dict(choices=PRECISION_LEVELS, help="precision (default: the config's amp.level)"),
     "--batch": dict(type=int, default=32, metavar="N", help="images (default: %(default)s)"),
     "--batch-size": dict(type=int, metavar="N", help="images per step (default: %(default)s)"),
+    "--chip": dict(default="910B", metavar="C", help="910A, 910B (A2, A3) or 310P (default: 910B)"),
     "--cfg-options": dict(
         nargs="*",
         action="extend",

@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="one card, resident data: tools/benchmark.py step",
     )
-    card.add_argument("--chip", metavar="C", help="estimate it for 910A, 910B or 310P (scrfd audit)")
+    add_shared(card, "--chip", default=None, help="estimate it for 910A, 910B or 310P (scrfd audit)")
     add("--assume", nargs="+", default=[], metavar="NAME=VALUE", help="of --chip: see mmdet/testing/cost.py")
     add_shared(parser, "--size", help="of --chip: height and width of the images (default: %(default)s)")
     add(

@@ -23,9 +23,7 @@ DEVICES = ("meta", "npu")
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add_config(parser, nargs="+")
-    parser.add_argument(
-        "--chip", nargs="+", default=["910B"], metavar="C", help="910A, 910B (A2, A3), 310P (default: 910B)"
-    )
+    add_shared(parser, "--chip", nargs="+", default=["910B"])
     add_shared(parser, "--batch-size", help="images per step (default: the config's)")
     add_shared(parser, "--size")
     add_shared(parser, "--faces", default=10)

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from mmdet.cli import run_cli
+from mmdet.cli import add_shared, run_cli
 from mmdet.errors import ConfigError, unknown_name
 from mmdet.testing.ascend_sim.build import SOC, build
 
@@ -38,10 +38,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m mmdet.testing.ascend_sim", description=__doc__)
     parser.add_argument("--devices", type=int, default=8, help="cards of this host (default: 8)")
     parser.add_argument("--memory-mib", type=int, default=65536, help="memory of each card (default: 65536)")
-    parser.add_argument(
+    add_shared(
+        parser,
         "--chip",
-        default="910B",
-        metavar="C",
         help="910A and 310P saturate, convolve and sort fp32 in fp16, lack bfloat16 (default: 910B)",
     )
     parser.add_argument(
