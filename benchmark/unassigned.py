@@ -1,7 +1,6 @@
 """Which training faces no anchor would learn, by size at the network's scale; pixels are not read."""
 
 import argparse
-from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -10,11 +9,11 @@ import numpy as np
 from mmdet.cli import add_config, add_shared
 from mmdet.config import load_config
 from mmdet.core.assigners import assign_ahead
-from mmdet.core.structures import Batch, Sample
+from mmdet.core.structures import Batch
 from mmdet.datasets import faces
 from mmdet.datasets.build import build_dataset
 from mmdet.datasets.collate import Collate
-from mmdet.datasets.faces import FacesDataset, labelled_sample
+from mmdet.datasets.faces import blank_sample
 from mmdet.datasets.transforms import Compose
 from mmdet.datasets.transforms.color import Normalize, PhotoMetricDistortion
 from mmdet.datasets.transforms.formatting import LoadImageFromFile
@@ -41,7 +40,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     steps = [s for s in dataset.pipeline.transforms if not isinstance(s, COLOURS)]  # type: ignore[attr-defined]
     dataset.pipeline = Compose(steps)
     dataset.pipeline.bind(dataset)
-    dataset.load = partial(blank, dataset)  # type: ignore[method-assign]
+    sizes_hw = dataset.sizes_hw.tolist()
+    dataset.load = lambda index: blank_sample(dataset.labels[index], sizes_hw[index])  # type: ignore[method-assign]
     assign = assign_ahead(build_criterion(cfg.model, cfg.train_cfg))
     if assign is None:
         raise ConfigError("benchmark.py unassigned needs an assigner that works ahead of the network")
@@ -52,12 +52,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for start in range(0, len(chosen), 8):
         counts += count(make([dataset[(0, int(index))] for index in chosen[start : start + 8]]), most)
     return {"images": len(chosen), "faces": int(counts[0].sum()), **summarise(counts)}
-
-
-def blank(dataset: FacesDataset, index: int) -> Sample:
-    """Return a sample with its labels and no picture."""
-    image = np.broadcast_to(np.uint8(0), (*dataset.sizes_hw[index].tolist(), 3))
-    return labelled_sample(dataset.labels[index], image)
 
 
 def count(batch: Batch, most: int | None = None) -> np.ndarray:

@@ -220,3 +220,8 @@ def labelled_sample(record: Record, image: np.ndarray) -> Sample:
         size_hw=(height, width),
         notes=notes,
     )
+
+
+def blank_sample(record: Record, size_hw: Sequence[int]) -> Sample:
+    """Return the labels around a black image that takes no memory, for counts that need no pixels."""
+    return labelled_sample(record, np.broadcast_to(np.uint8(0), (*size_hw, 3)))

@@ -4,12 +4,12 @@ import numpy as np
 
 from mmdet.config.types import RunConfig
 from mmdet.core.assigners import assign_ahead
-from mmdet.core.structures import Batch, Sample
+from mmdet.core.structures import Batch
 from mmdet.datasets.build import build_pipeline
 from mmdet.datasets.check.problems import Problem
 from mmdet.datasets.collate import Collate
-from mmdet.datasets.faces import labelled_sample
-from mmdet.datasets.labels import LabelFile, Record
+from mmdet.datasets.faces import blank_sample
+from mmdet.datasets.labels import LabelFile
 from mmdet.models.build import build_criterion
 
 MOST_IMAGES = 1000
@@ -49,16 +49,13 @@ def find_unlearned(labels: LabelFile, cfg: RunConfig) -> list[Problem]:
     collate = Collate(cfg.data.gt_slots, labels.num_kps, assign)
     parts = []
     for start in range(0, len(chosen), BATCH):
-        rows = chosen[start : start + BATCH].tolist()
-        samples = [pipeline(_blank(labels[row]), np.random.RandomState([0, row])) for row in rows]
+        samples = []
+        for row in chosen[start : start + BATCH].tolist():
+            blank = blank_sample(labels[row], labels.sizes_hw[row].tolist())
+            samples.append(pipeline(blank, np.random.RandomState([0, row])))
         parts.append(_learned(collate(samples)))
     sides, learned = np.concatenate(parts, axis=1)
     return _describe(sides, learned, len(chosen))
-
-
-def _blank(record: Record) -> Sample:
-    """Return the labels around an image that takes no memory."""
-    return labelled_sample(record, np.broadcast_to(np.zeros(3, np.uint8), (*(record.size_hw or (1, 1)), 3)))
 
 
 def _learned(batch: Batch) -> np.ndarray:
