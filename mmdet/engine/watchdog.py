@@ -24,6 +24,7 @@ FIRST_BATCH_S = 300.0  # more time for the first batch: the start of workers, a 
 OBEY_S = 8.0  # from a signal to the end without an iteration; torchrun kills after 30 s
 OBEY_AT_MOST_S = 25.0  # while iterations go on, until all ranks have agreed
 SAVE_S = 20.0
+SAID, SAID_S = "said", 2.0  # the file that tells the other ranks that one has spoken; how long they wait
 LOADER, STEP, EVALUATION = "next(loader)", "the step", "the evaluation"
 UNCHANGED = (LOADER, EVALUATION)  # places where the state is that of the last iteration
 
@@ -117,9 +118,10 @@ class Watchdog:
                 continue
             # Should C code keep this thread from running, too: faulthandler's needs no interpreter.
             faulthandler.dump_traceback_later(2 * self.timeout_s + max(self._left_s(), 0), exit=True, file=2)
-            stale = self._stale_ranks()
-            if stale:
-                self._end(HUNG, f"{_name(stale)} has not answered for {self.timeout_s:g} s: stopped?", stale)
+            for limit_s, state in ((self.timeout_s / 2, "T"), (self.timeout_s, "")):  # T: SIGSTOP holds it
+                if stale := self._silent_ranks(limit_s, state):
+                    reason = f"{_name(stale)} has not answered for {limit_s:g} s: stopped?"
+                    self._end(HUNG, reason, stale)
             if self._left_s() < 0 and not self._others_go_on():
                 self._end(HUNG, f"no progress for {time.monotonic() - self._beat_s:.0f} s: {self._whose()}")
 
@@ -155,11 +157,11 @@ class Watchdog:
         found.pop(self.rank, None)
         return found
 
-    def _stale_ranks(self) -> dict[int, int]:
+    def _silent_ranks(self, limit_s: float, state: str) -> dict[int, int]:
+        """Return rank -> pid of those without a sign for so long, in a state if one is given."""
         now = time.monotonic()
-        return {
-            r: pid for r, (pid, sign_s, *_) in self._read_ranks().items() if now - sign_s > self.timeout_s
-        }
+        silent = {r: pid for r, (pid, sign_s, *_) in self._read_ranks().items() if now - sign_s > limit_s}
+        return {rank: pid for rank, pid in silent.items() if not state or _state(pid) == state}
 
     def _others_go_on(self) -> bool:
         return any(left_s > 0 for _, _, left_s, _, _ in self._read_ranks().values())
@@ -203,8 +205,12 @@ class Watchdog:
             kind = "Interrupted" if code == STOPPED else "TrainError"
             line = f"{kind}: {reason}. {self.describe()}. Stacks of all threads: {folder}/stacks_*.txt\n"
             os.write(2, line.encode(errors="replace"))
-        else:
-            time.sleep(2.0)  # its line first
+            with suppress(OSError):
+                (folder / SAID).touch()
+        else:  # that line first
+            said_s = time.monotonic() + SAID_S
+            while time.monotonic() < said_s and not (folder / SAID).exists():
+                time.sleep(0.05)
         pids = [child.pid for child in multiprocessing.active_children()] + list((stale or {}).values())
         for pid in filter(None, pids):
             with suppress(OSError):

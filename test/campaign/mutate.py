@@ -198,7 +198,9 @@ def _change(message: Any, field: Any, value: Any, names: list[str], choose: rand
         limit = 2**31 - 1 if field.type == field.TYPE_INT32 else 2**62
         return choose.choice((0, 1, -1, 2, 7, old + 1, old - 1, limit, -limit))
 
-    if _is_list(value) and len(value):
+    if _is_list(value) and not len(value):  # an earlier change has emptied it
+        return
+    if _is_list(value):
         at = choose.randrange(len(value))
         if choose.random() < 0.3:
             del value[at]

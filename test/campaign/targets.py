@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -158,16 +159,24 @@ def http_targets() -> dict[str, Target]:
         model=SimpleNamespace(name="x.onnx", providers=["CPUExecutionProvider"]),
     )
     address: list[Any] = []
+    mistakes: list[BaseException] = []  # of the server's threads
+
+    def note(*_: Any) -> None:
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):
+            mistakes.append(error)
 
     def read(path: Path) -> None:
         if not address:
             server = web.make_server(detector, "127.0.0.1", 0)  # type: ignore[arg-type]
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+            server.handle_error = note  # type: ignore[method-assign]
             address.append(server.server_address)
         with socket.create_connection(address[0], timeout=15) as client:
             with contextlib.suppress(ConnectionError):
                 client.sendall(path.read_bytes())
-                client.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(OSError):  # the server has closed it
+                    client.shutdown(socket.SHUT_WR)
                 answer = http.client.HTTPResponse(client)
                 with contextlib.suppress(http.client.HTTPException):
                     answer.begin()
@@ -177,6 +186,8 @@ def http_targets() -> dict[str, Target]:
                         json.loads(body or b"{}")
                     if answer.status < 400:
                         return
+            if mistakes:
+                raise mistakes.pop()
             raise MMDetError("refused")
 
     png = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import Message
 from http.server import ThreadingHTTPServer
 from typing import Any
@@ -19,10 +19,12 @@ logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 200  # in all; then one of the client that has most goes
 REQUEST_S = 10.0  # from the first moment of a connection, or its last answer, to the end of the headers
+LINGER_S = 1.0  # for a client to see the answer and to close its side
 BODY_S = 60.0  # for a picture to arrive
 MAX_WAITING = 64  # pictures that wait for the detector; more are told to come again
 SMALL_BODY = 4 << 20  # bytes; small pictures have memory and turns of their own
 SMALL_BODIES, LARGE_BODIES = 64 << 20, 160 << 20  # bytes held at one moment
+CLIENT_SHARE = 0.75  # of waiting pictures and of their bytes: at most so much for one address
 
 
 class BusyError(Exception):
@@ -30,51 +32,63 @@ class BusyError(Exception):
 
 
 class Budget:
-    """Bytes of pictures that are held at one moment."""
+    """Bytes of pictures that are held at one moment; one client gets at most `CLIENT_SHARE` of them."""
 
     def __init__(self, num_bytes: int) -> None:
-        self._left, self._lock = num_bytes, threading.Lock()
+        self._num_bytes, self._lock = num_bytes, threading.Lock()
+        self._held = Counter[str]()
 
-    def take(self, num_bytes: int) -> None:
+    def take(self, num_bytes: int, client: str) -> None:
         """Count bytes that have arrived.
 
         Raises:
             BusyError: there is no room for them.
         """
         with self._lock:
-            if num_bytes > self._left:
+            is_greedy = self._held[client] + num_bytes > CLIENT_SHARE * self._num_bytes
+            if is_greedy or self._held.total() + num_bytes > self._num_bytes:
                 raise BusyError
-            self._left -= num_bytes
+            self._held[client] += num_bytes
 
-    def give_back(self, num_bytes: int) -> None:
+    def give_back(self, num_bytes: int, client: str) -> None:
         """Count them off."""
         with self._lock:
-            self._left += num_bytes
+            self._held[client] -= num_bytes
+            self._held += Counter()  # clients that hold nothing are forgotten
 
 
 class Turns:
-    """One at a time, small pictures first, then in the order they came."""
+    """One at a time, small pictures first, then clients in turn, each in the order its pictures came.
+
+    Each picture gets a number: one more than its client's last one, or than that of the picture whose turn it
+    is (start-time fair queueing). So a client with one picture waits for one of every other, not for all.
+    """
 
     def __init__(self, max_waiting: int = MAX_WAITING) -> None:
         self._max_waiting, self._numbers = max_waiting, itertools.count()
-        self._waiting: list[tuple[bool, int]] = []
+        self._waiting: list[tuple[bool, int, int, str]] = []
+        self._round = 0  # the number of the picture whose turn it is
+        self._last: dict[str, int] = {}  # of each client's last one
         self._is_taken, self._changed = False, threading.Condition()
 
     @contextmanager
-    def one(self, is_large: bool) -> Iterator[None]:
+    def one(self, is_large: bool, client: str) -> Iterator[None]:
         """Wait for the turn and keep it in the block.
 
         Raises:
-            BusyError: too many wait already.
+            BusyError: too many wait already, or too many of this client.
         """
         with self._changed:
-            if len(self._waiting) >= self._max_waiting:
+            num_own = sum(one[-1] == client for one in self._waiting)
+            if len(self._waiting) >= self._max_waiting or num_own >= CLIENT_SHARE * self._max_waiting:
                 raise BusyError
-            mine = (is_large, next(self._numbers))
+            place = self._last[client] = max(self._round, self._last.get(client, 0)) + 1
+            mine = (is_large, place, next(self._numbers), client)
             heapq.heappush(self._waiting, mine)
             self._changed.wait_for(lambda: not self._is_taken and self._waiting[0] == mine)
             heapq.heappop(self._waiting)
-            self._is_taken = True
+            self._is_taken, self._round = True, max(self._round, place)
+            self._last = {client: last for client, last in self._last.items() if last > self._round}
         try:
             yield
         finally:
@@ -106,7 +120,13 @@ class LimitedServer(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """End a connection."""
+        """End a connection; read on a moment, or a reset overtakes the answer to one that still sends."""
+        with suppress(OSError):
+            request.shutdown(socket.SHUT_WR)
+            request.settimeout(LINGER_S)
+            end_s = time.monotonic() + LINGER_S
+            while time.monotonic() < end_s and request.recv(1 << 16):
+                pass
         with self._lock:
             self._deadlines.pop(request, None)
             self._clients.pop(request, None)

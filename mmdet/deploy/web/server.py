@@ -87,20 +87,21 @@ class App:
             if not self.examples:
                 raise DataError(f"--examples {examples}: no folder with pictures")
 
-    def detect(self, data: bytes, query: dict[str, str]) -> dict[str, Any]:
+    def detect(self, data: bytes, query: dict[str, str], client: str) -> dict[str, Any]:
         """Return width, height, time and faces of an encoded picture.
 
         Args:
             data: the file's bytes.
             query: see request.QUERY; "threshold" is the lowest score (default: LOWEST_SCORE), "two_scale" "1"
                 or "0" for or against a second look for close-ups.
+            client: its address; clients take turns.
 
         Raises:
             DataError: it cannot be read, or states more pixels than tools/web_demo.py allows.
             ConfigError: a parameter is unknown, or its value is.
         """
         options = self.detector.options.changed(**read_query(query))
-        with self.turns.one(len(data) > SMALL_BODY):  # around decoding, too: pixels are most of its memory
+        with self.turns.one(len(data) > SMALL_BODY, client):  # decoding takes most memory
             image = decode_complete(data, "the picture")
             started = time.perf_counter()
             (found,) = self.detector.find([image], options)
@@ -248,7 +249,7 @@ class Handler(BaseHTTPRequestHandler):
             with self._body(int(length)) as data:
                 self.server.expect(self.connection, DETECT_S)
                 body = uploaded_picture(data, self.headers.get("Content-Type", ""))
-                found = self.app.detect(body, query)
+                found = self.app.detect(body, query, self.client_address[0])
         except BusyError:
             self.close_connection = True
             self._send_json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "too many pictures at once; try again"})
@@ -268,13 +269,13 @@ class Handler(BaseHTTPRequestHandler):
         try:
             left = length
             while left > 0 and (part := self.rfile.read(min(left, 1 << 16))):
-                budget.take(len(part))
+                budget.take(len(part), self.client_address[0])
                 parts.append(part)
                 left -= len(part)
             data = b"".join(parts)
             yield data
         finally:
-            budget.give_back(sum(map(len, parts)))
+            budget.give_back(sum(map(len, parts)), self.client_address[0])
 
     def _discard(self, length: int) -> None:
         """Read a body that is not wanted: browsers show the answer only after they have sent all of it."""

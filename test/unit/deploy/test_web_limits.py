@@ -194,34 +194,49 @@ def test_an_honest_client_is_answered_among_hostile_ones(serve, monkeypatch):
     assert sorted(times)[7] < 2, times
 
 
-def test_too_many_waiting_pictures_are_told_to_come_again():
-    turns, order, busy = limits.Turns(max_waiting=2), [], []
+def wait_for_turns(turns, pictures):
+    """Let (is_large, client) wait for a turn, one after another; return who had it, and who was refused."""
+    order, busy, threads = [], [], []
 
-    def take(is_large, name):
+    def take(is_large, client):
         try:
-            with turns.one(is_large):
-                order.append(name)
+            with turns.one(is_large, client):
+                order.append(client)
         except limits.BusyError:
-            busy.append(name)
+            busy.append(client)
 
-    with turns.one(False):
-        threads = []
-        for is_large, name in ((True, "large"), (False, "small"), (False, "late")):
-            threads.append(threading.Thread(target=take, args=(is_large, name)))
+    with turns.one(False, "first"):
+        for picture in pictures:
+            threads.append(threading.Thread(target=take, args=picture))
             threads[-1].start()
-            time.sleep(0.1)
+            time.sleep(0.05)
     for thread in threads:
         thread.join()
-    assert order == ["small", "large"] and busy == ["late"]
+    return order, busy
+
+
+def test_too_many_waiting_pictures_are_told_to_come_again():
+    pictures = [(True, "large"), (False, "small"), (False, "late")]
+    assert wait_for_turns(limits.Turns(max_waiting=2), pictures) == (["small", "large"], ["late"])
+
+
+def test_clients_take_turns_and_one_cannot_take_all_places():
+    pictures = [(False, name) for name in "aaaabba"]
+    order, busy = wait_for_turns(limits.Turns(max_waiting=4), pictures)
+    assert order == ["a", "b", "a", "a"] and busy == ["a", "b", "a"]
+    order, busy = wait_for_turns(limits.Turns(max_waiting=8), pictures)
+    assert order == ["a", "b", "a", "b", "a", "a", "a"] and not busy
 
 
 def test_memory_for_pictures_is_counted_as_it_arrives():
-    budget = limits.Budget(10)
-    budget.take(6)
-    with pytest.raises(limits.BusyError):
-        budget.take(5)
-    budget.give_back(6)
-    budget.take(10)
+    budget = limits.Budget(12)
+    budget.take(6, "a")
+    for num_bytes, client in ((4, "a"), (7, "b")):  # beyond the share of one, beyond all
+        with pytest.raises(limits.BusyError):
+            budget.take(num_bytes, client)
+    budget.take(6, "b")
+    budget.give_back(6, "a")
+    budget.take(3, "b")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a second address of this computer")

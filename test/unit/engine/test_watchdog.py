@@ -76,7 +76,7 @@ def test_a_stopped_rank_is_named_and_ended_by_the_others(start, tmp_path):
     os.kill(ranks[0].pid, signal.SIGSTOP)
     out, err = ranks[1].communicate(timeout=30)
     assert ranks[1].returncode == 3 and out == ""
-    assert err.startswith(f"TrainError: rank 0 (process {ranks[0].pid}) has not answered for 2 s: stopped?")
+    assert err.startswith(f"TrainError: rank 0 (process {ranks[0].pid}) has not answered for 1 s: stopped?")
     assert ranks[0].wait(timeout=10) == -signal.SIGKILL
 
 
