@@ -30,7 +30,6 @@ race = dict(
     budget_cpu_s=480.0,
     seeds=[0, 1, 2],
     against="modern",
-    metrics=["widerface", "mAP", "heights"],
     options=[
         f"data.train.ann_file={_data}faces4030/labelv2.txt",
         f"data.train.img_prefix={_data}faces4030/images",

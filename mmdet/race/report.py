@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mmdet.evaluation.metrics import HeightMetric
 from mmdet.files import atomic_write
 from mmdet.race.settings import RaceSettings
 
@@ -35,28 +36,38 @@ def difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) ->
 
 
 def table(settings: RaceSettings, runs: Runs) -> str:
-    """Return a Markdown table for each set of test images.
+    """Return Markdown tables for each set of test images: its figures, then AP and recall by face height.
 
     A cell is the mean over seeds, its 95 % interval where there are several, and the difference to the entry
     `settings.against` where the interval of that leaves 0 out. Intervals are about seeds, not about images.
     """
-    against = settings.against or settings.parsed[0].name
     lines = []
     for test in settings.tests:
+        lines += [f"**{test}**", ""]
         lines += [
-            f"**{test}**",
-            "",
-            f"| entry | seeds | processor s | images | {' | '.join(settings.figures)} |",
+            line for figures in _groups(settings, runs, test) for line in _rows(settings, runs, test, figures)
         ]
-        lines.append("|---|--:|--:|--:|" + "--:|" * len(settings.figures))
-        for name, of_entry in runs.items():
-            costs = [run["cpu_s"] for run in of_entry]
-            images = of_entry[0]["images"]
-            cells = [_cell(runs, name, against, test, figure) for figure in settings.figures]
-            head = f"{name} | {len(of_entry)} | {_cost(costs, settings.budget_cpu_s)} | {images or '?'}"
-            lines.append(f"| {head} | {' | '.join(cells)} |")
-        lines.append("")
     return "\n".join(lines)
+
+
+def _groups(settings: RaceSettings, runs: Runs, test: str) -> list[Sequence[str]]:
+    """Return the columns of each table of a test: the race's; AP and recall by face height."""
+    known = next(iter(runs.values()))[0]["figures"][test]
+    heights = [name for name in HeightMetric.names if known.get(name) is not None]
+    groups = [[name for name in heights if name.startswith(kind)] for kind in ("AP", "recall")]
+    return [settings.figures, *filter(None, groups)]
+
+
+def _rows(settings: RaceSettings, runs: Runs, test: str, figures: Sequence[str]) -> list[str]:
+    against = settings.against or settings.parsed[0].name
+    lines = [f"| entry | seeds | processor s | images | {' | '.join(figures)} |"]
+    lines.append("|---|--:|--:|--:|" + "--:|" * len(figures))
+    for name, of_entry in runs.items():
+        costs = [run["cpu_s"] for run in of_entry]
+        cells = [_cell(runs, name, against, test, figure) for figure in figures]
+        cost, images = _cost(costs, settings.budget_cpu_s), of_entry[0]["images"] or "?"
+        lines.append(f"| {name} | {len(of_entry)} | {cost} | {images} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def values_of(of_entry: Sequence[Mapping[str, Any]], test: str, figure: str) -> list[float]:

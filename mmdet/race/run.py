@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmdet.errors import TrainError
+from mmdet.errors import DataError, TrainError
 from mmdet.evaluation.run import evaluate_files
 from mmdet.files import write_json
 from mmdet.launch.jobs import child_env, eval_command, start, train_command
@@ -127,7 +127,8 @@ class Race:
             )
             for test, about in self.settings.tests.items()
         }
-        return {"cpu_s": cpu_s, "epochs": None, "images": None, "figures": figures, "curve": []}
+        cost = {"cpu_s": cpu_s, "images": None, **_read_cost(folder / "cost.json")}
+        return {**cost, "epochs": None, "figures": figures, "curve": []}
 
     def _plan(self, entry: Entry) -> dict[str, Any]:
         """Return the entry's epochs and the images of one; decided once, for all seeds."""
@@ -165,6 +166,17 @@ class Race:
         )
         spend(command, out.parent / f"{out.name}.log")
         return read_metrics(out)
+
+
+def _read_cost(path: Path) -> dict[str, Any]:
+    """Return what another program says that its training took; nothing where it says nothing."""
+    if not path.is_file():
+        return {}
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return {"cpu_s": float(said["cpu_s"]), "images": int(said["images"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: expected cpu_s and images as JSON numbers ({error!r})") from None
 
 
 def spend(command: list[str], log_file: Path) -> float:

@@ -24,7 +24,8 @@ class Entry:
         epochs: of each training, may be a fraction; 0: as many as the budget allows.
         command: of another program, in any environment of its own. {seed}, {out} and {budget} (seconds or
             images) are filled in; it writes {out}/predictions/TEST/EVENT/NAME.txt, as
-            test_widerface.py --save-preds does.
+            test_widerface.py --save-preds does. {out}/cost.json, where it writes that, says {"cpu_s": of its
+            training alone, "images": seen}; else all that the command uses counts.
         seeds: instead of the race's.
     """
 
@@ -69,7 +70,7 @@ class RaceSettings:
     budget_cpu_s: float = 0
     budget_images: int = 0
     options: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ("widerface", "mAP")
+    metrics: tuple[str, ...] = ("widerface", "mAP", "heights")
     figures: tuple[str, ...] = ("AP50", "AP_easy", "AP_medium", "AP_hard")
     against: str = ""
     curves: bool = False

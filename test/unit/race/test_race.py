@@ -144,7 +144,7 @@ def result(cpu_s, ap, images=100):
     return {"cpu_s": cpu_s, "images": images, "figures": {"small": {"AP50": ap}}, "curve": []}
 
 
-def test_the_table_by_hand():
+def test_the_table_by_hand(tmp_path):
     settings = settings_of(figures=("AP50",), budget_images=0, budget_cpu_s=100.0)
     runs = {
         "old": [result(100, 0.25), result(104, 0.35)],
@@ -156,6 +156,17 @@ def test_the_table_by_hand():
     assert lines[5] == "| new | 2 | 111 (!) | ? | 0.2500 [0.0000, 0.5000] |"  # no clear difference
     runs["new"] = [result(100, 0.5), result(100, 0.6)]
     assert table(settings, runs).splitlines()[5].endswith("0.5500 [0.5000, 0.6000] (+0.2500) |")
+    assert len(lines) == 6
+    for run in (run for of_entry in runs.values() for run in of_entry):
+        run["figures"]["small"] |= {"AP_h0": 0.125, "recall_h0": 0.75, "AP_h10": None, "recall_h10": None}
+    lines = table(settings, runs).splitlines()
+    assert lines[7] == "| entry | seeds | processor s | images | AP_h0 |" and lines[9].endswith(
+        "| 0.1250 [0.1250, 0.1250] |"
+    )
+    assert lines[12].endswith("| images | recall_h0 |") and len(lines) == 16
+    with pytest.raises(DataError, match=r"cost.json: expected cpu_s and images"):
+        (tmp_path / "cost.json").write_text("[]")
+        race_run._read_cost(tmp_path / "cost.json")
 
 
 @pytest.fixture
@@ -177,6 +188,7 @@ def test_another_program_is_judged_by_our_evaluator(photographs, tmp_path, repo)
         "folder = pathlib.Path(out) / 'predictions/small/images'\nfolder.mkdir(parents=True)\n"
         "(folder / 'a.txt').write_text('a\\n1\\n10 20 60 60 0.9\\n')\n"
         "(folder / 'b.txt').write_text('b\\n0\\n')\n"
+        "(pathlib.Path(out) / 'cost.json').write_text('{\"cpu_s\": 41.5, \"images\": 640}')\n"
     )
     settings = RaceSettings(
         entries={"peer": {"command": f"{sys.executable} {script} {{out}} {{seed}} {{budget}}", "seeds": [7]}},
@@ -189,6 +201,7 @@ def test_another_program_is_judged_by_our_evaluator(photographs, tmp_path, repo)
     race.run()
     (run,) = race.results()["peer"]
     assert run["figures"]["small"]["AP50"] == pytest.approx(0.5, abs=0.01)  # one of two faces
+    assert (run["cpu_s"], run["images"]) == (41.5, 640)
     assert json.loads((tmp_path / "out/peer/seed_7/small/metrics.json").read_text())["AP50"] < 1
     (tmp_path / "out/peer/seed_7/predictions/small/images/b.txt").unlink()
     with pytest.raises(DataError, match="no images/b.txt"):
