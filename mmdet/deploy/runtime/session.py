@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from mmdet.deploy.runtime.call_limit import limit_call
 from mmdet.deploy.runtime.checks import check_count
 from mmdet.deploy.runtime.description import METADATA_KEY, Description, guess
 from mmdet.deploy.runtime.limits import check_input_shape
@@ -201,10 +202,19 @@ class Model:
 
         Raises:
             ConfigError: the graph does not take this shape.
+            CheckpointError: it does not end, see call_limit.py.
         """
         session = getattr(self.of_thread, "session", None) or self.session
+        feeds = {self.input_name: blob.astype(self.input_type, copy=False)}
         try:
-            raw = session.run(None, {self.input_name: blob.astype(self.input_type, copy=False)})
+            if self.source is None:  # given open, or an OM file
+                raw = session.run(None, feeds)
+            else:
+                options = import_onnxruntime().RunOptions()
+                with limit_call(options, self.name):
+                    raw = session.run(None, feeds, options)  # type: ignore[call-arg]
+        except CheckpointError:
+            raise
         except Exception as error:  # onnxruntime has a class of its own for every kind of failure
             multiple = max(self.description.strides)
             raise ConfigError(

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import sys
 
 import numpy as np
 import onnx
@@ -329,8 +330,6 @@ def test_tolerance():
 
 @pytest.mark.parametrize(("module_name", "options"), [("onnx", {}), ("onnxslim", {"simplify": True})])
 def test_missing_packages(model, tmp_path, monkeypatch, module_name, options):
-    import sys
-
     monkeypatch.setitem(sys.modules, module_name, None)
     with pytest.raises(DeviceError, match=r"export needs another package .*\[onnx\]"):
         export(model, tmp_path / "a.onnx", ExportOptions(64, 64, **options))
@@ -348,6 +347,24 @@ def test_a_failure_leaves_an_existing_file(model, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"] and (
         tmp_path / "a.onnx"
     ).read_text() == "before"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of processes")
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_full_disk_leaves_both_files_as_they_were(model, tmp_path, share):
+    """Files of at most so many bytes stand for a disk that is full there."""
+    import resource
+
+    export(model, tmp_path / "a.onnx", ExportOptions(64, 64))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * len(before["a.onnx"])), kept[1]))
+    try:
+        with pytest.raises(WriteError, match=r"a.onnx cannot be written: File too large$"):
+            export(model, tmp_path / "a.onnx", ExportOptions(64, 96))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_normalization_comes_from_the_test_pipeline(model, caplog):

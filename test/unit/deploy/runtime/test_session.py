@@ -1,11 +1,13 @@
 """What an ONNX file says about itself, and what is refused with which message."""
 
+import time
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mmdet.deploy.runtime import session
+from mmdet.deploy.runtime import call_limit, session
 from mmdet.deploy.runtime.session import find_providers, open_model
 from mmdet.errors import CheckpointError, ConfigError, DeviceError
 
@@ -188,3 +190,34 @@ def test_strides_wider_than_the_input_do_not_end_the_second_look():
 
     assert small_size((640, 640), 32) == (160, 160) and small_size((32, 1), 32) == (32, 1)
     assert small_size((96, 64), 4096) == (96, 64)
+
+
+def endless(source, path):
+    """Put a loop of 2^60 rounds before the first node of a graph."""
+    graph = onnx.load(str(source))
+    kinds = (("i", TensorProto.INT64, []), ("on", TensorProto.BOOL, []), ("x", TensorProto.FLOAT, None))
+    ins = [helper.make_tensor_value_info(*kind) for kind in kinds]
+    outs = [helper.make_tensor_value_info(f"{name}_", *kind) for name, *kind in kinds[1:]]
+    nodes = [helper.make_node("Identity", ["on"], ["on_"]), helper.make_node("Mul", ["x", "one"], ["x_"])]
+    body = helper.make_graph(nodes, "body", ins, outs)
+    loop = helper.make_node("Loop", ["rounds", "yes", graph.graph.input[0].name], ["looped"], body=body)
+    for name, value in (("rounds", np.array(2**60)), ("yes", np.array(True)), ("one", np.float32(1))):
+        graph.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), name))
+    for node in graph.graph.node:
+        node.input[:] = ["looped" if name == loop.input[2] else name for name in node.input]
+    graph.graph.node.insert(0, loop)
+    onnx.save(graph, str(path))
+    return path
+
+
+def test_a_graph_that_does_not_end_is_ended(spots, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(call_limit, "MAX_CALL_S", 0.5)
+    monkeypatch.setattr(call_limit, "LOOK_S", 0.1)
+    blob = np.zeros((1, 3, 64, 64), np.float32)
+    with pytest.raises(
+        CheckpointError, match=r"a.onnx ran for 0.5 s and was ended; its graph may hold a loop"
+    ):
+        open_model(endless(spots, tmp_path / "a.onnx"), "cpu").run(blob)
+    assert capfd.readouterr().err == "" and len(open_model(spots, "cpu").run(blob)) == 9
+    time.sleep(0.5)
+    assert not call_limit._calls.ends_s and not call_limit._calls.is_watched  # its thread has ended
