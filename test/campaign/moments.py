@@ -1,4 +1,4 @@
-"""Moments of a run: killed (kills.py), in bad surroundings, among strangers, bits flipped, a full disk.
+"""Moments of a run: killed, in bad surroundings, among strangers, bits flipped, a full disk; and guided.py.
 
 Each takes a folder, a seed and limits (seconds, number), and returns counts and "findings", a list of
 sentences that should be empty.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from guided import guided
 from kills import finish, kills_at_calls, kills_in_training, start
 from strangers import strangers
 from surroundings import surroundings
@@ -94,4 +95,5 @@ MOMENTS: dict[str, Callable[[Path, int, tuple[float, int]], dict[str, Any]]] = {
     "surroundings": surroundings,
     "strangers": strangers,
     "kills in training": kills_in_training,
+    "guided": guided,
 }

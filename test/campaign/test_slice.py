@@ -58,3 +58,11 @@ def test_strangers_cost_no_answer(attack):
     assert found["honest answers"] > 0 and not [
         text for text in found["findings"] if "honest answers:" in text
     ]
+
+
+@pytest.mark.slow
+def test_inputs_guided_by_coverage(attack):
+    pytest.importorskip("atheris", reason="atheris is not installed")
+    done, report = attack(0.3, "guided")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert min(report["moments"]["guided"]["inputs"].values()) > 10
