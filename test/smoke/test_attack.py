@@ -2,7 +2,7 @@
 
 Expected everywhere: one line, an error of ours, nothing written or deleted that is the user's, in seconds.
 Their files are in ../shared/cases/attack; what has its own test elsewhere: 02 test_images.py, 05 and 06
-test_matfile.py, 04 and 10 test/unit/config, 08 test_integrity.py, 11 test_watchdog.py.
+test_matfile.py, more of 04 and 10 test/unit/config, 08 test_integrity.py, 11 test_watchdog.py.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from runs import CONFIG, SMALL, assert_same_state, make_options, train
 
 from mmdet.apis import init_detector
 from mmdet.checkpoint import files as checkpoint
+from mmdet.config import load_config
 from mmdet.datasets.labels import read_labels
 from mmdet.deploy.export.onnx_weights import load_onnx_weights
 from mmdet.deploy.runtime.description import Description
@@ -86,6 +87,17 @@ def test_03_label_names_do_not_lead_out_of_the_output(repo, faces, shared, train
             save_preds=True, cfg_options=options,
         )  # fmt: skip
     assert sorted(tmp_path.rglob("*")) == files
+
+
+@pytest.mark.parametrize(
+    "name", ["04_config_code.yaml", "10_base_none.py", "10_minus_100000.py", "10_system_exit_0.py"]
+)
+def test_04_and_10_config_files_of_the_campaign(shared, tmp_path, monkeypatch, name):
+    """More of their kinds: test_load.py::test_a_hostile_file_is_refused_in_one_line."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=rf"attack/{name}:") as caught:
+        load_config(shared / "cases/attack" / name)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -206,6 +218,15 @@ def test_15_another_optimizer_is_refused_before_anything_is_written(repo, faces,
     assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
 
 
+def test_15_the_other_way_round(repo, faces, tmp_path):
+    adam = ["optimizer._delete_=True", "optimizer.type=AdamW", "optimizer.lr=0.001"]
+    train(make_options(repo, faces, tmp_path / "run", *adam, "total_epochs=1", max_iters=1, validate=False))
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(CheckpointError, match=r"optimizer is another than this run's SGD.*--load-from"):
+        train(make_options(repo, faces, tmp_path / "run", "total_epochs=2", resume_from="auto"))
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()} == before
+
+
 def test_what_has_changed_is_told_and_an_old_checkpoint_resumes(repo, faces, run, tmp_path, capsys):
     content = checkpoint.load(run / "latest.pth")
     del content["identity"], content["hooks"]["log"]
@@ -309,9 +330,10 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @linux
-def test_14_a_killed_worker_is_one_line(training):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+def test_14_a_killed_worker_is_one_line(training, number):
     process = training("data.workers_per_gpu=2")
-    os.kill(children(process.pid)[-1], signal.SIGKILL)
+    os.kill(children(process.pid)[-1], number)
     out, _ = process.communicate(timeout=60)
     last = out.splitlines()[-1]
     assert process.returncode == 3 and "Traceback" not in out

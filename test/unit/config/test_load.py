@@ -392,6 +392,7 @@ LAUGHS = "a: &a [x]\n" + "".join(
     ("name", "text", "words"),
     [
         ("a.yaml", '!!python/object/apply:os.system ["touch PWNED"]', ["a.yaml", "could not determine"]),
+        ("a.yaml", "a: [!!python/object/new:os.mkdir [PWNED]]", ["a.yaml", "could not determine"]),
         ("a.yml", "a: [1, 2", ["a.yml", "expected"]),
         ("a.yaml", LAUGHS, ["more than"]),
         ("a.json", '{"a": ', ["a.json", "Expecting value"]),
