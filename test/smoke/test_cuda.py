@@ -1,4 +1,4 @@
-"""A real CUDA card against the CPU: losses, targets, whole runs at every precision, resuming, NCCL, detection."""
+"""A real CUDA card against the CPU: losses, whole runs at every precision, resuming, NCCL, detection."""
 
 import json
 import os
