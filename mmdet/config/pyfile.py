@@ -102,8 +102,9 @@ def _parse(path: str) -> object:
             return _bases(ast.parse(text))
         values = parse_plain(text, path)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{path}:{getattr(error, 'lineno', None) or 0}: {reason}") from error
+        reason = " ".join(str(error).split()) or "nested too deep to be read"  # MemoryError says nothing
+        line = getattr(error, "lineno", None)
+        raise ConfigError(f"{path}{f':{line}' if line else ''}: {reason}") from error
     check_plain(values)
     return values.get("_base_", ()) if isinstance(values, dict) else ()
 

@@ -399,7 +399,7 @@ LAUGHS = "a: &a [x]\n" + "".join(
         ("a.json", "[" * 100_000, ["a.json", "recursion"]),
         ("a.py", "_base_ = None\n", ["a.py", "_base_ = None"]),
         ("a.py", "_base_ = [" + "'b.py', " * 1000 + "]\n", ["a.py", "_base_"]),
-        ("a.py", "x = " + "-" * 100_000 + "1\n", ["a.py:"]),
+        ("a.py", "x = " + "-" * 100_000 + "1\n", ["a.py: nested too deep"]),
         ("a.py", "raise SystemExit(0)\n", ["a.py:1", "SystemExit"]),
         ("a.py", "x = 1\0\n", ["a.py:"]),
         ("a.py", "a = {}\na['a'] = a\n", ["a.py"]),
