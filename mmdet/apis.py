@@ -43,7 +43,7 @@ def init_detector(
         config: config file, or one already loaded.
         checkpoint: weights; None leaves the random initialisation.
         device: "auto", "cpu", "cuda:0", "npu", ...
-        cfg_options: changes to the config file, {"model.test_cfg.score_thr": 0.3}.
+        cfg_options: changes to the config file, {"test_cfg.score_thr": 0.3}.
 
     Returns:
         The model in eval mode, with `model.cfg` (RunConfig) and `model.CLASSES` (names, tuple).

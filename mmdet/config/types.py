@@ -104,7 +104,7 @@ class SpeedConfig:
     """How a step is carried out; beyond rounding, none of it changes the result (docs/speed.md)."""
 
     channels_last: bool | None = key(
-        None, "keep feature maps as (B, H, W, C) in memory; default: where it was measured, on a CPU"
+        None, "keep feature maps as (B, H, W, C) in memory; default: yes, but on an NPU, which cannot"
     )
     compile: bool = key(False, "compile the network with torch.compile; the first step then takes minutes")
     fused_optimizer: bool = key(False, "one kernel for all weights (SGD, Adam, AdamW)")

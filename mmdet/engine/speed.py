@@ -103,7 +103,7 @@ def choose_memory_format(speed: SpeedConfig, device: torch.device) -> torch.memo
 
     Under O2 the weights stay in their flat buffers' order: the convolution reorders these small tensors.
     """
-    is_last = device.type == "cpu" if speed.channels_last is None else speed.channels_last
+    is_last = supports_channels_last(device) if speed.channels_last is None else speed.channels_last
     return torch.channels_last if is_last else torch.contiguous_format
 
 

@@ -38,9 +38,8 @@ class SCRFDCriterion:
     With w = sigmoid(class score) of a positive anchor, not differentiated, and W = the sum of w over all
     positives of all images:
 
-    * loss_cls = sum over all anchors of QFL / N. The target of a positive is q + (1 - q) * IoU of its
-      decoded box with its face, q = min_quality. N = sum over images of max(positives, 1), averaged over
-      ranks, at least 1.
+    * loss_cls = sum over all anchors of QFL / N. The target of a positive is the IoU of its decoded box
+      with its face. N = sum over images of max(positives, 1), averaged over ranks, at least 1.
     * loss_bbox = sum of w * IoU loss / W.
     * loss_kps = sum over 2K coordinates of w * v * SmoothL1 / W, v = mean weight of the face's keypoints.
     * loss_dfl = sum over 4 sides of w * DFL / 4 / W.
@@ -57,8 +56,6 @@ class SCRFDCriterion:
         loss_kps: (pred, target), None for a model without keypoints.
         loss_dfl: (logits, target), None for a head that regresses distances directly.
         num_classes: C.
-        min_quality: above 0, positives have something to learn before their boxes overlap any face: the
-            focal factor of a target near 0 is near 0, too.
         mean_across_ranks: averages a tensor of 2 over the ranks; called once per step.
 
     Differs from the reference: without positives, or with all scores 0, the box and keypoint losses
@@ -76,11 +73,8 @@ class SCRFDCriterion:
         loss_kps: Loss | None = None,
         loss_dfl: Loss | None = None,
         num_classes: int = 1,
-        min_quality: float = 0.0,
         mean_across_ranks: Callable[[Tensor], Tensor] = identity,
     ):
-        if not 0 <= min_quality <= 1:
-            raise ConfigError(f"model.criterion.min_quality = {min_quality}: expected 0 to 1")
         if not isinstance(coder, DistanceCoder):
             raise ConfigError(f"SCRFDCriterion works with DistanceCoder, not with {type(coder).__name__}")
         self.anchor_generator = anchor_generator
@@ -91,7 +85,6 @@ class SCRFDCriterion:
         self.loss_kps = loss_kps
         self.loss_dfl = loss_dfl
         self.num_classes = num_classes
-        self.min_quality = min_quality
         self.mean_across_ranks = mean_across_ranks
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
@@ -128,7 +121,7 @@ class SCRFDCriterion:
 
         weight = self._best_score(outputs.cls_logits, take) * wins  # (M, B, G)
         pair = BboxPair(pred, target)
-        quality = self._quality(pair) * wins
+        quality = pair.iou() * wins
         num_samples, weight_sum = self._normalisers(assigned.num_samples, weight)
 
         class_loss = self._class_loss(outputs.cls_logits, quality, assigned, batch)
@@ -144,10 +137,6 @@ class SCRFDCriterion:
             sides = self.coder.encode_bboxes(target, anchors, max_distance=logits.shape[-1] - 1)
             losses["loss_dfl"] = (self.loss_dfl(logits, sides).sum(-1) * weight).sum() / 4 / weight_sum
         return losses
-
-    def _quality(self, pair: BboxPair) -> Tensor:
-        """Return what the class scores of positives learn."""
-        return self.min_quality + (1 - self.min_quality) * pair.iou() if self.min_quality else pair.iou()
 
     def _best_score(self, logits: Tensor, take: "_Taker") -> Tensor:
         """Return (M, B, G), the highest score of the candidates over the classes, not differentiated."""

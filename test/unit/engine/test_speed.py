@@ -37,11 +37,12 @@ def losses_of_steps(trainer, num=3, size=96):
     return values
 
 
-def test_by_default_nothing_is_switched_on_but_channels_last_on_a_cpu():
+def test_by_default_nothing_is_switched_on_but_channels_last_where_it_works():
     cfg = config()
     assert cfg.speed == SpeedConfig(channels_last=None, compile=False, fused_optimizer=False, graph=False)
     assert choose_memory_format(cfg.speed, CPU) == torch.channels_last
-    assert choose_memory_format(cfg.speed, CARD) == torch.contiguous_format
+    assert choose_memory_format(cfg.speed, CARD) == torch.channels_last
+    assert choose_memory_format(cfg.speed, NPU) == torch.contiguous_format
     assert choose_memory_format(SpeedConfig(channels_last=False), CPU) == torch.contiguous_format
     assert choose_memory_format(SpeedConfig(channels_last=True), CARD) == torch.channels_last
     assert fuse_optimizer({"type": "SGD", "lr": 1}, cfg.speed, CPU) == {"type": "SGD", "lr": 1}
