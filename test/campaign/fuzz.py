@@ -31,7 +31,8 @@ def fuzz(target: Any, name: str, seed: int, limits: tuple[float, int], folder: P
 
     Returns:
         "inputs", "accepted", "named" (errors of ours), "unnamed" {text: count}, "crashes" {signal: count},
-        "endless", "peak_mib" beyond what the process had before, "slowest_s" of CPU time, "seconds", "inputs_per_s".
+        "endless", "peak_mib" beyond what the process had before, "slowest_s" of CPU time, "seconds",
+        "inputs_per_s".
     """
     total: dict[str, Any] = {**_nothing(), "crashes": {}, "endless": 0, "peak_mib": 0}
     start, path = time.monotonic(), folder / target.place
