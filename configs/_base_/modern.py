@@ -17,9 +17,9 @@ _modern_steps = [
 ]
 _modern_labels = dict(type="LoadAnnotations", with_bbox=True, with_keypoints=True)
 _modern_train = dict(
-    pipeline=[_modern_labels, dict(type="Mosaic", prob=0.5, transforms=[_modern_crop]), *_modern_steps],
+    pipeline=[_modern_labels, dict(type="Mosaic", prob=1.0, transforms=[_modern_crop]), *_modern_steps],
     closing_pipeline=[_modern_labels, dict(_modern_crop, degrees=0.0), *_modern_steps],
     closing_share=0.15,
 )
-_modern_optimizer = dict(_delete_=True, type="AdamW", lr=0.002, weight_decay=0.01)
+_modern_optimizer = dict(_delete_=True, type="AdamW", lr=0.004, weight_decay=0.01)
 ema = dict(momentum=0.0002, warm_up=20)  # averages the last twentieth of any run

@@ -1,7 +1,6 @@
 # From scratch on the 753 photographs of facemask853, 320 px, 16 images a step, about 420 processor seconds
 # each, judged on its 100 others. `peer` is a script of yours in an environment of its own (docs/recipes.md).
 _data = "../shared/data/facemask853/"
-_size = ["data.samples_per_gpu=16", "data.workers_per_gpu=1"]
 race = dict(
     budget_cpu_s=420.0,
     seeds=[0, 1, 2],
@@ -23,15 +22,11 @@ race = dict(
         modern=dict(
             config="configs/recipes/scrfd_2.5g.py",
             options=[
-                *_size,
+                "data.samples_per_gpu=16",
+                "data.workers_per_gpu=1",
                 "data.train.pipeline.1.transforms.0.img_scale=(320,320)",
                 "data.train.closing_pipeline.1.img_scale=(320,320)",
             ],
-        ),
-        published_auto=dict(
-            config="configs/scrfd/scrfd_2.5g.py",
-            train_args=["--schedule", "auto"],
-            options=[*_size, "data.train.pipeline.3.img_scale=(320,320)"],
         ),
         peer=dict(command="../peer/bin/python ../peer/race.py --out {out} --seed {seed} --cpu-s {budget}"),
     ),
