@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdet.core.anchors import AnchorGenerator
@@ -123,9 +125,20 @@ class SCRFDHead(nn.Module):
         key = self.keys[index % len(self.keys)]
         cls_feat = self.cls_stride_convs[key](feat)
         reg_feat = cls_feat if self.cls_reg_share else self.reg_stride_convs[key](feat)
-        cls, bbox = self.stride_cls[key](cls_feat), self.stride_reg[key](reg_feat)
-        bbox = bbox if self.scales is None else self.scales[index](bbox)
-        return cls, bbox, None if self.stride_kps is None else self.stride_kps[key](reg_feat)
+        of_reg = [self.stride_reg[key], *([] if self.stride_kps is None else [self.stride_kps[key]])]
+        if self.cls_reg_share:
+            cls, bbox, *kps = self._predict(reg_feat, [self.stride_cls[key], *of_reg])
+        else:
+            cls, (bbox, *kps) = self.stride_cls[key](cls_feat), self._predict(reg_feat, of_reg)
+        return cls, bbox if self.scales is None else self.scales[index](bbox), kps[0] if kps else None
+
+    def _predict(self, feat: Tensor, convs: list[nn.Conv2d]) -> Sequence[Tensor]:
+        """Return each predictor's map; in training as one convolution: oneDNN pads each to 16 channels."""
+        if not self.training or len(convs) == 1 or not feat.is_contiguous(memory_format=torch.channels_last):
+            return [conv(feat) for conv in convs]
+        weight = torch.cat([conv.weight for conv in convs])
+        bias = torch.cat([conv.bias for conv in convs])  # type: ignore[misc]
+        return F.conv2d(feat, weight, bias, padding=1).split([conv.out_channels for conv in convs], dim=1)
 
 
 def _make_tower(in_channels: int, width: int, depth: int, norm_cfg: dict, dw_conv: bool) -> nn.Sequential:

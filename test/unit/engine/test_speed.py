@@ -203,10 +203,8 @@ def test_channels_last_changes_no_loss(level, make_trainer):
 def test_channels_last_reaches_the_head(make_trainer):
     trainer = make_trainer(speed=SpeedConfig(channels_last=True))
     orders = []
-    trainer.step.net.bbox_head.stride_cls["(8, 8)"].register_forward_hook(
-        lambda layer, inputs, output: orders.append(
-            inputs[0].is_contiguous(memory_format=torch.channels_last)
-        )
+    trainer.step.net.bbox_head.cls_stride_convs["(8, 8)"].register_forward_hook(
+        lambda layer, inputs, output: orders.append(output.is_contiguous(memory_format=torch.channels_last))
     )
     losses_of_steps(trainer, num=1)
     assert orders == [True]

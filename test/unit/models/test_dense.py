@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mmdet.core.anchors import AnchorGenerator
@@ -196,3 +197,27 @@ def test_shapes_never_depend_on_values(use_dfl):
     model = make_model(head).to("meta")
     outputs = model(torch.empty(2, 3, 32, 48, device="meta"))
     assert outputs.cls_logits.shape == (2, 62, 1) and outputs.kps_pred.shape == (2, 62, 10)
+
+
+@pytest.mark.parametrize("changes", [{}, {"cls_reg_share": False}, {"strides_share": False, "scale_mode": 2}])
+def test_one_convolution_for_the_predictors_gives_what_three_do(changes, monkeypatch):
+    """Feature maps that lie channels last take the merged path, in training only."""
+    widths, conv2d = [], F.conv2d
+    monkeypatch.setattr(
+        F, "conv2d", lambda x, w, *rest, **more: (widths.append(len(w)), conv2d(x, w, *rest, **more))[1]
+    )
+    head = make_head(use_kps=True, **changes).double()
+    head.init_weights()
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        head.zero_grad()
+        feats = [x.double().to(memory_format=layout).requires_grad_() for x in make_feats()]
+        maps = [level for kind in head(feats) for level in kind]
+        sum(
+            (level * torch.arange(1, 1 + level.shape[1])[:, None, None]).square().sum() for level in maps
+        ).backward()
+        results.append([*maps, *(x.grad for x in feats), *(p.grad for p in head.parameters())])
+    head.eval()(feats)
+    assert widths.count(28 if changes.get("cls_reg_share") is False else 30) == 3
+    for plain, merged in zip(*results, strict=True):
+        torch.testing.assert_close(plain, merged, rtol=1e-12, atol=1e-12)
