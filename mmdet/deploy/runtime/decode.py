@@ -109,6 +109,12 @@ def decode_level(
     return image, Faces(rows.astype(np.float32, copy=False), points, label)
 
 
+def largest_sides(bbox: np.ndarray, anchors: AnchorArrays, decoder: Decoder) -> np.ndarray:
+    """Return the longest side (N,) of all boxes of a level, however low they score; see `decode_level`."""
+    bboxes = decoder.bboxes(bbox, anchors)
+    return (bboxes[..., 2:] - bboxes[..., :2]).max(axis=(1, 2))
+
+
 def concatenate(parts: Sequence[Faces]) -> Faces:
     """Return the faces of all parts, in order."""
     kps = None if parts[0].kps is None else np.concatenate([part.kps for part in parts])  # type: ignore[misc]

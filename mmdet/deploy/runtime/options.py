@@ -36,8 +36,8 @@ class DetectOptions:
         max_num: only this number of the largest or most central faces, in that order; 0 for all.
         metric: "max": by area; "default": area and distance from the centre of the image.
         two_scale: look a second time at a quarter of the size, for faces that fill the image. "auto": with
-            one input_size always, but with a model of fixed size, where this costs as much as the first look,
-            only where that found nothing.
+            one input_size, and where the first look sees a box of at least half the image, however low its
+            score is.
         tiles: also look at overlapping squares of the image, so many along its longer side; 0: never. "auto":
             where an image is TILED_RATIO times longer than wide and would be reduced to less than half, at
             squares of its shorter side.

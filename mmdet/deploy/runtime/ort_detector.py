@@ -14,12 +14,13 @@ from mmdet.deploy.runtime.decode import (
     concatenate,
     decode_level,
     keep_largest,
+    largest_sides,
     level_anchors,
     suppress,
 )
 from mmdet.deploy.runtime.letterbox import letterbox, normalize
 from mmdet.deploy.runtime.limits import check_level, check_raw
-from mmdet.deploy.runtime.looks import choose_tiles, keep_close_ups, place, small_size
+from mmdet.deploy.runtime.looks import Look, choose_tiles, keep_close_ups, place, small_size
 from mmdet.deploy.runtime.options import AUTO, DetectOptions
 from mmdet.deploy.runtime.session import SUFFIX, Model, check_scores, count_cores, open_model
 from mmdet.errors import ConfigError, DataError
@@ -207,57 +208,38 @@ class FaceDetector:
         self, images: Sequence[np.ndarray], sizes_hw: Sequence[tuple[int, int]], options: DetectOptions
     ) -> list[Faces]:
         """Return the candidates of each image, in its own pixels, from every look at it."""
-        looks: list[list[Faces]] = [[] for _ in images]
+        looks: list[list[Look]] = [[] for _ in images]
         for hw in sizes_hw:
-            self._add_look(looks, images, range(len(images)), hw, hw, options.score_thr)
+            for found, look in zip(looks, self._look(images, hw, hw, options.score_thr), strict=True):
+                found.append(look)
         input_hw = max(sizes_hw)
         small_hw = small_size(input_hw, max(self.model.description.strides))
-        second = [i for i, found in enumerate(looks) if self._wants_second(found, options)]
-        self._add_look(looks, images, second, self.model.fixed_hw or small_hw, small_hw, options.score_thr)
-        for i in second:
-            looks[i][-1] = keep_close_ups(looks[i][-1], images[i].shape[:2])
+        second = [i for i, found in enumerate(looks) if _wants_second(found, images[i], options)]
+        close = [images[i] for i in second]
+        again = self._look(close, self.model.fixed_hw or small_hw, small_hw, options.score_thr)
+        for i, look in zip(second, again, strict=True):
+            looks[i].append(Look(keep_close_ups(look.faces, images[i].shape[:2])))
         for image, found in zip(images, looks, strict=True):
             found += self._look_at_tiles(image, input_hw, options)
-        return [concatenate(found) for found in looks]
-
-    def _add_look(
-        self,
-        looks: list[list[Faces]],
-        images: Sequence[np.ndarray],
-        chosen: Sequence[int],
-        canvas_hw: tuple[int, int],
-        fit_hw: tuple[int, int],
-        score_thr: float,
-    ) -> None:
-        """Add to `looks` what is seen of the chosen images, fitted into a part of a canvas."""
-        if chosen:
-            found = self._candidates([images[i] for i in chosen], canvas_hw, fit_hw, score_thr)
-            for i, faces in zip(chosen, found, strict=True):
-                looks[i].append(faces)
-
-    def _wants_second(self, found: Sequence[Faces], options: DetectOptions) -> bool:
-        """Return whether to look at an image a second time at a quarter of the size."""
-        if options.two_scale != AUTO:
-            return bool(options.two_scale)
-        return len(found) == 1 and (self.model.fixed_hw is None or not len(found[0]))
+        return [concatenate([look.faces for look in found]) for found in looks]
 
     def _look_at_tiles(
         self, image: np.ndarray, input_hw: tuple[int, int], options: DetectOptions
-    ) -> list[Faces]:
+    ) -> list[Look]:
         """Return the candidates in each tile of an image, in the image's pixels."""
         image_hw = image.shape[:2]
         tiles = choose_tiles(image_hw, input_hw, options.tiles)
         parts = [image[tile.y1 : tile.y2, tile.x1 : tile.x2] for tile in tiles]
-        found: list[Faces] = []
+        found: list[Look] = []
         for first in range(0, len(parts), options.batch_size):
             part = parts[first : first + options.batch_size]
-            found += self._candidates(part, input_hw, input_hw, options.score_thr)
-        return [place(faces, tile, image_hw) for faces, tile in zip(found, tiles, strict=True)]
+            found += self._look(part, input_hw, input_hw, options.score_thr)
+        return [Look(place(look.faces, tile, image_hw)) for look, tile in zip(found, tiles, strict=True)]
 
-    def _candidates(
+    def _look(
         self, images: Sequence[np.ndarray], input_hw: tuple[int, int], fit_hw: tuple[int, int], thresh: float
-    ) -> list[Faces]:
-        """Return the faces of each image before NMS, in its own pixels.
+    ) -> list[Look]:
+        """Return what is seen of each image, fitted into a part of a canvas; in its own pixels, before NMS.
 
         One run of the network, or as many as its batch size asks for.
         """
@@ -270,17 +252,18 @@ class FaceDetector:
             return scale
 
         scales = list(self.model.spread(prepare, range(len(images))))
-        found: list[Faces] = []
+        found: list[Look] = []
         for part, num in _split(blob, self.model.fixed_batch):
             found += self._decode(self.model.run(part), input_hw, len(part), thresh)[:num]
-        return [faces.scaled(scale) for faces, scale in zip(found, scales, strict=True)]
+        return [look.scaled(scale) for look, scale in zip(found, scales, strict=True)]
 
     def _decode(
         self, raw: list[np.ndarray], input_hw: tuple[int, int], num: int, thresh: float
-    ) -> list[Faces]:
-        """Return the faces of `num` images in pixels of the network input."""
+    ) -> list[Look]:
+        """Return what is seen of `num` images, in pixels of the network input."""
         facts = self.model.description
         check_raw(raw, facts, self.model.name)
+        largest = np.full(num, np.inf)  # a graph with its own NMS keeps to itself what it has left out
         if facts.nms is not None:
             bboxes, scores, labels, image = raw[:4]
             check_scores(scores, self.model.name)
@@ -289,6 +272,8 @@ class FaceDetector:
                 np.concatenate((bboxes, scores[:, None]), axis=1), raw[4] if facts.num_kps else None, labels
             )
             image, faces = image[keep], faces.take(keep)
+            if self.model.fixed_hw:  # there a second look costs as much as the first: where nothing was found
+                largest[image] = 0
         else:
             parts, decoder = [], make_decoder(facts.coder)
             whs = facts.anchors or ((),) * len(facts.strides)
@@ -304,9 +289,10 @@ class FaceDetector:
                         f"multiples of {max(facts.strides)}"
                     )
                 parts.append(decode_level(*level, anchors, decoder, thresh))
+            largest = largest_sides(level.bbox, anchors, decoder)  # of the coarsest level
             image = np.concatenate([index for index, _ in parts])
             faces = concatenate([found for _, found in parts])
-        return [faces.take(np.flatnonzero(image == number)) for number in range(num)]
+        return [Look(faces.take(np.flatnonzero(image == number)), largest[number]) for number in range(num)]
 
     def _warn_if_fixed(self, options: DetectOptions) -> None:
         """Warn once about each threshold looser than the one inside the graph."""
@@ -348,6 +334,13 @@ class FaceDetector:
         return height, width
 
 
+def _wants_second(found: Sequence[Look], image: np.ndarray, options: DetectOptions) -> bool:
+    """Return whether to look at an image a second time at a quarter of the size."""
+    if options.two_scale != AUTO:
+        return bool(options.two_scale)
+    return len(found) == 1 and found[0].may_hide_close_up(image.shape[:2])
+
+
 def _pixels(image: Image, number: int) -> np.ndarray:
     if isinstance(image, (str, Path)):
         return read_image(image)
@@ -356,10 +349,8 @@ def _pixels(image: Image, number: int) -> np.ndarray:
 
 def _split(blob: np.ndarray, fixed_batch: int | None) -> Iterator[tuple[np.ndarray, int]]:
     """Yield (input, images in it): all at once, or in batches of the graph's size, the last filled up."""
-    if fixed_batch is None:
-        yield blob, len(blob)
-        return
-    for first in range(0, len(blob), fixed_batch):
-        part = blob[first : first + fixed_batch]
-        missing = fixed_batch - len(part)
+    size = fixed_batch or max(len(blob), 1)
+    for first in range(0, len(blob), size):
+        part = blob[first : first + size]
+        missing = size - len(part) if fixed_batch else 0
         yield (np.concatenate((part, np.repeat(part[-1:], missing, axis=0))) if missing else part), len(part)

@@ -325,6 +325,18 @@ def test_close_ups_are_found_by_default(detector, shared, ratio):
     assert num >= 5
 
 
+def test_only_an_image_with_a_large_box_is_looked_at_twice(detector, photo, monkeypatch):
+    """Three faces of a quarter of the photograph: one look. One of them alone: a second one, at 160 x 160."""
+    shapes, run = [], detector.model.run
+    monkeypatch.setattr(detector.model, "run", lambda blob: shapes.append(blob.shape[2:]) or run(blob))
+    image = cv2.imread(str(photo))
+    bboxes, _ = detector.detect(image)
+    x1, y1, x2, y2 = bboxes[0, :4].round().astype(int)
+    assert shapes == [(640, 640)]
+    assert len(detector.detect(image[y1:y2, x1:x2])[0]) == 1
+    assert shapes[1:] == [(640, 640), (160, 160)]
+
+
 def test_a_checkpoint_sees_close_ups_too(weights, detector, photo):
     find, _ = load_finder(CONFIG, str(weights), 0.5, "cpu")
     image = cv2.imread(str(photo))
