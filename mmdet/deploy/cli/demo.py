@@ -84,13 +84,13 @@ def show_video(
         raise ConfigError(NO_WINDOW)
     num_frames = 0
     rate = video_rate(source) if out is not None else 0.0  # before it is read: a camera opens only once
-    show: Callable[[np.ndarray], bool | None] = _show
+    show: Callable[..., bool | None] = _show
     with ExitStack() as stack, suppress(KeyboardInterrupt):
         for loaded in read_video(source, max_frames):
             if out is not None and not num_frames:
                 size_wh = (loaded.image.shape[1], loaded.image.shape[0])
                 show = stack.enter_context(write_video(out, rate, size_wh))
-            if show(draw_faces(loaded.image, find(loaded.image), classes)) is False:
+            if show(draw_faces(loaded.image, find(loaded.image), classes), loaded.time_s) is False:
                 break
             num_frames += 1
     if out is not None and (remark := add_sound(out, source)):
@@ -98,7 +98,7 @@ def show_video(
     return num_frames
 
 
-def _show(drawn: np.ndarray) -> bool:
+def _show(drawn: np.ndarray, time_s: float | None) -> bool:  # noqa: ARG001
     """Show a frame; False if the user pressed q or Escape."""
     try:
         cv2.imshow("SCRFD (q ends)", drawn)

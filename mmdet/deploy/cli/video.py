@@ -15,6 +15,7 @@ from typing import TypeAlias, TypeVar
 import cv2
 import numpy as np
 
+from mmdet.deploy.cli.mp4_times import is_variable, set_times
 from mmdet.errors import DataError, WriteError
 from mmdet.files import atomic_write
 from mmdet.images import UnreadableImageError
@@ -157,12 +158,12 @@ def is_utf8(name: str) -> bool:
 @contextmanager
 def write_video(
     path: Path, rate: float, size_wh: tuple[int, int], **options: bool
-) -> Iterator[Callable[[np.ndarray], None]]:
-    """Yield a function that adds a frame, (H, W, 3) uint8 BGR, to an .mp4; it gets its name at the end.
+) -> Iterator[Callable[..., None]]:
+    """Yield a function that adds a frame, (H, W, 3) uint8 BGR, and its time, to an .mp4; named at the end.
 
     Args:
         path: the file.
-        rate: frames per second.
+        rate: frames per second, where the times are not given, or are at this rate.
         size_wh: of every frame.
         options: of `atomic_write`.
 
@@ -173,13 +174,12 @@ def write_video(
     """
     if not is_utf8(str(path)):
         raise DataError(f"{str(path)!r}: a video's name must be valid UTF-8; rename the folder")
-    num_frames = 0
+    times: list[float | None] = []
 
-    def add(frame: np.ndarray) -> None:
-        nonlocal num_frames
+    def add(frame: np.ndarray, time_s: float | None = None) -> None:
         height, width = frame.shape[:2]  # pages may differ
         writer.write(frame if (width, height) == size_wh else cv2.resize(frame, size_wh))
-        num_frames += 1
+        times.append(time_s)
 
     with atomic_write(path, **options) as part:
         os.stat(part.parent)  # OpenCV does not say that there is no such folder
@@ -190,8 +190,10 @@ def write_video(
             yield add
         finally:
             writer.release()
-        if count_frames(str(part)) < num_frames:
-            raise WriteError(f"{path} cannot be written: not all of {num_frames} frames; is the disk full?")
+        if count_frames(str(part)) < len(times):
+            raise WriteError(f"{path} cannot be written: not all of {len(times)} frames; is the disk full?")
+        if None not in times and is_variable(times, rate):  # type: ignore[arg-type]
+            set_times(part, times)  # type: ignore[arg-type]
 
 
 def add_sound(film: Path, source: str | int | None) -> str:

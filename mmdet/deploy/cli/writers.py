@@ -142,7 +142,7 @@ class Writer:
             )
             self._video_name = loaded.name
             self.parts.append(path.with_name(f"{path.stem}.part{path.suffix}"))
-        self._add_frame(drawn)
+        self._add_frame(drawn, loaded.time_s)
 
     def _add_sound(self, film: Path, source: str | int | None, error: type | None, *_: Any) -> None:
         remark = add_sound(film, source) if error is None else ""

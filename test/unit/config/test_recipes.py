@@ -15,7 +15,9 @@ def test_a_recipe_trains_the_published_model(repo, name):
     recipe = load_config(repo / f"configs/recipes/{name}.py")
     published = load_config(repo / f"configs/scrfd/{name}.py")
     head = recipe.model["bbox_head"]
-    assert head["loss_cls"].pop("loss_weight") == 3 * published.model["bbox_head"]["loss_cls"].pop("loss_weight")
+    assert head["loss_cls"].pop("loss_weight") == 3 * published.model["bbox_head"]["loss_cls"].pop(
+        "loss_weight"
+    )
     assert recipe.model == published.model and recipe.test_cfg == published.test_cfg
     head["loss_cls"]["loss_weight"] = 3.0
     assert recipe.data.val == published.data.val and not recipe.unused

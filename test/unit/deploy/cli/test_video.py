@@ -1,5 +1,7 @@
 """Films: the sound of the source, by a stand-in for ffmpeg, and that reading, finding and drawing overlap."""
 
+import shutil
+import subprocess
 import threading
 from types import SimpleNamespace
 
@@ -84,6 +86,56 @@ def test_drawn_and_shown_films_get_their_sound(run_tool, spots, film, ffmpeg, tm
     assert (tmp_path / "out/film_faces.mp4").read_bytes().endswith(b"sound") and str(film) in log.read_text()
     assert run_tool("webcam_demo", spots, "--camera-id", film, "--out", tmp_path / "shown.mp4")[0] == 0
     assert (tmp_path / "shown.mp4").read_bytes().endswith(b"sound")
+
+
+TIMES = [0.0, 0.04, 0.2, 0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("times", "want"),
+    [
+        (TIMES, TIMES),
+        ([5 + time for time in TIMES], TIMES),
+        ([0, 0.101, 0.199, 0.3, 0.402], [0, 0.1, 0.2, 0.3, 0.4]),  # a container's rounding
+        ([0, 0, 0, 0, 0], [0, 0.1, 0.2, 0.3, 0.4]),  # pages, a camera
+        ([None] * 5, [0, 0.1, 0.2, 0.3, 0.4]),
+    ],
+)
+def test_frames_are_written_with_their_own_times(tmp_path, times, want):
+    path = tmp_path / "a.mp4"
+    with write_video(path, 10.0, (64, 48)) as add:
+        for value, time in enumerate(times):
+            add(np.full((48, 64, 3), 40 * value, np.uint8), time)
+    frames = list(read_video(str(path)))
+    np.testing.assert_allclose([frame.time_s for frame in frames], want, atol=1e-3)
+    assert [round(float(frame.image.mean()) / 40) for frame in frames] == [0, 1, 2, 3, 4]
+
+
+def test_a_drawn_film_of_variable_rate_keeps_its_times(run_tool, spots, tmp_path):
+    """Through both tools, and through ffmpeg where it is on the PATH."""
+    source = tmp_path / "film.mp4"
+    with write_video(source, 10.0, (64, 48)) as add:
+        for time in TIMES:
+            add(np.zeros((48, 64, 3), np.uint8), time)
+    assert run_tool("scrfd", spots, source, "--out", tmp_path / "out", "--draw")[0] == 0
+    assert run_tool("webcam_demo", spots, "--camera-id", source, "--out", tmp_path / "shown.mp4")[0] == 0
+    for drawn in (tmp_path / "out/film_faces.mp4", tmp_path / "shown.mp4"):
+        np.testing.assert_allclose([f.time_s for f in read_video(str(drawn))], TIMES, atol=2e-3)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_film_of_variable_rate_made_by_ffmpeg_keeps_times_and_sound(run_tool, spots, tmp_path):
+    """Ten frames, then ten at a fifth of the rate, in Matroska, with a tone."""
+    source, drawn = tmp_path / "film.mkv", tmp_path / "out/film_faces.mp4"
+    late = "setpts='if(lt(N,10),N,10+(N-10)*5)/(25*TB)'"
+    make = ["-f", "lavfi", "-i", "testsrc=s=64x48:r=25:d=0.8", "-f", "lavfi", "-i", "sine=d=2.4", "-vf", late]
+    subprocess.run(["ffmpeg", "-v", "error", *make, "-fps_mode", "vfr", source], check=True)
+    want = [frame.time_s for frame in read_video(str(source))]
+    assert len(want) == 20 and want[19] == pytest.approx(2.2, abs=0.05)
+    assert run_tool("scrfd", spots, source, "--out", tmp_path / "out", "--draw")[0] == 0
+    np.testing.assert_allclose([f.time_s for f in read_video(str(drawn))], want, atol=2e-3)
+    told = subprocess.run(["ffmpeg", "-i", drawn], capture_output=True, text=True).stderr
+    assert "Audio: aac" in told
 
 
 def test_frames_read_ahead_are_the_same_in_order(film):
