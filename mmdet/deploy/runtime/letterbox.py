@@ -1,9 +1,24 @@
 """Picture to network input, as the reference's runtime does it (mmdet's test pipeline rounds differently)."""
 
+import math
+import threading
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+
+_kept = threading.local()
+
+
+def reused(name: str, shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
+    """Return an array of this thread with whatever is in it, until the next call with this name.
+
+    Memory that is new for every image costs 1,200 page faults, 3 of the 31 ms that an image takes.
+    """
+    size, kept = math.prod(shape), _kept.__dict__
+    if len(kept.get(name, ())) < size:
+        kept[name] = np.empty(size, dtype)
+    return kept[name][:size].reshape(shape)
 
 
 def fit_size(image_hw: tuple[int, int], fit_hw: tuple[int, int]) -> tuple[int, int, float]:
@@ -23,7 +38,10 @@ def fit_size(image_hw: tuple[int, int], fit_hw: tuple[int, int]) -> tuple[int, i
 
 
 def letterbox(
-    image: np.ndarray, input_hw: tuple[int, int], fit_hw: tuple[int, int] | None = None
+    image: np.ndarray,
+    input_hw: tuple[int, int],
+    fit_hw: tuple[int, int] | None = None,
+    canvas: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
     """Return the picture resized into the top left corner of a black canvas, and its scale.
 
@@ -31,13 +49,18 @@ def letterbox(
         image: (h, w, 3) uint8.
         input_hw: size of the canvas.
         fit_hw: the part of the canvas to fill; default all of it.
+        canvas: to be overwritten; None: a new one.
 
     Returns:
         (H, W, 3) uint8 and the factor from image pixels to canvas pixels.
     """
     height, width, scale = fit_size(image.shape[:2], fit_hw or input_hw)
-    canvas = np.zeros((*input_hw, 3), np.uint8)
-    canvas[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    canvas = np.empty((*input_hw, 3), np.uint8) if canvas is None else canvas
+    part = canvas[:height, :width]
+    resized = cv2.resize(image, (width, height), dst=part, interpolation=cv2.INTER_LINEAR)
+    if not np.may_share_memory(resized, part):  # of an image of floats
+        part[:] = resized
+    canvas[height:], canvas[:height, width:] = 0, 0
     return canvas, scale
 
 
@@ -69,6 +92,7 @@ def normalize(
     A look-up per byte is as exact as the arithmetic; measured 0.4 ms per 640 x 640 image, numpy takes 2.0
     and cv2.dnn.blobFromImages 2.9.
     """
-    planes = cv2.split(canvas)
-    for plane, m, s, to in zip(planes[::-1] if is_rgb else planes, mean, std, out, strict=True):
+    plane = reused("plane", canvas.shape[:2])
+    for number, (m, s, to) in enumerate(zip(mean, std, out, strict=True)):
+        cv2.extractChannel(canvas, 2 - number if is_rgb else number, plane)
         cv2.LUT(plane, (np.arange(256, dtype=np.float32) - m) / np.float32(s), dst=to)

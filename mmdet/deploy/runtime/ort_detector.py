@@ -18,7 +18,7 @@ from mmdet.deploy.runtime.decode import (
     level_anchors,
     suppress,
 )
-from mmdet.deploy.runtime.letterbox import letterbox, normalize
+from mmdet.deploy.runtime.letterbox import letterbox, normalize, reused
 from mmdet.deploy.runtime.limits import check_level, check_raw
 from mmdet.deploy.runtime.looks import Look, choose_tiles, keep_close_ups, place, small_size
 from mmdet.deploy.runtime.options import AUTO, DetectOptions
@@ -244,10 +244,11 @@ class FaceDetector:
         One run of the network, or as many as its batch size asks for.
         """
         facts = self.model.description
-        blob = np.empty((len(images), len(facts.mean), *input_hw), np.float32)
+        shape = (len(images), len(facts.mean), *input_hw)
+        blob = reused("blob", shape, np.float32) if len(images) == 1 else np.empty(shape, np.float32)
 
         def prepare(number: int) -> float:
-            canvas, scale = letterbox(images[number], input_hw, fit_hw)
+            canvas, scale = letterbox(images[number], input_hw, fit_hw, reused("canvas", (*input_hw, 3)))
             normalize(canvas, facts.mean, facts.std, facts.channels == "RGB", blob[number])
             return scale
 
