@@ -6,15 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmdet.deploy.cli.inputs import find_inputs
+from mmdet.deploy.export.quantize import read_blobs
 from mmdet.deploy.runtime.description import Description
-from mmdet.deploy.runtime.letterbox import letterbox, to_blob
-from mmdet.errors import DataError
-from mmdet.images import read_image
 from mmdet.models.detectors.dense import SCRFD
 
 NUM_IMAGES = 16
-INPUT_HW = (640, 640)
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
@@ -35,16 +31,12 @@ def calibrate(model: SCRFD, folder: str | Path, facts: Description) -> tuple[int
     Raises:
         DataError: no image there, or one cannot be read.
     """
-    files = [path for path, _ in find_inputs([str(folder)]).files]
-    if not files:
-        raise DataError(f"{folder}: videos, but no picture")
-    chosen = files[:: -(-len(files) // NUM_IMAGES)]
-    blobs = (_load(path, facts) for path in chosen)
-    sums = _sum_inputs(model, blobs)
+    num, blobs = read_blobs(str(folder), NUM_IMAGES, facts)
+    sums = _sum_inputs(model, map(torch.from_numpy, blobs))
     for layer, (total, squares, count) in sums.items():
         mean = total / count
         set_statistics(layer, mean, (squares / count - mean**2).clamp(min=0))
-    return len(sums), len(chosen)
+    return len(sums), num
 
 
 def set_statistics(layer: nn.Module, mean: Tensor, var: Tensor) -> None:
@@ -78,8 +70,3 @@ def _sum_inputs(model: SCRFD, blobs: Iterable[Tensor]) -> dict[nn.Module, list]:
         for hook in hooks:
             hook.remove()
     return sums
-
-
-def _load(path: Path, facts: Description) -> Tensor:
-    canvas, _ = letterbox(read_image(path), INPUT_HW)
-    return torch.from_numpy(to_blob([canvas], facts.mean, facts.std, facts.channels == "RGB"))

@@ -21,15 +21,7 @@ from mmdet.images import read_image
 INPUT_HW = (640, 640)
 PER_CHANNEL_OPSET = 13
 QUANTIZED = ["Conv", "Add", "Relu", "MaxPool", "Resize"]
-BEHIND_LAST = (
-    "Sigmoid",
-    "Reshape",
-    "Transpose",
-    "Mul",
-    "Add",
-    "Concat",
-    "Exp",
-)  # between a convolution and an output
+BEHIND_LAST = ("Sigmoid", "Reshape", "Transpose", "Mul", "Add", "Concat", "Exp")  # ... of an output
 
 
 class Blobs:
@@ -68,11 +60,7 @@ def quantize(source: str | Path, target: str | Path, folder: str, num_images: in
     facts = model.description
     if facts.nms is not None:
         raise ConfigError(f"{source} has NMS inside, which is not quantised; export it without --with-nms")
-    files = [path for path, _ in find_inputs([folder]).files]
-    if not files:
-        raise DataError(f"{folder}: no picture to calibrate with")
-    chosen = files[:: -(-len(files) // num_images)]
-    blobs = (_load(path, facts, model.fixed_hw or INPUT_HW) for path in chosen)
+    num, blobs = read_blobs(folder, num_images, facts, model.fixed_hw or INPUT_HW)
     graph = _upgraded(source)
     try:
         from onnxruntime.quantization import QuantType, quantize_static
@@ -94,7 +82,24 @@ def quantize(source: str | Path, target: str | Path, folder: str, num_images: in
         )
         _describe(part, facts)
     write_text(target.with_suffix(".json"), facts.to_json())
-    return len(chosen)
+    return num
+
+
+def read_blobs(
+    folder: str, num_images: int, facts: Description, input_hw: tuple[int, int] = INPUT_HW
+) -> tuple[int, Iterator[np.ndarray]]:
+    """Return the number of images chosen in a folder, evenly spaced by name, and their network inputs.
+
+    Raises:
+        DataError: no image there, or, later, one cannot be read.
+    """
+    files = [path for path, _ in find_inputs([folder]).files]
+    if not files:
+        raise DataError(f"{folder}: no picture to calibrate with")
+    chosen = files[:: -(-len(files) // num_images)]
+    canvases = (letterbox(read_image(path), input_hw)[0] for path in chosen)
+    is_rgb = facts.channels == "RGB"
+    return len(chosen), (to_blob([canvas], facts.mean, facts.std, is_rgb) for canvas in canvases)
 
 
 def last_convolutions(graph: Any) -> list[str]:
@@ -121,11 +126,6 @@ def _upgraded(source: str | Path) -> Any:
         if opset >= PER_CHANNEL_OPSET
         else onnx.version_converter.convert_version(graph, PER_CHANNEL_OPSET)
     )
-
-
-def _load(path: Path, facts: Description, input_hw: tuple[int, int]) -> np.ndarray:
-    canvas, _ = letterbox(read_image(path), input_hw)
-    return to_blob([canvas], facts.mean, facts.std, facts.channels == "RGB")
 
 
 def _describe(path: Path, facts: Description) -> None:

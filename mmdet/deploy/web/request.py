@@ -9,13 +9,14 @@ from mmdet.errors import ConfigError, DataError, unknown_name
 MOST_TILES = 8  # along the longer side: 64 squares are looked at
 LOWEST_SCORE = 0.1  # of the faces sent to the page; its slider begins here
 _FLAGS = {"0": False, "1": True}.__getitem__
-# Parameter of a request -> field of DetectOptions, and what reads the value.
+# Parameter of a request -> field of DetectOptions, or "draw", and what reads the value.
 QUERY: dict[str, tuple[str, Callable[[str], Any]]] = {
     **dict.fromkeys(("threshold", "thresh", "det_thresh", "score_thr"), ("score_thr", float)),
     **dict.fromkeys(("nms_thresh", "iou_thr"), ("iou_thr", float)),
     "max_num": ("max_num", int),
     "tiles": ("tiles", int),
     "two_scale": ("two_scale", _FLAGS),
+    "draw": ("draw", _FLAGS),
 }
 EXPECTED = {float: "a number from 0 to 1", int: "a whole number", _FLAGS: "0 or 1"}
 
@@ -41,7 +42,7 @@ def read_query(query: Mapping[str, str]) -> dict[str, Any]:
             limit = f" up to {MOST_TILES}" if key == "tiles" else ""
             raise ConfigError(f"{name}={text}: {EXPECTED[kind]}{limit} is expected") from None
         options[key] = value
-    return {"score_thr": LOWEST_SCORE, **options}
+    return options if options.get("draw") else {"score_thr": LOWEST_SCORE, **options}
 
 
 def uploaded_picture(body: bytes, kind: str) -> bytes:

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from mmdet.deploy.cli.draw import draw_faces
 from mmdet.deploy.cli.inputs import IMAGES, decode_complete
-from mmdet.deploy.cli.writers import to_plain
+from mmdet.deploy.cli.writers import encode_image, to_plain
 from mmdet.deploy.runtime.ort_detector import FaceDetector
 from mmdet.deploy.web.limits import (
     BODY_S,
@@ -87,28 +88,32 @@ class App:
             if not self.examples:
                 raise DataError(f"--examples {examples}: no folder with pictures")
 
-    def detect(self, data: bytes, query: dict[str, str], client: str) -> dict[str, Any]:
-        """Return width, height, time and faces of an encoded picture.
+    def detect(self, data: bytes, query: dict[str, str], client: str) -> tuple[bytes, str]:
+        """Return width, height, time and faces of an encoded picture, or the picture with them; and its type.
 
         Args:
             data: the file's bytes.
             query: see request.QUERY; "threshold" is the lowest score (default: LOWEST_SCORE), "two_scale" "1"
-                or "0" for or against a second look for close-ups.
+                or "0" for or against a second look for close-ups, "draw" "1" for the picture.
             client: its address; clients take turns.
 
         Raises:
             DataError: it cannot be read, or states more pixels than tools/web_demo.py allows.
             ConfigError: a parameter is unknown, or its value is.
         """
-        options = self.detector.options.changed(**read_query(query))
+        asked = read_query(query)
+        is_drawn = asked.pop("draw", False)
+        options = self.detector.options.changed(**asked)
         with self.turns.one(len(data) > SMALL_BODY, client):  # decoding takes most memory
             image = decode_complete(data, "the picture")
             started = time.perf_counter()
             (found,) = self.detector.find([image], options)
             time_ms = 1000 * (time.perf_counter() - started)
-        height, width = image.shape[:2]
-        faces = to_plain(found, self.detector.classes)
-        return {"width": width, "height": height, "time_ms": round(time_ms, 1), "faces": faces}
+        if is_drawn:
+            return encode_image(draw_faces(image, found, self.detector.classes), ".jpg"), "image/jpeg"
+        content = {"width": image.shape[1], "height": image.shape[0], "time_ms": round(time_ms, 1)}
+        content["faces"] = to_plain(found, self.detector.classes)
+        return json.dumps(content).encode(), "application/json"
 
     def read_example(self, name: str) -> bytes | None:
         """Return the bytes of an example; None if there is none, or no more."""
@@ -259,7 +264,7 @@ class Handler(BaseHTTPRequestHandler):
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if is_large else HTTPStatus.BAD_REQUEST
             self._send_json(status, {"error": str(error)})
             return
-        self._send_json(HTTPStatus.OK, found)
+        self._send(HTTPStatus.OK, *found)
 
     @contextmanager
     def _body(self, length: int) -> Iterator[bytes]:

@@ -10,6 +10,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from test_web import StandIn, picture
 
@@ -85,6 +87,23 @@ def test_a_request_that_http_server_refuses_is_json_too(address):
 @pytest.mark.parametrize("query", ["tiles=9", "tiles=100000", "threshold=0.5&thresh=0.6"])
 def test_what_would_cost_hours_or_means_two_things_is_400(address, query):
     assert ask(address, "POST", f"/detect?{query}", picture())[0] == 400
+
+
+def test_a_drawn_picture_instead_of_numbers(address):
+    """By name, and as a form; the threshold of the detector holds, not the low one of the page."""
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n'
+        + picture()
+        + b"\r\n--x--"
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    for body, headers in ((picture(), {}), (form, kind)):
+        status, answer, content = ask(address, "POST", "/detect?draw=1", body, headers)
+        assert status == 200 and answer["Content-Type"] == "image/jpeg"
+        drawn, plain = (cv2.imdecode(np.frombuffer(data, np.uint8), 1) for data in (content, picture()))
+        assert drawn.shape == plain.shape and np.abs(drawn.astype(int) - plain).max() > 100
+    assert ask(address, "POST", "/detect?draw=2", picture())[0] == 400
+    assert json.loads(ask(address, "POST", "/detect?draw=0", picture())[2])["faces"]
 
 
 @pytest.mark.skipif(FUZZER is None, reason="schemathesis is not installed")
