@@ -51,22 +51,6 @@ class Faces:
 
 
 @lru_cache(maxsize=100)
-def anchor_centers(
-    height: int, width: int, stride: int, num_anchors: int, center_offset: float = 0.0
-) -> np.ndarray:
-    """Return the (height * width * num_anchors, 2) float32 x, y of all anchors of a level; do not change it.
-
-    Those of row i, column j are at ((j + center_offset) * stride, (i + center_offset) * stride), one after
-    another.
-    """
-    y, x = np.mgrid[:height, :width]
-    centers = (np.stack((x, y), axis=-1).astype(np.float32) + np.float32(center_offset)) * stride
-    centers = np.repeat(centers.reshape(-1, 2), num_anchors, axis=0)
-    centers.setflags(write=False)
-    return centers
-
-
-@lru_cache(maxsize=100)
 def level_anchors(
     height: int,
     width: int,
@@ -75,9 +59,17 @@ def level_anchors(
     whs: tuple[tuple[float, float], ...] = (),
     center_offset: float = 0.0,
 ) -> AnchorArrays:
-    """Return the anchors of a level; `whs` are the sizes of those of a cell, if known. Do not change them."""
+    """Return the anchors of a level, those of a cell one after another, cells row by row; do not change them.
+
+    The centres of row i, column j are at ((j + center_offset) * stride, (i + center_offset) * stride); `whs`
+    are the sizes of the anchors of a cell, if known.
+    """
+    y, x = np.mgrid[:height, :width]
+    centers = (np.stack((x, y), axis=-1).astype(np.float32) + np.float32(center_offset)) * stride
+    centers = np.repeat(centers.reshape(-1, 2), num_anchors, axis=0)
+    centers.setflags(write=False)
     wh = np.tile(np.array(whs, np.float32), (height * width, 1)) if whs else None
-    return AnchorArrays(anchor_centers(height, width, stride, num_anchors, center_offset), stride, wh)
+    return AnchorArrays(centers, stride, wh)
 
 
 def decode_level(

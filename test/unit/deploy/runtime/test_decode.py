@@ -6,7 +6,6 @@ import pytest
 from mmdet.deploy.runtime.coders import DistanceDecoder
 from mmdet.deploy.runtime.decode import (
     Faces,
-    anchor_centers,
     concatenate,
     decode_level,
     keep_largest,
@@ -24,9 +23,9 @@ def faces(rows, kps=None, labels=None):
 def test_centers_go_row_by_row_and_repeat_for_the_anchors_of_a_cell():
     row = [[0, 0], [0, 0], [16, 0], [16, 0], [32, 0], [32, 0]]
     want = [*row, *([x, 16] for x, _ in row)]
-    np.testing.assert_array_equal(anchor_centers(2, 3, 16, 2), want)
+    np.testing.assert_array_equal(level_anchors(2, 3, 16, 2).center, want)
     with pytest.raises(ValueError, match="read-only"):
-        anchor_centers(2, 3, 16, 2)[0, 0] = 1
+        level_anchors(2, 3, 16, 2).center[0, 0] = 1
 
 
 def test_one_level_by_hand():
