@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -58,7 +57,7 @@ def video_tasks(source: str | int, max_frames: int = 0, name: str | None = None)
     """Yield what hands out each frame of `read_video`; a thread reads a film ahead, a camera is awaited."""
     frames = read_video(source, max_frames, name)
     for loaded in frames if isinstance(source, int) else read_ahead(frames, AHEAD):
-        yield loaded.path, partial(_same, loaded)
+        yield loaded.path, lambda loaded=loaded: loaded  # type: ignore[misc]
 
 
 def read_ahead(items: Iterable[T], ahead: int) -> Iterator[T]:
@@ -72,10 +71,6 @@ def read_ahead(items: Iterable[T], ahead: int) -> Iterator[T]:
             yield item
     finally:
         reader.shutdown(cancel_futures=True)
-
-
-def _same(loaded: LoadedImage) -> LoadedImage:
-    return loaded
 
 
 def read_video(source: str | int, max_frames: int = 0, name: str | None = None) -> Iterator[LoadedImage]:

@@ -103,16 +103,10 @@ class Writer:
         self.stream.flush()
 
     def _write_txt(self, loaded: LoadedImage, found: Faces) -> None:
-        rows = found.bboxes.tolist()
-        points = (
-            [[]] * len(found)
-            if found.kps is None
-            else found.kps.reshape(len(found), 2 * found.kps.shape[1]).tolist()
-        )
-        lines = [
-            " ".join([*(f"{v:.2f}" for v in bbox), f"{score:.5f}", *(f"{v:.2f}" for v in kps)])
-            for (*bbox, score), kps in zip(rows, points, strict=True)
-        ]
+        num_kps = 0 if found.kps is None else found.kps.shape[1]
+        points = [] if found.kps is None else [found.kps.reshape(len(found), 2 * num_kps)]
+        line = " ".join(["%.2f"] * 4 + ["%.5f"] + ["%.2f"] * 2 * num_kps)
+        lines = [line % tuple(row) for row in np.hstack([found.bboxes, *points]).tolist()]
         path = self._outputs.text(loaded.name, loaded.frame)
         write_text(path, "".join(f"{line}\n" for line in lines), parents=True, durable=False)
 
