@@ -1,10 +1,12 @@
 """Picture to network input, rounded and padded as the reference does."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
 
-from mmdet.deploy.runtime.letterbox import fit_size, letterbox, to_blob
+from mmdet.deploy.runtime.letterbox import fit_size, letterbox, reused, to_blob
 
 
 @pytest.mark.parametrize(
@@ -66,3 +68,21 @@ def test_blob_is_opencvs_to_the_last_bit():
     canvas = np.arange(192).reshape(8, 8, 3).astype(np.uint8)
     want = cv2.dnn.blobFromImage(canvas, 1 / 128, (8, 8), (127.5, 127.5, 127.5), swapRB=True)
     np.testing.assert_array_equal(to_blob([canvas], (127.5,) * 3, (128.0,) * 3), want)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("hw", [(20, 50), (50, 20)])
+def test_a_used_canvas_is_overwritten_whole(hw, dtype):
+    image = np.random.RandomState(0).randint(0, 256, (*hw, 3)).astype(dtype)
+    canvas = np.full((64, 96, 3), 9, np.uint8)
+    got, _ = letterbox(image, (64, 96), (32, 64), canvas)
+    assert got is canvas and np.array_equal(got, letterbox(image, (64, 96), (32, 64))[0])
+    assert got[:, 64:].max() == got[32:].max() == 0
+
+
+def test_memory_is_used_again_by_the_same_thread_only():
+    first = reused("test", (2, 3))
+    assert np.shares_memory(first, reused("test", (3, 1))) and reused("test", (4, 4)).shape == (4, 4)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(reused, "test", (4, 4)).result()
+    assert not np.shares_memory(other, reused("test", (4, 4)))
