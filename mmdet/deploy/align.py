@@ -78,8 +78,7 @@ def clip_bboxes(bboxes: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
     """Return (n, 4 or 5) boxes cut at the image's border."""
     height, width = image_hw
     clipped = bboxes.copy()
-    clipped[:, [0, 2]] = clipped[:, [0, 2]].clip(0, width)
-    clipped[:, [1, 3]] = clipped[:, [1, 3]].clip(0, height)
+    clipped[:, :4] = clipped[:, :4].clip(0, [width, height, width, height])
     return clipped
 
 

@@ -62,7 +62,7 @@ def load_finder(
         found = look(image)
         if len(found):
             return found
-        side = max(image.shape[:2])  # as `two_scale` of a file of fixed size: a face that fills the image?
+        side = max(image.shape[:2])  # a face that fills the image?
         canvas, scale = letterbox(image, (side, side), small_size((side, side), 1))
         return keep_close_ups(look(canvas).scaled(scale), image.shape[:2])
 
