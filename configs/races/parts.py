@@ -16,15 +16,16 @@ _recipe = "configs/recipes/scrfd_500m_bnkps.py"
 _sgd = ["optimizer._delete_=True", "optimizer.type=SGD", "optimizer.lr=0.0025", "optimizer.momentum=0.9"]
 _without = dict(
     mosaic=["data.train.pipeline.1.prob=0.0"],
-    rotation=["data.train.pipeline.1.transforms.0.degrees=0.0"],
+    adamw=[*_sgd, "optimizer.weight_decay=0.0005"],
+    class_weight=["model.bbox_head.loss_cls.loss_weight=1.0"],
+    nearest=["train_cfg.assigner.min_face_px=None", "train_cfg.assigner.ignore_unassigned=False"],
+    average=["ema=None"],
     magnifying=[
         "data.train.pipeline.1.transforms.0.face_prob=0.0",
         "data.train.closing_pipeline.1.face_prob=0.0",
     ],
     closing=["data.train.closing_pipeline=None"],
-    average=["ema=None"],
-    nearest=["train_cfg.assigner.min_face_px=None", "train_cfg.assigner.ignore_unassigned=False"],
-    adamw=[*_sgd, "optimizer.weight_decay=0.0005"],
+    rotation=["data.train.pipeline.1.transforms.0.degrees=0.0"],
 )
 race = dict(
     budget_cpu_s=480.0,
