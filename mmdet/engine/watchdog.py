@@ -24,6 +24,8 @@ FIRST_BATCH_S = 300.0  # more time for the first batch: the start of workers, a 
 OBEY_S = 8.0  # from a signal to the end without an iteration; torchrun kills after 30 s
 OBEY_AT_MOST_S = 25.0  # while iterations go on, until all ranks have agreed
 SAVE_S = 20.0
+PAUSED_S = 5.0  # this thread has not run for so long: SIGSTOP, a sleeping machine. It is nobody's fault
+PAUSE_S = 600.0  # a longer one is not told from C code that lets no thread run, and ends the process
 SAID, SAID_S = "said", 2.0  # the file that tells the other ranks that one has spoken; how long they wait
 LOADER, STEP, EVALUATION = "next(loader)", "the step", "the evaluation"
 UNCHANGED = (LOADER, EVALUATION)  # places where the state is that of the last iteration
@@ -56,6 +58,7 @@ class Watchdog:
         self._longest_s: float | None = None  # of a step; None before the first has ended
         self._gate = threading.Lock()  # held by whoever ends the process: the main thread goes no further
         self._signalled_s: float | None = None
+        self._woken_s = 0.0  # end of the last pause
         self._is_over = threading.Event()
         self._main = threading.main_thread().ident or 0
 
@@ -109,7 +112,12 @@ class Watchdog:
         return self._beat_s + self.timeout_s + longest_s + self._allowed_s - time.monotonic()
 
     def _watch(self) -> None:
+        looked_s = time.monotonic()
         while not self._is_over.wait(0.5):
+            now = time.monotonic()
+            if now - looked_s > PAUSED_S:
+                self._forgive_pause(now, now - looked_s)
+            looked_s = now
             self._hear_signals()
             self._publish()
             if self._must_obey():
@@ -117,13 +125,20 @@ class Watchdog:
             if self.timeout_s <= 0:
                 continue
             # Should C code keep this thread from running, too: faulthandler's needs no interpreter.
-            faulthandler.dump_traceback_later(2 * self.timeout_s + max(self._left_s(), 0), exit=True, file=2)
+            leash_s = self.timeout_s + max(self.timeout_s, PAUSE_S) + max(self._left_s(), 0)
+            faulthandler.dump_traceback_later(leash_s, exit=True, file=2)
             for limit_s, state in ((self.timeout_s / 2, "T"), (self.timeout_s, "")):  # T: SIGSTOP holds it
                 if stale := self._silent_ranks(limit_s, state):
                     reason = f"{_name(stale)} has not answered for {limit_s:g} s: stopped?"
                     self._end(HUNG, reason, stale)
             if self._left_s() < 0 and not self._others_go_on():
                 self._end(HUNG, f"no progress for {time.monotonic() - self._beat_s:.0f} s: {self._whose()}")
+
+    def _forgive_pause(self, now: float, pause_s: float) -> None:
+        """Let the time of a pause count neither here nor for other ranks, which were paused, too."""
+        with self._gate:
+            self._beat_s, self._step_s = min(self._beat_s + pause_s, now), min(self._step_s + pause_s, now)
+            self._woken_s = now
 
     def _hear_signals(self) -> None:
         with suppress(BlockingIOError):
@@ -160,7 +175,11 @@ class Watchdog:
     def _silent_ranks(self, limit_s: float, state: str) -> dict[int, int]:
         """Return rank -> pid of those without a sign for so long, in a state if one is given."""
         now = time.monotonic()
-        silent = {r: pid for r, (pid, sign_s, *_) in self._read_ranks().items() if now - sign_s > limit_s}
+        silent = {
+            rank: pid
+            for rank, (pid, sign_s, *_) in self._read_ranks().items()
+            if now - max(sign_s, self._woken_s) > limit_s
+        }
         return {rank: pid for rank, pid in silent.items() if not state or _state(pid) == state}
 
     def _others_go_on(self) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from mmdet.engine import watchdog
 from mmdet.engine.watchdog import Watchdog
 watchdog.FIRST_STEP_S = watchdog.FIRST_BATCH_S = 0.0
-watchdog.OBEY_S = 1.0
+watchdog.OBEY_S = watchdog.PAUSED_S = 1.0
 place, rank, folder, seconds = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 signal.signal(signal.SIGTERM, lambda *_: None)
 last = "Last checkpoint: latest.pth"
@@ -94,3 +94,13 @@ def test_what_goes_on_is_left_alone(start):
     process = start("the step", seconds=5.0)
     time.sleep(4.0)
     assert process.poll() is None
+
+
+def test_a_pause_of_all_ranks_does_not_count(start, tmp_path):
+    ranks = [start("the step", rank, tmp_path, seconds=9.0) for rank in range(2)]
+    for number, wait_s in ((signal.SIGSTOP, 4.0), (signal.SIGCONT, 3.0)):
+        for rank in ranks:
+            rank.send_signal(number)
+        time.sleep(wait_s)
+    assert [rank.poll() for rank in ranks] == [None, None]
+    assert all(rank.wait(timeout=20) == 3 for rank in ranks)  # when they really hang
