@@ -64,8 +64,10 @@ def test_the_winner_of_a_500m_search_trains_exports_and_detects(faces, tmp_path)
     with SCRFD(tmp_path / "winner.onnx", score_thr=0.02, iou_thr=0.45, two_scale=False) as detector:
         bboxes, _ = detector.detect(image)
     assert len(bboxes) > 10
-    np.testing.assert_allclose(bboxes[:10, :4], found.bboxes[:10], atol=0.01)
-    np.testing.assert_allclose(bboxes[:10, 4], found.scores[:10], atol=1e-4)
+    found_bboxes = found.bboxes.numpy()  # more of them: the detector's NMS counts one more pixel per side
+    nearest = np.abs(bboxes[:10, None, :4] - found_bboxes[None]).max(axis=-1).argmin(axis=1)
+    np.testing.assert_allclose(bboxes[:10, :4], found_bboxes[nearest], atol=0.01)
+    np.testing.assert_allclose(bboxes[:10, 4], found.scores.numpy()[nearest], atol=1e-4)
 
 
 @pytest.fixture
