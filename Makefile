@@ -102,7 +102,7 @@ check: $(STAMPS)/test
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) -m mypy --config-file test/mypy_tensors.ini
-	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "not slow" test/unit
 
 campaign: $(STAMPS)/test
 	$(PY) test/campaign/run.py --minutes $(MINUTES) --out build/campaign

@@ -55,6 +55,7 @@ def run_tool(repo, *args):
     return subprocess.run([*command, *args], cwd=repo, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_chips_rate_is_estimated_by_the_audits_cost_model(repo):
     options = ["data.samples_per_gpu=2"]
     slow = run_tool(

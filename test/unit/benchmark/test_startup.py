@@ -34,6 +34,7 @@ def test_a_run_is_measured_stage_by_stage():
     assert 0 < figures["help_s"] < sum(stages.values()) <= figures["to_first_step_s"]
 
 
+@pytest.mark.slow
 def test_a_failing_run_says_why(tmp_path):
     args = SimpleNamespace(config="absent.py", data=str(tmp_path), device="cpu", rounds=1)
     with pytest.raises(ConfigError, match="startup: exit code 2: .*absent.py"):

@@ -94,6 +94,7 @@ def test_nothing_runs_in_a_base_or_through_imports(safe, write, tmp_path):
         load_config(write("b.json", '{"model": {"type": "SCRFD"}, "custom_imports": {"imports": ["this"]}}'))
 
 
+@pytest.mark.slow
 def test_every_config_of_ours_is_read_as_mmengine_does(repo, monkeypatch):
     paths = [path for path in sorted((repo / "configs").rglob("*.py")) if path.parent.name != "races"]
     assert len(paths) > 40

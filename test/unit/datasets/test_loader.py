@@ -168,6 +168,7 @@ def test_only_the_first_ten_of_a_kind_are_logged(caplog):
     assert len(caplog.records) == 10 and "further ones are only counted" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_test_loader_deals_out_every_image_once(root, workers, world_size):
@@ -203,6 +204,7 @@ sys.stay = loader  # as an exception's traceback may hold it
 """
 
 
+@pytest.mark.slow
 def test_a_loader_left_open_does_not_keep_the_process(root):
     code = LEFT_OPEN.format(here=str(Path(__file__).parent), root=str(root))
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -32,6 +32,7 @@ def test_the_baseline_finds_the_same(spots, photos):
         np.testing.assert_allclose(np.sort(got, axis=0), np.sort(want, axis=0), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_both_are_timed_in_processes_of_their_own(run_tool, spots, photos, tmp_path):
     out = tmp_path / "figures.json"
     code, printed, err = run_tool("benchmark", "infer", spots, photos, "--rounds", 1, "--json", out)

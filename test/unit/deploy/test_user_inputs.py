@@ -88,6 +88,7 @@ def one_line(result, *words):
 # A01, A08: not a number is not "no face"
 
 
+@pytest.mark.slow
 def test_a01_an_fp16_export_that_overflows_is_not_verified(run_tool, made, photo, tmp_path):
     path = tmp_path / "f16.onnx"
     args = (CONFIG, made / "fp16_overflows.pth", "--output-file", path, "--fp16", "--verify", "--shape", 320)
@@ -305,6 +306,7 @@ def test_a_panorama_is_tiled(detector, photo):
     assert len(detector.detect(wide)[0]) == 8 * len(T13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0.96, 0.83, 0.71, 0.59, 0.50])
 def test_close_ups_are_found_by_default(detector, shared, ratio):
     """The face's side is this part of the image's; 10 faces of the photographs that are large enough."""
@@ -536,6 +538,7 @@ def test_a_film_that_ends_early_is_remarked(run_tool, spots, tmp_path):
     assert code == 0 and "of 20 frames: it may be damaged" in err
 
 
+@pytest.mark.slow
 def test_small_faces_in_large_images_are_remarked(run_tool, spots, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((5000, 5400, 3), np.uint8))
     code, _, err = run_tool("scrfd", spots, tmp_path / "a.png")

@@ -127,6 +127,7 @@ def test_a_fuzzer_of_such_files_finds_nothing(address, tmp_path):
     assert "6 selected / 6 total" in done.stdout
 
 
+@pytest.mark.slow
 def test_twenty_clients_at_once_lose_nothing(address):
     """Nobody is told to come again, for three seconds here."""
     end = time.monotonic() + 3

@@ -178,6 +178,7 @@ def test_recorded_steps_train_as_plain_ones_on_a_card(amp, make_trainer):
             assert two[key].item() == pytest.approx(one[key].item(), rel=tolerance), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("amp", "optimizer"),
     [
@@ -205,6 +206,7 @@ def test_recorded_steps_train_as_plain_ones(amp, optimizer, make_trainer, make_r
     assert recorder.num_repeats == len(SLOTS) - 2 * WARM_UP_STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amp", [AmpConfig(), AmpConfig("O2", "float16", 128.0)], ids=["O0", "O2-fp16"])
 def test_without_a_fused_optimizer_the_bits_are_the_same(amp, make_trainer):
     """As on an NPU: SGD is computed in precision/sgd.py."""

@@ -80,6 +80,7 @@ def test_a_stopped_rank_is_named_and_ended_by_the_others(start, tmp_path):
     assert ranks[0].wait(timeout=10) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_ranks_wait_for_the_one_that_goes_on_and_name_the_one_that_does_not(start, tmp_path):
     waiting = start("the step", 0, tmp_path)
     hung = start("next(loader)", 1, tmp_path, seconds=4.0)
@@ -96,6 +97,7 @@ def test_what_goes_on_is_left_alone(start):
     assert process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_pause_of_all_ranks_does_not_count(start, tmp_path):
     ranks = [start("the step", rank, tmp_path, seconds=9.0) for rank in range(2)]
     for number, wait_s in ((signal.SIGSTOP, 4.0), (signal.SIGCONT, 3.0)):

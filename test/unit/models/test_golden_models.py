@@ -77,6 +77,7 @@ def check_start(key: str, value: torch.Tensor, mean: float, std: float, low: flo
     assert 0.5 < largest / reference < 2, key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_size_and_flops_equal_the_reference(name, models, repo):
     model = build(repo, name)

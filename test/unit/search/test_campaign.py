@@ -95,6 +95,7 @@ def states(campaign: Campaign) -> dict[int, str]:
     return {t.user_attrs[SLOT]: t.state.name for t in campaign.study.get_trials() if SLOT in t.user_attrs}
 
 
+@pytest.mark.slow
 def test_all_candidates_are_trained_once_by_several_workers(repo, tmp_path, space, fake):
     campaign = make(repo, tmp_path, space, num_candidates=6)
     workers = [threading.Thread(target=campaign.run, args=(card,)) for card in range(3)]
@@ -118,6 +119,7 @@ def test_candidates_depend_on_the_seed_alone(repo, tmp_path, space):
     assert texts[0] == texts[1] != texts[2] and len(set(texts[0])) == 3
 
 
+@pytest.mark.slow
 def test_a_dead_trial_is_given_back_and_resumes(repo, tmp_path, space, fake):
     campaign = make(repo, tmp_path, space, num_candidates=2)
     dead = campaign.study.ask()
@@ -186,6 +188,7 @@ def test_one_value_per_candidate_gives_no_certainty(repo, tmp_path, space, fake)
     assert certainty(candidates) is None and table(candidates).splitlines()[2].endswith("| ? |")
 
 
+@pytest.mark.slow
 def test_median_pruning_ends_what_falls_behind(repo, tmp_path, space, fake):
     fake.seconds = 0.15
     campaign = make(repo, tmp_path, space, num_candidates=6, pruner="median", eval_interval=1)

@@ -285,6 +285,7 @@ def test_an_unknown_size_is_named_and_nothing_written(tmp_path):
     assert not (tmp_path / "out.txt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LABEL_READERS)
 def test_damaged_files_give_named_errors_only(name, tmp_path, images):
     """Bytes are changed, removed and repeated; nothing but errors of ours may come out."""

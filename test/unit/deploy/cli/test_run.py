@@ -194,6 +194,7 @@ def test_nothing_to_read(run_tool, spots, tmp_path):
     assert re.match("DataError: none of 2 files could be read: image .*a.jpg cannot be decoded", err), err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hw", [(1, 1), (1, 4000), (4000, 1)])
 def test_pictures_of_one_pixel(run_tool, spots, tmp_path, hw):
     path = save(tmp_path / "a.png", hw=hw)

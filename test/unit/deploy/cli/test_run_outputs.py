@@ -112,6 +112,7 @@ def test_the_whole_input_is_below_out(run_tool, spots, tmp_path):
     assert "1 below" in result[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["txt", "widerface"])
 def test_videos_of_the_same_name(run_tool, spots, tmp_path, file_format):
     films = [

@@ -61,6 +61,7 @@ def apart(some, others):
     return [float((a - b).abs().mean()) for a, b in zip(some, others, strict=True)]
 
 
+@pytest.mark.slow
 def test_published_weights_can_be_fine_tuned(shared, tmp_path):
     """In train mode the result is as near to the original checkpoint as that is to its own eval mode."""
     data = shared / "data"

@@ -74,6 +74,7 @@ def shapes(values):
     return {value.name: value.shape for value in values}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "image", "score_8", "kps_32"),
     [
@@ -349,6 +350,7 @@ def test_a_failure_leaves_an_existing_file(model, tmp_path, monkeypatch):
     ).read_text() == "before"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of processes")
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_a_full_disk_leaves_both_files_as_they_were(model, tmp_path, share):

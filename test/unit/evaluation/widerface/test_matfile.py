@@ -106,6 +106,7 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
         read_mat(tmp_path / "a.mat", ("x",))
 
 
+@pytest.mark.slow
 def test_damaged_files_are_errors_of_ours(tmp_path):
     """2000 files with wrong bytes, cut off or lengthened; in each the reader answers or refuses."""
     buffer, choose = io.BytesIO(), random.Random(0)
