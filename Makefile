@@ -90,7 +90,7 @@ $(VENV_NPU)/stamp: setup.py requirements.txt
 
 ifneq ($(filter Linux-x86_64 Linux-aarch64,$(shell uname -sm | tr ' ' -)),)
 test-ascend: $(VENV_NPU)/stamp
-	@TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(VENV_NPU)/bin/python -m pytest -q test/ascend \
+	@TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(VENV_NPU)/bin/python -m pytest -q -n $(JOBS) --dist loadfile test/ascend \
 	    --deselect test/ascend/test_audit.py::test_every_config_stays_on_the_ai_core $(PYTEST_ARGS)
 else
 test-ascend:
