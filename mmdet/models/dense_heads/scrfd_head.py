@@ -1,6 +1,7 @@
 """SCRFDHead: towers and predictors for classes, box distances and keypoints (layers only)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -132,12 +133,12 @@ class SCRFDHead(nn.Module):
             cls, (bbox, *kps) = self.stride_cls[key](cls_feat), self._predict(reg_feat, of_reg)
         return cls, bbox if self.scales is None else self.scales[index](bbox), kps[0] if kps else None
 
-    def _predict(self, feat: Tensor, convs: list[nn.Conv2d]) -> Sequence[Tensor]:
-        """Return each predictor's map; in training as one convolution: oneDNN pads each to 16 channels."""
+    def _predict(self, feat: Tensor, convs: list[Any]) -> Sequence[Tensor]:
+        """Return the maps of nn.Conv2d layers; in training by one: oneDNN pads each to 16 channels."""
         if not self.training or len(convs) == 1 or not feat.is_contiguous(memory_format=torch.channels_last):
             return [conv(feat) for conv in convs]
         weight = torch.cat([conv.weight for conv in convs])
-        bias = torch.cat([conv.bias for conv in convs])  # type: ignore[misc]
+        bias = torch.cat([conv.bias for conv in convs])
         return F.conv2d(feat, weight, bias, padding=1).split([conv.out_channels for conv in convs], dim=1)
 
 
