@@ -41,7 +41,7 @@ help:
 	@echo "make train   install, draw a toy data set, train scrfd_500m_bnkps on it, evaluate (CPU is enough)"
 	@echo "make test    install, run every test"
 	@echo "make test-ascend   install the real torch-npu beside it, run test/ascend on simulated cards"
-	@echo "make check   format, lint, types and the fast tests (4 to 5 minutes)"
+	@echo "make check   format, lint, types and the fast unit tests (2 to 3 minutes)"
 	@echo "make campaign MINUTES=60   attack parsers and moments of a run; report in build/campaign"
 	@echo "make venv    only make the virtual environment and install"
 	@echo "Variables: PYTHON VENV VENV_NPU USE_CURRENT_ENV=1 TORCH JOBS TOY; see the head of the Makefile."
