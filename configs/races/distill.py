@@ -6,7 +6,7 @@ _teacher = [
     "model.criterion.teacher.config=configs/scrfd/scrfd_500m_bnkps.py",
     "model.criterion.teacher.checkpoint=../shared/data/scrfd_pth/janicevidal__model_SCRFD_500M_KPS.pth",
 ]
-_recipe = "configs/recipes/scrfd_500m_bnkps.py"
+_recipe = _base_._recipe
 race = dict(
     against="alone",
     entries=dict(

@@ -21,7 +21,7 @@ race = dict(
     entries=dict(
         _delete_=True,
         **{
-            name: dict(config="configs/recipes/scrfd_500m_bnkps.py", options=[*_tiny, *options])
+            name: dict(config=_base_._recipe, options=[*_tiny, *options])
             for name, options in _rules.items()
         },
         aligned=dict(config="configs/recipes/scrfd_500m_bnkps_aligned.py", options=_tiny),

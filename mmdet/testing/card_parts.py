@@ -20,7 +20,7 @@ from mmdet.testing.audit_step import draw_batch, with_amp
 FACES, SLOTS = 10, 32
 COMPARED_STEPS, WARM_UP, TIMED_STEPS = 5, 5, 20
 VARIANTS: dict[str, dict[str, bool]] = {
-    "plain": {},
+    "plain": {"channels_last": False},  # the others as the trainer would, on a CUDA card channels_last
     "channels_last": {"channels_last": True},
     "graph": {"graph": True},
     "compile": {"compile": True},
