@@ -20,10 +20,7 @@ race = dict(
     tests=dict(facemask100=dict(mode=160)),
     entries=dict(
         _delete_=True,
-        **{
-            name: dict(config=_base_._recipe, options=[*_tiny, *options])
-            for name, options in _rules.items()
-        },
+        **{name: dict(config=_base_._recipe, options=[*_tiny, *options]) for name, options in _rules.items()},
         aligned=dict(config="configs/recipes/scrfd_500m_bnkps_aligned.py", options=_tiny),
         stride4=dict(config="configs/recipes/scrfd_500m_bnkps_stride4.py", options=_tiny),
     ),
