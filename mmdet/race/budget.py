@@ -11,7 +11,7 @@ from mmdet.datasets.build import build_dataset
 from mmdet.datasets.sampler import GroupBatchSampler
 from mmdet.errors import ConfigError
 
-TRIAL_ITERS = (4, 24)  # of two short trainings, whose difference is the cost of an iteration
+TRIAL_ITERS = (4, 48)  # of two short trainings, whose difference is the cost of an iteration
 
 
 def children_cpu_s() -> float:
