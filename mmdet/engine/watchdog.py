@@ -29,6 +29,8 @@ PAUSE_S = 600.0  # a longer one is not told from C code that lets no thread run,
 SAID, SAID_S = "said", 2.0  # the file that tells the other ranks that one has spoken; how long they wait
 LOADER, STEP, EVALUATION = "next(loader)", "the step", "the evaluation"
 UNCHANGED = (LOADER, EVALUATION)  # places where the state is that of the last iteration
+# Rank -> pid, time of its last sign, seconds left, iter, place.
+Ranks = dict[int, tuple[int, float, float, int, str]]
 
 
 class Watchdog:
@@ -127,11 +129,12 @@ class Watchdog:
             # Should C code keep this thread from running, too: faulthandler's needs no interpreter.
             leash_s = self.timeout_s + max(self.timeout_s, PAUSE_S) + max(self._left_s(), 0)
             faulthandler.dump_traceback_later(leash_s, exit=True, file=2)
+            ranks = self._read_ranks()
             for limit_s, state in ((self.timeout_s / 2, "T"), (self.timeout_s, "")):  # T: SIGSTOP holds it
-                if stale := self._silent_ranks(limit_s, state):
+                if stale := self._silent_ranks(ranks, limit_s, state):
                     reason = f"{_name(stale)} has not answered for {limit_s:g} s: stopped?"
                     self._end(HUNG, reason, stale)
-            if self._left_s() < 0 and not self._others_go_on():
+            if self._left_s() < 0 and not _go_on(ranks):
                 self._end(HUNG, f"no progress for {time.monotonic() - self._beat_s:.0f} s: {self._whose()}")
 
     def _forgive_pause(self, now: float, pause_s: float) -> None:
@@ -162,9 +165,9 @@ class Watchdog:
             part.write_text(text)
             os.replace(part, self.folder / f"rank_{self.rank}")
 
-    def _read_ranks(self) -> dict[int, tuple[int, float, float, int, str]]:
-        """Return rank -> pid, time of its last sign, seconds left, iter, place, of this machine's others."""
-        found: dict[int, tuple[int, float, float, int, str]] = {}
+    def _read_ranks(self) -> Ranks:
+        """Return the states of this machine's other ranks."""
+        found: Ranks = {}
         for path in self.folder.glob("rank_*") if self.folder is not None else ():
             with suppress(OSError, ValueError):
                 pid, sign_s, left_s, done, place = path.read_text().split(" ", 4)
@@ -172,18 +175,15 @@ class Watchdog:
         found.pop(self.rank, None)
         return found
 
-    def _silent_ranks(self, limit_s: float, state: str) -> dict[int, int]:
+    def _silent_ranks(self, ranks: Ranks, limit_s: float, state: str) -> dict[int, int]:
         """Return rank -> pid of those without a sign for so long, in a state if one is given."""
         now = time.monotonic()
         silent = {
             rank: pid
-            for rank, (pid, sign_s, *_) in self._read_ranks().items()
+            for rank, (pid, sign_s, *_) in ranks.items()
             if now - max(sign_s, self._woken_s) > limit_s
         }
         return {rank: pid for rank, pid in silent.items() if not state or _state(pid) == state}
-
-    def _others_go_on(self) -> bool:
-        return any(left_s > 0 for _, _, left_s, _, _ in self._read_ranks().values())
 
     def _whose(self) -> str:
         """Return which rank the others wait for, as far as this machine knows, and where it is."""
@@ -248,6 +248,10 @@ def make_folder(path: str) -> Path:
     """Return the folder of `Watchdog`, made where it is missing: rank 0 has made it on its machine only."""
     os.makedirs(path, mode=0o700, exist_ok=True)
     return Path(path)
+
+
+def _go_on(ranks: Ranks) -> bool:
+    return any(left_s > 0 for _, _, left_s, _, _ in ranks.values())
 
 
 def _name(ranks: dict[int, int]) -> str:

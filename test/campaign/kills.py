@@ -62,8 +62,11 @@ def finish(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def kills_in_training(folder: Path, seed: int, limits: tuple[float, int]) -> dict[str, Any]:
-    """Kill trainings at random moments; each ends with the state, rows and figures of one never killed."""
+def kills_in_training(folder: Path, seed: int, limits: tuple[float, int]) -> Iterator[dict[str, Any]]:
+    """Kill trainings at random moments; each ends with the state, rows and figures of one never killed.
+
+    Yields what there is after each training that has ended.
+    """
     from runs import make_options, train
 
     from mmdet.datasets.toy.faces import write_toy_faces
@@ -87,12 +90,13 @@ def kills_in_training(folder: Path, seed: int, limits: tuple[float, int]) -> dic
             found["runs"] += 1
             found["findings"] += differences(folder / "whole", folder / "torn")
             shutil.rmtree(folder / "torn")
+            yield found
         elif code != -signal.SIGKILL:
             found["findings"].append(f"a resumed run ended with {code} after {found['kills']} kills")
     if finish(start(lambda: train(torn))) != 0:
         found["findings"].append("the last run failed")
     found["findings"] += differences(folder / "whole", folder / "torn")
-    return found | {"runs": found["runs"] + 1, "findings": found["findings"][:10]}
+    yield found | {"runs": found["runs"] + 1, "findings": found["findings"][:10]}
 
 
 def _kill_after(pid: int, seconds: float) -> tuple[int, float]:

@@ -1,14 +1,14 @@
 """Moments of a run: killed, in bad surroundings, among strangers, bits flipped, a full disk; and guided.py.
 
 Each takes a folder, a seed and limits (seconds, number), and returns counts and "findings", a list of
-sentences that should be empty.
+sentences that should be empty; or yields these again and again, as far as it has got.
 """
 
 import os
 import random
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,9 @@ def full_disks(folder: Path, seed: int, limits: tuple[float, int]) -> dict[str, 
     return {"writes": num, "findings": findings}
 
 
-MOMENTS: dict[str, Callable[[Path, int, tuple[float, int]], dict[str, Any]]] = {
+Found = dict[str, Any] | Iterator[dict[str, Any]]
+
+MOMENTS: dict[str, Callable[[Path, int, tuple[float, int]], Found]] = {
     "kills at calls": kills_at_calls,
     "bit flips": bit_flips,
     "full disks": full_disks,

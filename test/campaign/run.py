@@ -4,12 +4,12 @@
     python test/campaign/run.py --minutes 5 --only checkpoints "labels labelv2" --seed 7
     python test/campaign/run.py --minutes 600 --inputs 100000 --kills 500   # to these numbers, however long
 
-The report is written after each part. Exit code 1 if there is a finding. Each finding's input lies in
-OUT/findings; make a test of it.
+The report is written after each part, and after each training of "kills in training". Exit code 1 if
+there is a finding. Each finding's input lies in OUT/findings; make a test of it.
 """
 
 import argparse
-import json
+import os
 import sys
 import tempfile
 import time
@@ -51,11 +51,13 @@ def main() -> int:
     moments_s = 60 * args.minutes * ((1 - FUZZ_SHARE) if targets else 1) / max(len(moments), 1)
     for name, moment in moments.items():
         with tempfile.TemporaryDirectory() as folder:
-            start = time.monotonic()
+            start, cpu_s = time.monotonic(), _cpu_s()
             found = moment(Path(folder), args.seed, (moments_s, args.kills))
-            report["moments"][name] = found | {"seconds": round(time.monotonic() - start, 1)}
+            for part in [found] if isinstance(found, dict) else found:
+                spent = {"seconds": time.monotonic() - start, "cpu_s": _cpu_s() - cpu_s}
+                report["moments"][name] = part | {key: round(value, 1) for key, value in spent.items()}
+                _write(report, args.out)
             print(f"{name}: {report['moments'][name]}", flush=True)
-        _write(report, args.out)
     num = sum(map(_num_findings, report["parsers"].values()))
     num += sum(len(found["findings"]) for found in report["moments"].values())
     print(f"{num} finding(s); {args.out / 'report.json'}", flush=True)
@@ -75,7 +77,14 @@ def _fuzz(target: Any, name: str, args: argparse.Namespace, budget_s: float) -> 
 
 
 def _write(report: dict, folder: Path) -> None:
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    from mmdet.files import write_json
+
+    write_json(folder / "report.json", report)
+
+
+def _cpu_s() -> float:
+    """Return the CPU seconds of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def _num_findings(found: dict) -> int:
