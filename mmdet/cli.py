@@ -12,7 +12,9 @@ import argparse
 import math
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mmdet.config.find import find_config
@@ -166,4 +168,14 @@ def run_cli(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # the reader of our output, `head` for example, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         code = BROKEN_PIPE
+    except OSError as error:  # of the machine and foreseen nowhere: no file handles left, ...
+        print(f"{type(error).__name__}: {error} ({_place_of(error)})", file=sys.stderr, flush=True)
+        code = 2
     sys.exit(code or 0)
+
+
+def _place_of(error: BaseException) -> str:
+    """Return "in loader.py:41", the last line of this package that the error came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [frame for frame in frames if "mmdet" in Path(frame.filename).parts] or frames
+    return f"in {Path(mine[-1].filename).name}:{mine[-1].lineno}"

@@ -1,7 +1,7 @@
 # Which anchors learn a tiny face: the published SCRFD_500M_KPS, whose training took most faces under 6 px for
 # background, learns on for 240 processor seconds, with each rule, from faces4030 shown at 320 px in crops of
-# 1.3 to 4.5 shorter sides, so that a third of the faces lie under 8 px; judged on facemask853's 100 photographs
-# reduced likewise (160 px) and on 52 of WIDER FACE val, where at 640 px a third lie under 9 px. 18 runs.
+# 1.3 to 4.5 shorter sides, so that a third of the faces lie under 8 px; judged on facemask853's 100
+# photographs reduced likewise (160 px) and on 52 of WIDER FACE val, where at 640 px a third lie under 9 px.
 _base_ = ["parts.py"]
 _crops = ("data.train.pipeline.1.transforms.0", "data.train.closing_pipeline.1")
 _tiny = [

@@ -88,7 +88,7 @@ class LoadReport:
     Attributes:
         missing: keys that only the model has.
         unexpected: keys that only the file has.
-        mismatched: keys of another shape, with both shapes.
+        mismatched: keys of another shape or kind of number, with both.
         fitting: the file's values under the model's keys.
     """
 
@@ -102,7 +102,7 @@ class LoadReport:
         kinds = {
             "missing": self.missing,
             "unexpected": self.unexpected,
-            "of another shape": self.mismatched,
+            "of another shape or type": self.mismatched,
         }
         return "; ".join(
             f"{len(keys)} {what}: {_shorten(keys, num_shown)}" for what, keys in kinds.items() if keys
@@ -150,18 +150,32 @@ def load_weights(
     return report
 
 
+def fits(own: Tensor, saved: object) -> bool:
+    """Return whether a saved value can be a model's: a tensor of its shape, with fractions if it has them."""
+    return (
+        isinstance(saved, Tensor)
+        and saved.shape == own.shape
+        and saved.is_floating_point() >= own.is_floating_point()
+    )
+
+
 def _compare(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> LoadReport:
     shared = {key: value for key, value in tensors.items() if key in own}
     return LoadReport(
         missing=tuple(k for k in own if k not in tensors and not k.endswith("num_batches_tracked")),
         unexpected=tuple(k for k in tensors if k not in own),
         mismatched=tuple(
-            f"{key} {tuple(value.shape)} (model: {tuple(own[key].shape)})"
+            f"{key} {_describe(value)} (model: {_describe(own[key])})"
             for key, value in shared.items()
-            if own[key].shape != value.shape
+            if not fits(own[key], value)
         ),
-        fitting={key: value for key, value in shared.items() if own[key].shape == value.shape},
+        fitting={key: value for key, value in shared.items() if fits(own[key], value)},
     )
+
+
+def _describe(tensor: Tensor) -> str:
+    kind = "" if tensor.is_floating_point() else f" {tensor.dtype}".replace("torch.", "")
+    return f"{tuple(tensor.shape)}{kind}"
 
 
 def _spellings(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:

@@ -5,6 +5,7 @@ import difflib
 import keyword
 import math
 import os
+import tempfile
 import traceback
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +55,7 @@ def _execute(path: str) -> dict:
     from mmengine.config import Config  # here: tools answer --help without it
 
     try:
+        tempfile.gettempdir()  # mmengine's own complaint about a missing one is about a variable
         return Config.fromfile(
             path, import_custom_modules=False, use_environment_variables=False, lazy_import=False
         ).to_dict()

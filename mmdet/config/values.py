@@ -8,6 +8,7 @@ import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -19,7 +20,7 @@ MOST_FLOAT = 1e9
 MOST_CHARS = 4096
 
 _SEQUENCES = (tuple, list, Sequence)
-_WORDS = {dict: "dict", str: "str", int: "int", float: "float", bool: "bool", NoneType: "None"}
+_WORDS = {dict: "dict", str: "str", int: "int", float: "float", bool: "bool", NoneType: "None", Path: "path"}
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,8 @@ def _is_of_kind(value: Any, hint: Any) -> bool:
         return type(value) is origin
     if origin is float:
         return type(value) in (int, float)
+    if origin is Path:
+        return isinstance(value, (str, Path))
     if origin is Literal:
         return isinstance(value, str)
     if origin in (dict, Mapping):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mmdet.config.table import build_from
+from mmdet.config.values import shorten
 from mmdet.datasets.faces import FacesDataset
 from mmdet.datasets.transforms import TRANSFORMS, Compose, Transform
 from mmdet.datasets.transforms.color import PhotoMetricDistortion
@@ -30,7 +31,7 @@ def build_dataset(
     """
     if "pipeline" not in cfg:
         raise ConfigError(f"{path}.pipeline is missing")
-    names = [name for name in ("pipeline", "closing_pipeline") if cfg.get(name) is not None]
+    names = [name for name in ("pipeline", "closing_pipeline") if name == "pipeline" or cfg.get(name)]
     pipelines = {name: build_pipeline(cfg[name], f"{path}.{name}") for name in names}
     return build_from(DATASETS, {**cfg, **pipelines, "test_mode": test_mode, "seed": seed}, path)
 
@@ -41,6 +42,8 @@ def build_pipeline(cfgs: Sequence[dict], path: str = "pipeline") -> Compose:
     Raises:
         ConfigError: unknown or missing type or argument, or an impossible combination.
     """
+    if not isinstance(cfgs, list | tuple) or not cfgs:
+        raise ConfigError(f"{path} = {shorten(cfgs)} must be a list of transforms")
     steps = [_build_transform(cfg, f"{path}[{i}]") for i, cfg in enumerate(cfgs)]
     is_float = any(isinstance(step, LoadImageFromFile) and step.to_float32 for step in steps)
     if not is_float and any(isinstance(step, PhotoMetricDistortion) for step in steps):

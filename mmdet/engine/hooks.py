@@ -121,5 +121,5 @@ def give_second_name(path: Path, other: Path) -> None:
                 os.link(path, part)
             except OSError:  # no hard links on this file system
                 shutil.copyfile(path, part)
-    except WriteError as error:
+    except (WriteError, shutil.SpecialFileError) as error:
         raise CheckpointError(f"{error}; {path} is complete") from error

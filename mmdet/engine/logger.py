@@ -22,8 +22,8 @@ logger = logging.getLogger("mmdet")
 LINE = "%(asctime)s - mmdet - %(levelname)s - %(message)s"
 
 
-class _TextLog(logging.FileHandler):
-    """A log file; where the disk is full, lines are on the console only, and that is said once."""
+class _TellsOnce(logging.Handler):
+    """Says once that its lines are lost (the disk is full, nobody reads the console); the run goes on."""
 
     is_told = False
 
@@ -31,7 +31,13 @@ class _TextLog(logging.FileHandler):
         """Say it."""
         if not self.is_told:
             self.is_told = True
-            sys.stderr.write(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}\n")
+            with suppress(OSError, ValueError, AttributeError):  # stderr is gone, too
+                what = getattr(self, "baseFilename", "the console")
+                sys.stderr.write(f"{what} cannot be written: {sys.exc_info()[1]}\n")
+
+
+class _TextLog(_TellsOnce, logging.FileHandler):
+    """A log file."""
 
     def close(self) -> None:
         """Close the file; lines that are still waiting are lost."""
@@ -39,7 +45,7 @@ class _TextLog(logging.FileHandler):
             super().close()
 
 
-class _Console(logging.StreamHandler):
+class _Console(_TellsOnce, logging.StreamHandler):
     """Writes lines above a progress bar, if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mmdet import __version__, device
+from mmdet.checkpoint.keys import fits
 from mmdet.distributed import gather_objects, is_main, rank
 from mmdet.engine.resume import check_optimizer, tell_changes
 from mmdet.errors import CheckpointError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from mmdet.engine.trainer import Trainer
 
 logger = logging.getLogger("mmdet")
+
+PER_WEIGHT = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")  # state of a weight's shape
 
 
 def make_checkpoint(trainer: "Trainer") -> dict[str, Any] | None:
@@ -112,6 +115,8 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
     rng = content.get("rng") or []
     if rank() < len(rng):
         device.set_rng_state(trainer.step.device, rng[rank()])
+    else:
+        logger.warning("resume: the checkpoint holds no random state of rank %d; not exactly", rank())
     trainer.iter = _continue_at(_position(trainer), content["position"])
 
 
@@ -130,6 +135,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> 
     optimizer.load_state_dict({**saved, "param_groups": groups})
     for parameter, values in optimizer.state.items():
         for key, value in values.items():
+            if key in PER_WEIGHT and value is not None and not fits(parameter, value):
+                raise ValueError(f"{key} is not of its weights' shape {tuple(parameter.shape)}")
             if not isinstance(value, Tensor) or value.shape != parameter.shape:
                 continue
             if value.stride() != parameter.stride():

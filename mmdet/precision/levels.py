@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmdet.checkpoint.keys import fits
 from mmdet.config.schema import read
 from mmdet.config.types import AmpConfig
 from mmdet.device import autocast, make_grad_scaler, shows_overflow, supports_bf16
@@ -193,11 +194,11 @@ class Precision:
         """Load fp32 weights, exactly, into masters and model; CheckpointError if they do not fit."""
         values = self.weights.fp32_values()
         wrong = set(state) ^ set(values)
-        wrong |= {name for name in set(state) & set(values) if state[name].shape != values[name].shape}
+        wrong |= {name for name in set(state) & set(values) if not fits(values[name], state[name])}
         if wrong:
             names = ", ".join(sorted(wrong)[:5])
             raise CheckpointError(
-                f"{len(wrong)} weights are missing, unexpected or of another shape: {names}"
+                f"{len(wrong)} weights are missing, unexpected or of another shape or type: {names}"
             )
         with torch.no_grad():
             for name, value in values.items():

@@ -99,8 +99,8 @@ def test_b40_another_optimizer_is_refused_and_a_folder_named(repo, own, tmp_path
 @pytest.mark.parametrize(
     ("config", "options", "lost"),
     [
-        ("scrfd_500m_bnkps", ["model.bbox_head.num_classes=2"], "6 of another shape"),
-        ("scrfd_500m_bnkps", ["model.bbox_head.num_kps=3"], "6 of another shape"),
+        ("scrfd_500m_bnkps", ["model.bbox_head.num_classes=2"], "6 of another shape or type"),
+        ("scrfd_500m_bnkps", ["model.bbox_head.num_kps=3"], "6 of another shape or type"),
         ("scrfd_500m", [], "missing"),
     ],
 )

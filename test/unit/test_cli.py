@@ -1,9 +1,11 @@
 """How tools end, and the options they share."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +52,13 @@ def test_a_package_that_is_not_installed_is_one_line_and_code_2(capsys):
     assert capsys.readouterr().err == message
     with pytest.raises(ModuleNotFoundError):
         run_cli(lambda: __import__("mmdet.no_such_module"))
+
+
+def test_an_error_of_the_machine_is_one_line_with_its_place(capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_cli(lambda: Path("n" * 300).exists())
+    assert ended.value.code == 2
+    assert re.fullmatch(r"OSError: .*File name too long: 'n+' \(in cli.py:\d+\)\n", capsys.readouterr().err)
 
 
 def test_our_own_bugs_keep_their_traceback():

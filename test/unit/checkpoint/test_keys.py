@@ -45,7 +45,8 @@ def test_weights_of_another_model_are_refused_by_key():
     weights = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Identity(), nn.Linear(1, 1)).state_dict()
     words = (
         "the checkpoint is not of this model: 4 missing: 1.weight, 1.bias, 1.running_mean, 1.running_var; "
-        "2 unexpected: 2.weight, 2.bias; 2 of another shape: 0.weight (3, 1, 1, 1) (model: (2, 1, 1, 1)), "
+        "2 unexpected: 2.weight, 2.bias; 2 of another shape or type: 0.weight (3, 1, 1, 1) "
+        "(model: (2, 1, 1, 1)), "
         "0.bias (3,) (model: (2,))"
     )
     with pytest.raises(CheckpointError, match=re.escape(words)):
@@ -103,10 +104,19 @@ class Detector(nn.Module):
 
 
 def test_a_strict_refusal_names_the_way_out():
-    with pytest.raises(CheckpointError, match=r"1 of another shape|2 of another shape") as caught:
+    with pytest.raises(CheckpointError, match=r"[12] of another shape or type") as caught:
         load_weights(Detector(2), Detector().state_dict())
     assert "head.weight (1, 2, 1, 1) (model: (2, 2, 1, 1))" in str(caught.value)
     assert "--load-fitting takes what fits" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_numbers_of_another_kind_are_no_weights(dtype):
+    weights = Detector().state_dict()
+    weights["head.weight"] = weights["head.weight"].to(dtype)
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(CheckpointError, match=rf"weight \(1, 2, 1, 1\) {kind} \(model: \(1, 2, 1, 1\)\)"):
+        load_weights(Detector(), weights)
 
 
 def test_another_number_of_classes_keeps_the_rest(caplog):
@@ -120,7 +130,7 @@ def test_another_number_of_classes_keeps_the_rest(caplog):
         "head.weight (1, 2, 1, 1) (model: (2, 2, 1, 1))",
         "head.bias (1,) (model: (2,))",
     )
-    assert "7 of 9 keys loaded; 2 of another shape: head.weight (1, 2, 1, 1)" in caplog.text
+    assert "7 of 9 keys loaded; 2 of another shape or type: head.weight (1, 2, 1, 1)" in caplog.text
 
 
 def test_a_backbone_alone_goes_into_a_detector_and_back():

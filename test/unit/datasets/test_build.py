@@ -115,6 +115,14 @@ def test_unknown_data_set_arguments_are_named(tmp_path):
         build_dataset(data_cfg(tmp_path / "d", TRAIN, min_sise=3))
     with pytest.raises(ConfigError, match="data.val.pipeline is missing"):
         build_dataset(dict(type="RetinaFaceDataset"), path="data.val")
+    with pytest.raises(ConfigError, match=r"data.train.img_prefix = 3 must be of type str or path or list"):
+        build_dataset({**data_cfg(tmp_path / "d", TRAIN), "img_prefix": 3})
+
+
+@pytest.mark.parametrize("steps", [None, [], 5, "LoadImageFromFile"])
+def test_a_pipeline_is_a_list_of_transforms(steps, tmp_path):
+    with pytest.raises(ConfigError, match=r"data.train.pipeline = .* must be a list of transforms"):
+        build_dataset(data_cfg(tmp_path, steps))
 
 
 def test_names_of_mmdet_users_and_no_model_behind_them():

@@ -1,5 +1,6 @@
 """CheckpointHook against a trainer that only counts."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from mmdet.config.types import CheckpointConfig
 from mmdet.engine import hooks
 from mmdet.engine.hooks import CheckpointHook, give_second_name
 from mmdet.engine.resume import find_checkpoints
+from mmdet.errors import CheckpointError
 
 
 class Counter(SimpleNamespace):
@@ -112,6 +114,14 @@ def test_second_name_is_a_copy_where_there_are_no_hard_links(tmp_path, monkeypat
     one.write_text("new")
     give_second_name(one, two)
     assert two.read_text() == "new" and {p.name for p in tmp_path.iterdir()} == {"epoch_1.pth", "latest.pth"}
+
+
+def test_a_pipe_in_the_place_of_the_second_name_is_named(tmp_path):
+    one, two = tmp_path / "epoch_1.pth", tmp_path / "latest.pth"
+    one.write_text("new")
+    os.mkfifo(two)
+    with pytest.raises(CheckpointError, match=r"latest.pth` is a named pipe; .*epoch_1.pth is complete"):
+        give_second_name(one, two)
 
 
 def test_the_newest_checkpoint_is_looked_at_first(tmp_path):

@@ -1,3 +1,4 @@
+import io
 import json
 import logging
 import math
@@ -60,6 +61,22 @@ def test_lines_before_the_file_exists_are_in_it(tmp_path, capsys):
     assert capsys.readouterr().out == text
     lines = [json.loads(line) for line in (tmp_path / "now.log.json").read_text().splitlines()]
     assert lines == [{"mode": "train", "loss": None, "lr": 0.1}, {"mode": "val", "AP_easy": 0.5}]
+
+
+def test_a_console_that_nobody_reads_is_told_once_and_the_file_goes_on(tmp_path, capsys, monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    log = RunLog()
+    log.open(tmp_path, "now")
+    for number in range(3):
+        logging.getLogger("mmdet").info("line %d", number)
+    monkeypatch.setattr("sys.stderr", Closed())
+    log.close()
+    assert (tmp_path / "now.log").read_text().count("line") == 3
+    assert capsys.readouterr().err == "the console cannot be written: [Errno 32] Broken pipe\n"
 
 
 def test_other_ranks_show_errors_at_the_start_then_warnings_and_write_nothing(tmp_path, capsys):

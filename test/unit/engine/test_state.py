@@ -7,6 +7,7 @@ from torch import nn
 from mmdet.checkpoint import files as checkpoint
 from mmdet.config import SpeedConfig
 from mmdet.engine.state import _load_optimizer, make_checkpoint, restore
+from mmdet.errors import CheckpointError
 from mmdet.testing.audit_step import draw_batch
 
 
@@ -41,6 +42,24 @@ def test_state_of_another_dtype_keeps_it():
     loaded = optimizer.state[weight]["momentum_buffer"]
     assert loaded.dtype == torch.bfloat16 and loaded.stride() == weight.stride()
     assert torch.equal(loaded, buffer) and not loaded.requires_grad
+
+
+@pytest.mark.parametrize("value", [torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64), "x"], ids=str)
+def test_state_that_no_weight_of_its_shape_can_have_is_refused(value, make_trainer):
+    trainer = make_trainer()
+    trainer.train_step(draw_batch(2, 64, 5, 8, seed=1))
+    content = make_checkpoint(trainer)
+    content["optimizer"]["state"][0]["momentum_buffer"] = value
+    with pytest.raises(CheckpointError, match="does not fit: momentum_buffer is not of its weights' shape"):
+        restore(make_trainer(), content)
+
+
+def test_missing_random_states_are_told(make_trainer, caplog):
+    content = make_checkpoint(make_trainer())
+    content["rng"] = None
+    with caplog.at_level("WARNING", "mmdet"):
+        restore(make_trainer(), content)
+    assert "holds no random state of rank 0" in caplog.text
 
 
 @pytest.mark.parametrize("is_capturable", [False, True])
