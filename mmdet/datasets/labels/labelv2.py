@@ -186,7 +186,8 @@ def _scan(path: Path) -> _Lines:
 
 def _read_bboxes(lines: _Lines, faces: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return (F, 4) float32; refuse boxes that are not finite or are inverted."""
-    bboxes = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes inf, and is named
+        bboxes = values.astype(np.float32)
     _check(
         lines, faces, np.all(np.isfinite(bboxes), axis=1), lambda i: f"box {bboxes[i].tolist()} is not finite"
     )
@@ -297,4 +298,6 @@ def _is_number(word: str) -> bool:
         float(word)
     except ValueError:
         return False
-    return True
+    return (
+        word.isascii() and "_" not in word
+    )  # Python reads 1_000 and digits of other scripts, numpy does not

@@ -4,9 +4,11 @@ VOC: object/bndbox with xmin, ymin, xmax, ymax, taken as written (the original c
 becomes an ignore box. CVAT: <box> and, for keypoints, <points> of the same group_id.
 """
 
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -21,7 +23,7 @@ from mmdet.datasets.labels.base import (
     make_record,
 )
 from mmdet.datasets.labels.labelv2 import number
-from mmdet.datasets.labels.text import read_text
+from mmdet.datasets.labels.text import read_text, read_utf8
 from mmdet.errors import DataError
 from mmdet.files import write_text
 
@@ -179,16 +181,26 @@ def _files(root: Path, suffix: str) -> list[Path]:
 
 def _parse(path: str | Path, tag: str) -> ET.Element:
     """Return the root of an XML file; a document type, which could blow entities up, is refused."""
-    text = read_text(path)
+    text = _decode(path)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DataError(f"{path}: holds a document type; remove it")
     try:
-        root = ET.fromstring(text.encode())
-    except (ET.ParseError, LookupError, ValueError) as error:  # also an encoding that does not exist
+        root = ET.fromstring(text)
+    except (ET.ParseError, ValueError) as error:
         raise DataError(f"{path}: not XML ({error})") from None
     if root.tag != tag:
         raise DataError(f"{path}: expected <{tag}>, got <{root.tag}>")
     return root
+
+
+def _decode(path: str | Path) -> str:
+    """Return the text of an XML file; what it says of its encoding counts where it is no UTF-8."""
+    data = read_utf8(path)
+    said = re.match(rb"\s*<\?xml[^>]*?encoding=[\"']([\w.-]+)", data)
+    for encoding in ("utf-8", said[1].decode() if said else "utf-8"):
+        with suppress(LookupError, UnicodeError):
+            return data.decode(encoding)
+    return read_text(path)  # which names the line
 
 
 def _number(text: str | None, where: str) -> float:
