@@ -151,9 +151,14 @@ def recognise(path: str | Path) -> str:
     """Return what a file is instead of what was asked for, in words: "is a web page, ..."; "" if unknown."""
     try:
         with open(path, "rb") as file:
-            head = file.read(256).lstrip().lower()
+            return recognise_bytes(file.read(256))
     except OSError:
         return ""
+
+
+def recognise_bytes(data: bytes) -> str:
+    """Return what `recognise` does of a file's first bytes."""
+    head = data[:256].lstrip().lower()
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "is a web page, not the file: the download failed; open its address in a browser"
     if head.startswith(b"version ") and b"git-lfs" in head:

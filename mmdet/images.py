@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from mmdet.errors import DataError
+from mmdet.files import recognise_bytes
 from mmdet.process import MAX_IMAGE_PIXELS
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -86,7 +87,8 @@ def decode_image(data: np.ndarray, name: str) -> np.ndarray:
     except TooManyPixelsError:
         raise TooManyPixelsError(f"{name} has too many pixels to be decoded") from None
     if image is None:
-        raise UnreadableImageError(f"{name} {'cannot be decoded' if len(data) else 'is empty'}")
+        reason = recognise_bytes(data[:256].tobytes()) or "cannot be decoded"
+        raise UnreadableImageError(f"{name} {reason if len(data) else 'is empty'}")
     if _brand(data) in AVIF_BRANDS:
         return _turn(image, data)
     return image if _is_jpeg(data) or image.max() > TWELVE_BITS else _brighten(image, data)
@@ -206,11 +208,13 @@ def _brand(data: np.ndarray) -> bytes:
 
 
 def _turn(image: np.ndarray, data: np.ndarray) -> np.ndarray:
-    """Return an AVIF image upright: OpenCV leaves out the rotation that is a property of the file."""
+    """Return an AVIF image upright: OpenCV leaves out the rotation, then the mirror, that the file states."""
     head = data[:4096].tobytes()
     place = head.find(b"\0\0\0\x09irot")
     quarters = head[place + 8] & 3 if place >= 0 else 0  # counter-clockwise
-    return cv2.rotate(image, ROTATIONS[quarters]) if quarters else image
+    image = cv2.rotate(image, ROTATIONS[quarters]) if quarters else image
+    place = head.find(b"\0\0\0\x09imir")
+    return cv2.flip(image, head[place + 8] & 1) if place >= 0 else image  # 0: top to bottom
 
 
 def _brighten(image: np.ndarray, data: np.ndarray) -> np.ndarray:

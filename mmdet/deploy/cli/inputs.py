@@ -31,6 +31,7 @@ VIDEOS = (
 )
 LISTS = (".txt", ".lst")  # files that name inputs, one a line
 STDIN = "-"
+CAMERA_DIGITS = 4
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 LARGEST_DOWNLOAD = 256 << 20  # bytes
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # inside JPEG data: anything but stuffing and restarts
@@ -81,6 +82,8 @@ def find_inputs(arguments: Sequence[str], out: Path | None = None) -> Inputs:
             found.files.append((path, "stdin"))
         elif ADDRESS.match(argument):
             _add_address(found, names, argument)
+        elif not argument:  # of a shell variable that is not set; as a path it is this folder
+            raise DataError("an input is empty; give . for this folder")
         elif path.is_dir():
             _add(found, names, _walk(path, found.skipped), path, out)
         elif path.is_file():
@@ -88,7 +91,7 @@ def find_inputs(arguments: Sequence[str], out: Path | None = None) -> Inputs:
                 names.append((argument, path.name))
             else:
                 found.files.append((path, path.name))
-        elif argument.isascii() and argument.isdigit():
+        elif argument.isascii() and argument.isdigit() and len(argument) <= CAMERA_DIGITS:
             names.append((int(argument), video_label(int(argument))))
         elif glob.has_magic(argument):
             root = Path(os.path.dirname(re.split(r"[*?\[]", argument)[0]))
@@ -115,15 +118,19 @@ def _expand_lists(arguments: Sequence[str]) -> Iterator[str]:
         if path.suffix.lower() not in LISTS or not path.is_file():
             yield argument if ADDRESS.match(argument) else os.path.expanduser(argument)
             continue
-        for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-            if line.strip() and not line.startswith("#"):
-                beside = path.parent / line.strip()
-                yield str(beside) if beside.exists() else os.path.expanduser(line.strip())
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        for line in map(str.strip, text.splitlines()):
+            if line and not line.startswith("#"):
+                beside = path.parent / line
+                yield str(beside) if beside.exists() else os.path.expanduser(line)
 
 
 def _add_address(found: Inputs, names: list[tuple[str | int, str]], address: str) -> None:
     """Add a picture to be fetched, or a film or a stream that OpenCV opens itself."""
-    url = urlsplit(address)
+    try:
+        url = urlsplit(address)
+    except ValueError as error:
+        raise DataError(f"{address}: {error}") from None
     name = Path(url.path).name or url.hostname or "stream"  # without a password in the address
     if url.scheme in ("http", "https") and Path(url.path).suffix.lower() not in (*VIDEOS, ".m3u8"):
         found.files.append((Path(address), name))

@@ -1,6 +1,7 @@
 """The names of the files that a run writes, known before it begins, and what must not be overwritten."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,9 @@ from mmdet.deploy.runtime.checks import check_count
 from mmdet.errors import ConfigError, DataError, unknown_name
 from mmdet.files import check_outputs
 
+NUMBER = re.compile(r"_\d+(?=\.[a-z]+$)")  # of a face, or a frame
 RESULTS = "detections.jsonl"
+MAX_ALIGN = 4096  # pixels
 FORMATS = ("json", "txt", "widerface")
 
 
@@ -34,10 +37,10 @@ class Products:
     align: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse an unknown format and a negative size."""
+        """Refuse an unknown format and a size that none has."""
         if self.file_format not in FORMATS:
             raise ConfigError(unknown_name("--format", self.file_format, FORMATS))
-        check_count("--align", self.align)
+        check_count("--align", self.align, highest=MAX_ALIGN)
 
     @property
     def has_images(self) -> bool:
@@ -113,21 +116,40 @@ class OutputFiles:
         check_outputs(sources, inputs, overwrite)
 
     def _planned(self, found: Inputs) -> Iterator[tuple[str, Path]]:
-        """Yield (input, file); of a video's text files, and of an image's faces, the first."""
+        """Yield (input, file); of a row of numbered files the first, and those that exist."""
         if self.products.file_format == "json":
             yield "all", self.out / RESULTS
         images: list[tuple[str, str, int | None]] = [(str(path), name, None) for path, name in found.files]
+        listed: dict[Path, dict[str, list[Path]]] = {}
         for source, name, frame in images + [(video_label(v), n, 0) for v, n in found.video_names.items()]:
+            single: list[Path] = []
+            first: list[Path] = []
             if self.products.file_format == "txt":
-                yield source, self.text(name, frame)
+                (single if frame is None else first).append(self.text(name, frame))
             elif self.products.file_format == "widerface":
                 event, title = self.widerface(name, frame)
-                yield source, self.out / event / f"{title}.txt"
+                (single if frame is None else first).append(self.out / event / f"{title}.txt")
             if self.products.has_images:
-                yield source, self.drawn(name, frame is not None)
-            for kind, is_on in (("crops", self.products.crop), ("aligned", self.products.align)):
-                if is_on:
-                    yield source, self.face(kind, name, frame, 0)
+                single.append(self.drawn(name, frame is not None))
+            kinds = (("crops", self.products.crop), ("aligned", self.products.align))
+            first += [self.face(kind, name, frame, 0) for kind, is_on in kinds if is_on]
+            for path in single + first + [other for one in first for other in _existing_row(one, listed)]:
+                yield source, path
+
+
+def _existing_row(first: Path, listed: dict[Path, dict[str, list[Path]]]) -> list[Path]:
+    """Return the files whose names differ from that of a first frame or face in the last number only.
+
+    Args:
+        first: for example NAME_0.jpg.
+        listed: folder -> name without number -> files; a folder is added when it is first asked about.
+    """
+    if first.parent not in listed:
+        rows = listed[first.parent] = {}
+        for path in first.parent.glob("*"):
+            if NUMBER.search(path.name):
+                rows.setdefault(NUMBER.sub("", path.name), []).append(path)
+    return listed[first.parent].get(NUMBER.sub("", first.name), [])
 
 
 def _title(name: str, frame: int | None) -> str:

@@ -17,10 +17,11 @@ import numpy as np
 from mmdet.deploy.cli.mp4_times import is_variable, set_times
 from mmdet.errors import DataError, WriteError
 from mmdet.files import atomic_write
-from mmdet.images import UnreadableImageError
+from mmdet.images import UnreadableImageError, read_image
 
-PAGED = (".tif", ".tiff")
+PAGED = (".tif", ".tiff", ".webp", ".png", ".avif")  # OpenCV opens these as images only
 SILENT = (*PAGED, ".gif")  # several images, but no film
+ANIMATED = (b"acTL", b"ANIM", b"ftypavis")  # near the beginning of a PNG, WebP and AVIF of several images
 AHEAD = 4  # frames of a film read before they are wanted
 T = TypeVar("T")
 DEFAULT_RATE = 25.0  # frames per second, where a film does not state it
@@ -110,16 +111,20 @@ def read_video(source: str | int, max_frames: int = 0, name: str | None = None) 
 
 
 def has_frames(path: Path) -> bool:
-    """Return whether an image file holds several images: the pages of a TIFF, the frames of a GIF."""
-    if path.suffix.lower() not in (".gif", *PAGED):
+    """Return whether an image file holds several images: TIFF pages, or frames of another format."""
+    if path.suffix.lower() not in SILENT:
         return False
     try:
-        return cv2.imcount(str(path)) > 1
-    except (cv2.error, UnicodeEncodeError):
+        with path.open("rb") as file:
+            head = file.read(64)
+        is_counted = head.startswith((b"II", b"MM", b"GIF8"))
+        return cv2.imcount(str(path)) > 1 if is_counted else any(mark in head for mark in ANIMATED)
+    except (OSError, cv2.error, UnicodeEncodeError):
         return False
 
 
 def _read_pages(source: str) -> tuple[np.ndarray, ...]:
+    read_image(source)  # refuses what would take too much memory; imreadmulti does not
     try:
         is_read, images = cv2.imreadmulti(source, flags=cv2.IMREAD_COLOR)
     except cv2.error:

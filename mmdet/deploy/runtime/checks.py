@@ -1,5 +1,7 @@
 """Ranges of what a user may ask for; the same one-line errors in every tool and class of this folder."""
 
+import math
+
 from mmdet.errors import ConfigError
 
 
@@ -18,12 +20,13 @@ def check_fraction(name: str, value: float) -> float:
     return value
 
 
-def check_count(name: str, value: int, lowest: int = 0) -> int:
-    """Return a count or an index that is at least `lowest`; see `check_fraction`.
+def check_count(name: str, value: int, lowest: int = 0, highest: float = math.inf) -> int:
+    """Return a count or an index from `lowest` to `highest`; see `check_fraction`.
 
     Raises:
-        ConfigError: it is smaller.
+        ConfigError: it is outside.
     """
-    if value < lowest:
-        raise ConfigError(f"{name} {value}: give {lowest} or more")
+    if not lowest <= value <= highest:
+        limit = f" to {highest}" if value > highest else " or more"
+        raise ConfigError(f"{name} {value}: give {lowest}{limit}")
     return value

@@ -17,7 +17,8 @@ CLOSE_UP = 0.25  # ... and adds faces whose longer side is at least this part of
 HIDDEN = 0.5  # it is taken where a box of at least this part of the image's longer side is seen at all
 SMALLEST = 8.0  # side, in pixels of the network input, of faces that are found
 TILED_RATIO = 2.5  # images this many times longer than wide ...
-TILED_SCALE = 0.5  # ... which are reduced to less than this, are tiled by "auto"
+TILED_SCALE = 0.5  # ... which are reduced to less than this, are tiled by "auto", ...
+MOST_ALONG = 32  # ... at most so many along them; a line of pixels would be one for each
 
 
 class Look(NamedTuple):
@@ -70,7 +71,7 @@ def choose_tiles(image_hw: tuple[int, int], input_hw: tuple[int, int], tiles: in
     short, long = sorted(image_hw)
     if tiles == AUTO:
         is_long = long >= TILED_RATIO * short and fit_size(image_hw, input_hw)[2] < TILED_SCALE
-        return cut_tiles(image_hw, short) if is_long else []
+        return cut_tiles(image_hw, max(short, -(-long // MOST_ALONG))) if is_long else []
     return cut_tiles(image_hw, -(-long // int(tiles))) if int(tiles) > 1 else []
 
 

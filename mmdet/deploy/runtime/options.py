@@ -40,7 +40,7 @@ class DetectOptions:
             score is.
         tiles: also look at overlapping squares of the image, so many along its longer side; 0: never. "auto":
             where an image is TILED_RATIO times longer than wide and would be reduced to less than half, at
-            squares of its shorter side.
+            squares of its shorter side, or, if that is more, of 1/32 of the longer.
         batch_size: images at once.
     """
 

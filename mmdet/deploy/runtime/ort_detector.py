@@ -25,6 +25,7 @@ from mmdet.deploy.runtime.options import AUTO, DetectOptions
 from mmdet.deploy.runtime.session import SUFFIX, Model, check_scores, count_cores, open_model
 from mmdet.errors import ConfigError, DataError
 from mmdet.images import as_bgr, read_image
+from mmdet.process import MAX_IMAGE_PIXELS
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -322,6 +323,8 @@ class FaceDetector:
         width, height = input_size
         if min(width, height) < 1:
             raise ConfigError(f"input_size {width}x{height}: both must be positive")
+        if width * height > MAX_IMAGE_PIXELS:
+            raise ConfigError(f"input_size {width}x{height}: at most {MAX_IMAGE_PIXELS} pixels")
         fixed = self.model.fixed_hw
         if fixed not in (None, (height, width)):
             wanted = "x".join(map(str, fixed[::-1]))  # type: ignore[index]

@@ -30,6 +30,7 @@ SUFFIX = "ExecutionProvider"
 CPU = f"CPU{SUFFIX}"
 T = TypeVar("T")
 OM = "om"
+MAX_THREADS = 1024  # onnxruntime starts as many as it is told
 SLACK = 1e-3  # of a probability in half precision
 INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 REMOTE = f"Azure{SUFFIX}"  # in every build; sends the image to a service, so never chosen by "auto"
@@ -294,7 +295,7 @@ def open_model(
         ConfigError: threads or device_id is negative.
         DeviceError: a provider asked for by name is missing or cannot start.
     """
-    check_count("threads", threads)
+    check_count("threads", threads, highest=MAX_THREADS)
     check_count("device_id", device_id)
     if provider == OM or Path(path).suffix == f".{OM}":
         return _open_om(path, provider, device_id)

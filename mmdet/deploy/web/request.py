@@ -6,7 +6,7 @@ from typing import Any
 
 from mmdet.errors import ConfigError, DataError, unknown_name
 
-MOST_TILES = 8  # along the longer side: 64 squares are looked at
+MOST_TILES = 8  # along the longer side: 225 squares are looked at, since they overlap
 LOWEST_SCORE = 0.1  # of the faces sent to the page; its slider begins here
 _FLAGS = {"0": False, "1": True}.__getitem__
 # Parameter of a request -> field of DetectOptions, or "draw", and what reads the value.
@@ -46,14 +46,17 @@ def read_query(query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def uploaded_picture(body: bytes, kind: str) -> bytes:
-    """Return the picture of a request: the body, or the first file of a form (curl -F file=@photo.jpg)."""
+    """Return the picture of a request: the body, or the file of a form (curl -F file=@photo.jpg)."""
     if not kind.lower().startswith("multipart/form-data"):
         return body
     try:
         form = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
-        files = [part.get_payload(decode=True) for part in form.walk() if part.get_filename()]
+        parts = [part for part in form.walk() if not part.is_multipart()]
+        files = [part.get_payload(decode=True) for part in parts if part.get_filename()]
     except (RecursionError, ValueError, LookupError):
         raise DataError("the form cannot be read") from None
     if not files or not isinstance(files[0], bytes):
         raise DataError("the form has no file; send one as -F file=@photo.jpg, or its bytes as --data-binary")
+    if len(parts) > 1:
+        raise DataError("the form has more than one file; options go into the address, /detect?threshold=0.5")
     return files[0]

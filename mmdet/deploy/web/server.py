@@ -19,7 +19,7 @@ from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 from mmdet.deploy.cli.draw import draw_faces
 from mmdet.deploy.cli.inputs import IMAGES, decode_complete
@@ -249,10 +249,13 @@ class Handler(BaseHTTPRequestHandler):
             self._discard(int(length) if is_length else 0)
             self._send_json(refused[0], {"error": refused[1]})
             return
-        query = {name: values[-1] for name, values in parse_qs(url.query).items() if name != "token"}
+        pairs = [pair for pair in parse_qsl(url.query, keep_blank_values=True) if pair[0] != "token"]
+        query = dict(pairs)
         try:
             with self._body(int(length)) as data:
                 self.server.expect(self.connection, DETECT_S)
+                if len(query) < len(pairs):
+                    raise ConfigError(f"{url.query}: a parameter is given twice")
                 body = uploaded_picture(data, self.headers.get("Content-Type", ""))
                 found = self.app.detect(body, query, self.client_address[0])
         except BusyError:

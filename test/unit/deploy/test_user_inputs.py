@@ -24,7 +24,9 @@ from onnx import TensorProto, helper
 
 from mmdet.deploy import SCRFD, DetectOptions
 from mmdet.deploy.cli.demo import load_finder
+from mmdet.deploy.cli.outputs import Products
 from mmdet.deploy.export.convert import convert
+from mmdet.deploy.runtime.looks import choose_tiles
 from mmdet.errors import CheckpointError, ConfigError, DataError
 from mmdet.images import decode_image, read_image
 
@@ -300,6 +302,13 @@ def test_a20_a_long_screenshot_is_tiled(detector, cases):
     np.testing.assert_allclose(found[order, :4], want[want_order, :4], atol=8)
 
 
+def test_a_line_of_pixels_is_looked_at_a_few_times():
+    """It would be a tile for each pixel: an image of 4 kB kept the page's detector busy for an hour."""
+    for hw in ((1, 60_000), (60_000, 3), (20, 2000)):
+        assert 16 <= len(choose_tiles(hw, (640, 640), "auto")) <= 2 * 32
+    assert choose_tiles((100, 200), (640, 640), "auto") == []
+
+
 def test_a_panorama_is_tiled(detector, photo):
     wide = np.hstack([cv2.imread(str(photo))] * 8)
     assert len(detector.detect(wide, tiles=0)[0]) == 0
@@ -397,6 +406,15 @@ def test_calls_that_are_refused(detector, photo, args, kwargs, message):
         detector.detect(photo, *args, **kwargs)
 
 
+def test_sizes_that_no_memory_holds(spots):
+    with pytest.raises(ConfigError, match="input_size 64000x64000: at most 150000000 pixels"):
+        SCRFD(spots, det_size=(64000, 64000))
+    with pytest.raises(ConfigError, match="threads 100000: give 0 to 1024"):
+        SCRFD(spots, threads=100_000)
+    with pytest.raises(ConfigError, match="--align 100000000: give 0 to 4096"):
+        Products(align=100_000_000)
+
+
 def test_options_are_checked_where_they_are_made():
     with pytest.raises(ConfigError, match="score_thr 2: give a value from 0 to 1"):
         DetectOptions(score_thr=2)
@@ -422,6 +440,30 @@ def test_each_rotation_of_an_avif(cases, quarters, corner):
     data[data.find(b"irot") + 4] = quarters
     got = decode_image(np.frombuffer(data, np.uint8), "a")
     assert (got[corner] == plain[0, 0]).all()
+
+
+@pytest.mark.parametrize(("axis", "code"), [(0, 0), (1, 1)])  # top to bottom, left to right
+def test_a_mirrored_avif(cases, axis, code):
+    data = bytearray((cases / "rot90.avif").read_bytes().replace(b"irot", b"imir"))
+    data[data.find(b"imir") + 4] = axis
+    plain = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(decode_image(np.frombuffer(data, np.uint8), "a"), cv2.flip(plain, code))
+
+
+def test_all_images_of_an_animated_png(run_tool, spots, tmp_path):
+    frames = [np.full((64, 64, 3), gray, np.uint8) for gray in (0, 255, 0)]
+    animation = cv2.Animation()
+    animation.frames, animation.durations = frames, [100, 100, 100]
+    for name in ("a.png", "a.webp", "a.avif"):
+        assert cv2.imwriteanimation(str(tmp_path / name), animation)
+    cv2.imwrite(str(tmp_path / "b.png"), frames[0])
+    code, out, _ = run_tool("scrfd", spots, tmp_path, "--max-num", 1, "--input-size", 64, 64)
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    for name in ("a.png", "a.webp", "a.avif"):
+        found = [(r["frame"], len(r["faces"])) for r in records if r["image"].endswith(name)]
+        assert found == [(0, 0), (1, 1), (2, 0)], name
+    assert sum("frame" not in record for record in records) == 1
 
 
 def test_a10_a23_suffixes_and_frames(run_tool, cases, published, tmp_path):
@@ -521,6 +563,35 @@ def test_a16_a_form_is_an_upload_too(detector, photo):
         server.shutdown()
     assert len(answers[0]["faces"]) == 3
     assert "the form has no file; send one as -F file=@photo.jpg" in answers[1]["error"]
+
+
+def test_what_a_form_and_an_address_say_is_not_left_out(spots, cases):
+    from mmdet.deploy.web.server import make_server
+
+    field = 'Content-Disposition: form-data; name="file"; filename="a.avif"'
+    picture = (cases / "rot90.avif").read_bytes()
+
+    def form(*parts):
+        whole = b"".join(b"--b\r\n%s\r\n\r\n%s\r\n" % (head.encode(), data) for head, data in parts)
+        return whole + b"--b--\r\n"
+
+    other = ('Content-Disposition: form-data; name="threshold"', b"0.9")
+    asked = {
+        ("", form((field, picture))): "466",  # turned
+        ("", form((field, picture), other)): "options go into the address",
+        ("", form((field, picture), (field, b""))): "more than one file",
+        ("?thresh=.5&thresh=.6", form((field, picture))): "a parameter is given twice",
+        ("?thresh=", form((field, picture))): "thresh=: a number from 0 to 1 is expected",
+    }
+    with make_server(SCRFD(spots), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+        for (query, body), message in asked.items():
+            kind = {"Content-Type": "multipart/form-data; boundary=b"}
+            connection.request("POST", f"/detect{query}", body, kind)
+            assert message in connection.getresponse().read().decode()
+        connection.close()
+        server.shutdown()
 
 
 def test_a_film_that_ends_early_is_remarked(run_tool, spots, tmp_path):

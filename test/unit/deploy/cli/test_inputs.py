@@ -97,6 +97,9 @@ def test_what_lies_below_the_results_is_left_out(tmp_path):
         (["²"], "²: no such file or folder"),  # a digit to str.isdigit, not to int
         (["٣"], "٣: no such file or folder"),
         (["*.gif"], r"\*.gif: no picture and no video"),
+        ([""], "an input is empty; give . for this folder"),  # of a shell variable that is not set
+        (["99999999999999999999"], "99999999999999999999: no such file"),  # no number of a camera
+        (["http://[::1/a.jpg"], r"http://\[::1/a.jpg: Invalid IPv6 URL"),
     ],
 )
 def test_nothing_to_do(tmp_path, monkeypatch, arguments, message):
@@ -132,6 +135,14 @@ def test_progressive_and_restart_markers(tmp_path):
     assert not is_truncated_jpeg(data + b"\n") and is_truncated_jpeg(data[: len(data) // 2])
 
 
+def test_a_list_as_editors_write_it(tmp_path):
+    """With a byte order mark, CRLF, an indented remark and blanks around names."""
+    for name in ("a.jpg", "b c.jpg"):
+        write(tmp_path / name)
+    (tmp_path / "l.txt").write_bytes(b"\xef\xbb\xbfa.jpg\r\n  # remark\r\n\r\n b c.jpg \r\n")
+    assert names(find_inputs([str(tmp_path / "l.txt")])) == ["a.jpg", "b c.jpg"]
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\x89PNG....", b"text"])
 def test_other_data_is_no_truncated_jpeg(data):
     assert not is_truncated_jpeg(data)
@@ -142,6 +153,8 @@ def test_other_data_is_no_truncated_jpeg(data):
     [
         (b"", "is empty"),
         (b"no picture", "cannot be decoded"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, not the file: fetch it"),
+        (b"<!DOCTYPE html><html>", "is a web page, not the file"),
         (b"\xff\xd8\xff\xe0\0\x04ab", "is a JPEG cut off before its end"),
         (b"\x89PNG\r\n\x1a\n", "cannot be decoded"),
     ],

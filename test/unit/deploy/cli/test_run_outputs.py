@@ -59,6 +59,34 @@ def test_drawing_never_overwrites_an_input(run_tool, spots, tmp_path, link):
     assert content(own) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "theirs", "options"),
+    [
+        ("a.jpg", "crops/a.jpg_7.jpg", ["--crop"]),
+        ("film.avi", "film.avi_000002.txt", ["--format", "txt"]),
+        ("film.avi", "crops/film.avi_000000_1.jpg", ["--crop"]),
+    ],
+)
+def test_no_file_of_a_numbered_row_is_replaced(run_tool, spots, tmp_path, name, theirs, options):
+    source = tmp_path / "in" / name
+    _ = save_film(source, gray=0) if name == "film.avi" else save(source)
+    out = tmp_path / "out"
+    for path in (out / theirs, out / "crops/a.jpg_x.jpg", out / "film.avi.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"mine")
+    one_line(run_tool("scrfd", spots, source, "--out", out, *options), f"{theirs} exists; give another name")
+    assert (out / theirs).read_bytes() == b"mine"
+    assert run_tool("scrfd", spots, source, "--out", out, "--overwrite", *options)[0] == 0
+
+
+def test_a_crop_never_replaces_an_input(run_tool, spots, tmp_path):
+    source = save(tmp_path / "a.jpg", (8, 8, 16))
+    (tmp_path / "crops").mkdir()
+    (tmp_path / "crops/a.jpg_1.jpg").symlink_to(source)
+    args = ("scrfd", spots, source, "--out", tmp_path, "--crop", "--overwrite")
+    one_line(run_tool(*args), "would overwrite the input")
+
+
 def test_an_existing_file_is_replaced_only_when_asked(run_tool, spots, tmp_path):
     """A folder of pictures with labels in EVENT/NAME.txt, where the WIDER FACE results would lie."""
     save(tmp_path / "own/ev/a.jpg")
