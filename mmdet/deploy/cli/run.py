@@ -78,9 +78,9 @@ class RunSummary:
         told = [self.used, f"{self.num_images} pictures, {self.num_faces} faces"]
         if self.skipped:
             told.append(f"skipped {len(self.skipped)}:")
-            ordered = sorted(self.skipped.items(), key=lambda item: item[1] == NOT_MEDIA)
-            told += [f"  {_reason(path, why)}" for path, why in ordered[:NAMED]]
-            told += [f"  and {len(ordered) - NAMED} more"] if len(ordered) > NAMED else []
+            reasons = _reasons(self.skipped)
+            told += [f"  {reason}" for reason in reasons[:NAMED]]
+            told += [f"  and {len(reasons) - NAMED} more"] if len(reasons) > NAMED else []
         if self.num_reduced:
             told.append(
                 f"faces of less than {SMALL_FACE} pixels may be missing in {self.num_reduced} large pictures"
@@ -136,7 +136,8 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
                 summary.stopped += f"; what was found is in {', '.join(left)}"
     summary.remarks += writer.remarks
     if not summary.num_images and not summary.stopped:
-        raise DataError(f"none of {len(found.skipped)} files could be read: {_first(found.skipped)}")
+        first = next(iter(_reasons(found.skipped)), "no frame")
+        raise DataError(f"none of {len(found.skipped)} files could be read: {first}")
     return summary
 
 
@@ -187,10 +188,6 @@ def tune_process() -> None:
     quiet_opencv()
 
 
-def _first(skipped: dict[str, str]) -> str:
+def _reasons(skipped: dict[str, str]) -> list[str]:
     ordered = sorted(skipped.items(), key=lambda item: item[1] == NOT_MEDIA)
-    return _reason(*ordered[0]) if ordered else "no frame"
-
-
-def _reason(path: str, why: str) -> str:
-    return why if path in why else f"{path}: {why}"
+    return [why if path in why else f"{path}: {why}" for path, why in ordered]

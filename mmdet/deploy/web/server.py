@@ -205,10 +205,7 @@ class Handler(BaseHTTPRequestHandler):
         """Say which methods there are."""
         if not self._is_welcome(is_post=True):
             return
-        length = self.headers.get("Content-Length", "")
-        self._discard(
-            int(length) if length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS else 0
-        )
+        self._discard()
         allowed = "POST" if urlsplit(self.path).path == "/detect" else "GET, HEAD"
         content = {"error": f"{self.command} is not understood here; use {allowed}"}
         self._send_json(HTTPStatus.METHOD_NOT_ALLOWED, content, Allow=allowed)
@@ -231,28 +228,26 @@ class Handler(BaseHTTPRequestHandler):
         if url.path in (*STATIC, "/about") or url.path.startswith("/examples/"):
             self.refuse_method()
             return
-        length = self.headers.get("Content-Length", "")
-        is_length = length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS
+        stated, length = self.headers.get("Content-Length", ""), self._length()
         refused = None
         if url.path != "/detect":
             refused = HTTPStatus.NOT_FOUND, f"{url.path}: nothing there; pictures go to /detect"
-        elif not length:
+        elif not stated:
             refused = HTTPStatus.LENGTH_REQUIRED, "the request has no Content-Length"
-        elif not is_length:
-            refused = HTTPStatus.BAD_REQUEST, f"Content-Length: {length[:20]}: a number of bytes is expected"
-        elif int(length) > LARGEST_UPLOAD:
-            reason = (
-                f"the picture has {int(length) / 2**20:.1f} MiB, at most {LARGEST_UPLOAD / 2**20:g} are taken"
-            )
+        elif length is None:
+            refused = HTTPStatus.BAD_REQUEST, f"Content-Length: {stated[:20]}: a number of bytes is expected"
+        elif length > LARGEST_UPLOAD:
+            most = f"at most {LARGEST_UPLOAD / 2**20:g} are taken"
+            reason = f"the picture has {length / 2**20:.1f} MiB, {most}"
             refused = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason
         if refused is not None:
-            self._discard(int(length) if is_length else 0)
+            self._discard()
             self._send_json(refused[0], {"error": refused[1]})
             return
         pairs = [pair for pair in parse_qsl(url.query, keep_blank_values=True) if pair[0] != "token"]
         query = dict(pairs)
         try:
-            with self._body(int(length)) as data:
+            with self._body(length or 0) as data:
                 self.server.expect(self.connection, DETECT_S)
                 if len(query) < len(pairs):
                     raise ConfigError(f"{url.query}: a parameter is given twice")
@@ -285,10 +280,15 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             budget.give_back(sum(map(len, parts)), self.client_address[0])
 
-    def _discard(self, length: int) -> None:
+    def _length(self) -> int | None:
+        """Return the number of bytes that the request states; None if it states none."""
+        stated = self.headers.get("Content-Length", "")
+        return int(stated) if stated.isascii() and stated.isdigit() and len(stated) <= MAX_DIGITS else None
+
+    def _discard(self) -> None:
         """Read a body that is not wanted: browsers show the answer only after they have sent all of it."""
         self.close_connection = True
-        left = min(length, LARGEST_DISCARDED)
+        left = min(self._length() or 0, LARGEST_DISCARDED)
         while left > 0 and (part := self.rfile.read(min(left, 1 << 20))):
             left -= len(part)
 
