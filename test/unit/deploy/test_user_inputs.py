@@ -303,7 +303,7 @@ def test_a20_a_long_screenshot_is_tiled(detector, cases):
 
 
 def test_a_line_of_pixels_is_looked_at_a_few_times():
-    """It would be a tile for each pixel: an image of 4 kB would keep the page's detector busy for half an hour."""
+    """A tile for each pixel: an image of 4 kB would keep the page's detector busy for half an hour."""
     for hw in ((1, 60_000), (60_000, 3), (20, 2000)):
         assert 16 <= len(choose_tiles(hw, (640, 640), "auto")) <= 2 * 32
     assert choose_tiles((100, 200), (640, 640), "auto") == []
