@@ -74,9 +74,11 @@ def _digest(file: BinaryIO, size: int) -> str:
 def _check_zip(file: BinaryIO, path: str | Path, size: int) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > size:
+            entries = archive.infolist()
+            is_plain = len(set(archive.namelist())) == len(entries)
+            if not is_plain or sum(entry.file_size for entry in entries) > size:
                 raise CheckpointError(
-                    f"{path} is refused: it is packed, or its entries overlap; torch does neither"
+                    f"{path} is refused: it is packed, or its entries overlap or repeat; torch does neither"
                 )
             wrong = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
@@ -113,6 +115,9 @@ def check_content(content: Any, path: str | Path) -> None:
 
 def _is_bounded(tensor: Tensor) -> bool:
     try:
-        return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+        pairs = zip(tensor.shape, tensor.stride(), strict=True)
+        reached = 1 + sum((length - 1) * stride for length, stride in pairs)
+        is_stored = tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+        return is_stored and tensor.numel() <= max(reached, 0)
     except (RuntimeError, NotImplementedError):  # sparse or quantised: none that weights are read from
         return False

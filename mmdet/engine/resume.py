@@ -7,11 +7,12 @@ import dataclasses
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmdet.checkpoint.foreign import read_foreign
 from mmdet.config.types import RunConfig
@@ -23,6 +24,8 @@ logger = logging.getLogger("mmdet")
 
 NEEDED = ("state_dict", "optimizer", "precision", "position")
 POSITION = ("iter", "iters_per_epoch", "batch_size", "seed")
+MAX_INT = 2**63  # of a position
+STEPPED = ("state_dict", "optimizer", "precision", "ema")  # whose numbers the next step takes
 # Keys of the config that may change without changing what is learned.
 UNTOLD = ("work_dir", "resume_from", "load_", "text", "filename", "unused", "log_", "seed", "visualize")
 PATHS = ("data_root", "ann_file", "img_prefix", "gt_dir", "cache_dir")  # the labels have a digest
@@ -86,6 +89,7 @@ def _check_state(content: Mapping[str, Any], path: Path) -> None:
         wrong = [f"position.{key}" for key in POSITION if not isinstance(position.get(key), int)]
     if not wrong:
         is_sane = position["iter"] >= 0 and position["iters_per_epoch"] > 0 and position["batch_size"] > 0
+        is_sane = is_sane and all(abs(position[key]) < MAX_INT for key in POSITION)
         wrong += [] if is_sane else ["position"]
         wrong += [] if isinstance(content["optimizer"].get("param_groups"), list) else ["optimizer"]
         wrong += [f"hooks.{k}" for k, v in content.get("hooks", {}).items() if not isinstance(v, Mapping)]
@@ -95,6 +99,20 @@ def _check_state(content: Mapping[str, Any], path: Path) -> None:
         raise CheckpointError(
             f"{path} holds no training state of this trainer: {wrong[0]} is not as it is saved"
         )
+    for name, tensor in _tensors({key: content.get(key) for key in STEPPED}):
+        is_variance = name.endswith(".running_var")
+        if not (tensor.isfinite().all() and (not is_variance or (tensor >= 0).all())):
+            what = "a variance below 0 or not finite" if is_variance else "nan or inf"
+            raise CheckpointError(f"{path}: {name} holds {what}; resume from an earlier checkpoint")
+
+
+def _tensors(value: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield name and tensor of all that are nested in dicts and lists."""
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, Mapping | list | tuple):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _tensors(item, f"{path}.{key}" if path else str(key))
 
 
 def _are_states(rng: object) -> bool:

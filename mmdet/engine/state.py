@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mmdet")
 
 PER_WEIGHT = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")  # state of a weight's shape
+# What torch and our own code raise for a state that has other parts than they expect.
+UNFIT = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError)
 
 
 def make_checkpoint(trainer: "Trainer") -> dict[str, Any] | None:
@@ -95,6 +97,16 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
     Raises:
         CheckpointError: it is of another model, optimizer or precision, or of other classes.
     """
+    try:
+        _restore(trainer, content)
+    except UNFIT as error:  # it may come from anywhere
+        reason = " ".join(str(error).splitlines()[:1]) + f" ({type(error).__name__})"
+        raise CheckpointError(
+            f"the checkpoint's training state does not fit: {reason}; --load-from takes its weights"
+        ) from error
+
+
+def _restore(trainer: "Trainer", content: dict[str, Any]) -> None:
     tell_changes(content.get("identity"), trainer.facts.identity)
     check_optimizer(trainer.step.optimizer, content["optimizer"])
     ema = content.get("ema")
@@ -104,10 +116,7 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
         )
     trainer.step.precision.load_model_state(content["state_dict"] if ema is None else ema["weights"])
     trainer.step.precision.load_state_dict(content["precision"])
-    try:
-        _load_optimizer(trainer.step.optimizer, content["optimizer"])
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"the checkpoint's optimizer state does not fit: {error}") from error
+    _load_optimizer(trainer.step.optimizer, content["optimizer"])
     if trainer.ema is not None and ema is not None:
         trainer.ema.load_state_dict(ema, content["state_dict"])
     for hook in trainer.hooks:
@@ -121,16 +130,19 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load the state, but keep this run's flags (fused, foreach, capturable) and its weights' memory order.
+    """Load the state, but keep this run's settings (momentum, betas, fused, ...) and weights' memory order.
 
-    The flags are set first, because torch puts the number of steps on the device that they imply. State of a
-    weight's shape gets the weight's strides: fused CPU kernels read both in storage order.
+    The settings are those of the config, as is the rate. They are set first, because torch puts the number of
+    steps on the device that they imply. State of a weight's shape gets the weight's strides: fused CPU
+    kernels read both in storage order.
+
+    Raises:
+        ValueError: the groups or an average of gradients are of another model.
     """
-    first = optimizer.param_groups[0]
-    settings = {key: first[key] for key in ("fused", "foreach", "capturable") if key in first}
+    pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
     groups = [
-        {**group, **settings, "lr": float(group["lr"])}  # a tensor where steps were recorded
-        for group in saved["param_groups"]
+        {**own, "params": group["params"], "lr": float(group["lr"])}  # a tensor where steps were recorded
+        for own, group in pairs
     ]
     optimizer.load_state_dict({**saved, "param_groups": groups})
     for parameter, values in optimizer.state.items():

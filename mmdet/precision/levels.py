@@ -196,7 +196,7 @@ class Precision:
         wrong = set(state) ^ set(values)
         wrong |= {name for name in set(state) & set(values) if not fits(values[name], state[name])}
         if wrong:
-            names = ", ".join(sorted(wrong)[:5])
+            names = ", ".join(sorted(map(str, wrong))[:5])
             raise CheckpointError(
                 f"{len(wrong)} weights are missing, unexpected or of another shape or type: {names}"
             )

@@ -78,6 +78,22 @@ def test_a_packed_file_is_refused_before_it_is_unpacked(tmp_path):
         read_foreign(tmp_path / "b.pth")
 
 
+def test_entries_of_the_same_name_are_refused(tmp_path):
+    torch.save(CONTENT, tmp_path / "a.pth")
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / "a.pth", "a") as archive:
+        archive.writestr(archive.namelist()[0], b"another")
+    with pytest.raises(CheckpointError, match="repeat"):
+        load(tmp_path / "a.pth")
+
+
+def test_a_tensor_whose_values_overlap_is_refused(tmp_path):
+    torch.save({"w": torch.zeros(12).as_strided((3, 4), (1, 1))}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"shape \(3, 4\) repeats its values"):
+        load(tmp_path / "a.pth")
+    torch.save({"w": torch.zeros(4, 3).t(), "e": torch.zeros(0, 3)}, tmp_path / "a.pth")
+    assert load(tmp_path / "a.pth")["w"].shape == (3, 4)
+
+
 def test_values_that_take_no_bytes_are_refused(tmp_path):
     circle: dict = {}
     circle["meta"] = circle
