@@ -4,10 +4,12 @@ Imports no torch: threads must be told before it loads, and detection without to
 """
 
 import ctypes
+import gc
 import os
 import shutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # of prctl, from prctl.h
@@ -48,6 +50,16 @@ def let_threads_sleep() -> None:
     2 to 5 times as long (docs/decisions.md). OMP_WAIT_POLICY=ACTIVE in the environment wins over this.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Leave out the search for garbage, a seventh of the time of torch's import, whose objects all stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def end_with_parent(number: int) -> None:

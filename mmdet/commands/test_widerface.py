@@ -8,6 +8,7 @@ Writes OUT/aps, OUT/metrics.json, OUT/pr_curves.png and, with --save-preds, OUT/
 import argparse
 
 from mmdet.cli import add_config, add_shared, make_parser
+from mmdet.process import without_collection
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +38,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmdet.evaluation.run import evaluate_checkpoint  # torch is slow to import; --help must not wait
+    with without_collection():
+        from mmdet.evaluation.run import evaluate_checkpoint  # torch is slow to import; --help must not wait
 
     evaluate_checkpoint(
         args.config,

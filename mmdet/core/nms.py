@@ -3,7 +3,7 @@
 Two ways to the same result, because detections come in two kinds. Crowded boxes (many per face): the
 best 64 settle among themselves, then suppress the rest in one vectorised step; few steps are needed.
 Scattered boxes (noise of a young model): a sweep along x finds the few pairs that overlap at all.
-Measured for 5,000 boxes on one core: 1 ms around 20 faces, 35 ms scattered.
+Measured on one core: 1 ms for 5,000 boxes around 20 faces, 29 to 54 ms for 5,200 to 9,500 of a young model.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 _BLOCK = 64
 _SWEEP_FROM = 512  # boxes left; below, the block way is fast enough for both kinds
 _SCATTERED = 0.9  # part of the boxes that survived the last block
-_SWEEP_PAIRS = 1 << 20  # pairs looked at in one go
+_SWEEP_PAIRS = 1 << 16  # pairs looked at in one go; they stay in the cache
 
 
 def nms(bboxes: Tensor, scores: Tensor, iou_thr: float) -> Tensor:
@@ -96,13 +96,17 @@ def _settle(first: np.ndarray, second: np.ndarray, n: int) -> np.ndarray:
 def _sweep(boxes: np.ndarray, iou_thr: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of all pairs of boxes (5, n) whose IoU is above the threshold.
 
-    In order of x1, the boxes that overlap box i further right are among those that begin before it ends.
+    Where it is, the intersection's width is above that part of the wider box's width, and its height of the
+    higher one's. So in order of x1 a box's partners further right begin within 1 - iou_thr of its width.
     """
     order = np.argsort(boxes[0], kind="stable")
     boxes = boxes[:, order]
     position = np.arange(order.size)
-    ends = np.searchsorted(boxes[0], boxes[2])
+    least = 0.99 * iou_thr  # of a side; roundings stay far below the difference
+    width, height = np.float64(boxes[2:4]) - boxes[:2]
+    ends = np.searchsorted(boxes[0], boxes[0] + (1 - least) * width)
     num_pairs = np.maximum(ends - position - 1, 0)
+    slack = np.float32((1 - least) * height)
     found = []
     chunk_of = np.cumsum(num_pairs) // _SWEEP_PAIRS
     for chunk in np.split(position, np.flatnonzero(np.diff(chunk_of)) + 1):
@@ -110,6 +114,8 @@ def _sweep(boxes: np.ndarray, iou_thr: float) -> tuple[np.ndarray, np.ndarray]:
         first = np.repeat(chunk, count)
         within = np.arange(first.size) - np.repeat(np.cumsum(count) - count, count)
         second = first + 1 + within
+        near = np.abs(boxes[1][first] - boxes[1][second]) <= np.maximum(slack[first], slack[second])
+        first, second = first[near], second[near]
         hit = _overlap(boxes[:, first], boxes[:, second], iou_thr)
         found.append(np.stack((order[first[hit]], order[second[hit]])))
     first, second = np.concatenate(found, axis=1)

@@ -38,8 +38,23 @@ def inference_copy(model: nn.Module) -> nn.Module:
         setattr(copied.get_submodule(parent), name, nn.Identity())
     if not pairs or not _are_close(before, copied(probe)):
         return model
-    layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-    return copied.to(device, memory_format=layout)  # type: ignore[call-overload]
+    if device.type != "cpu":
+        return copied.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for module in copied.modules():
+        _suit_onednn(module)
+    return copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _suit_onednn(module: nn.Module) -> None:
+    """Join predictors, and let oneDNN run 1x1 convolutions.
+
+    With one thread and few images torch multiplies matrices instead, adding biases in a pass of its own. It
+    never does where there is a dilation, which a 1x1 kernel does not notice.
+    """
+    if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+        module.dilation = (2, 2)
+    if hasattr(module, "joins_predictors"):
+        module.joins_predictors = True  # type: ignore[assignment]
 
 
 def _is_norm(module: nn.Module) -> bool:

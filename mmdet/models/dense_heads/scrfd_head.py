@@ -32,9 +32,14 @@ class SCRFDHead(nn.Module):
         use_kps, num_kps: predict K = num_kps keypoints; the default is eyes, nose and mouth corners.
         use_dfl, reg_max: each side of a box is a distribution over 0..reg_max.
 
+    Attributes:
+        joins_predictors: predictors run as one convolution in eval mode, too; exported files have them apart.
+
     Raises:
         ConfigError: a list of another length than the strides, or a value that is not supported.
     """
+
+    joins_predictors = False
 
     def __init__(
         self,
@@ -134,8 +139,9 @@ class SCRFDHead(nn.Module):
         return cls, bbox if self.scales is None else self.scales[index](bbox), kps[0] if kps else None
 
     def _predict(self, feat: Tensor, convs: list[Any]) -> Sequence[Tensor]:
-        """Return the maps of nn.Conv2d layers; in training by one: oneDNN pads each to 16 channels."""
-        if not self.training or len(convs) == 1 or not feat.is_contiguous(memory_format=torch.channels_last):
+        """Return the maps of nn.Conv2d layers, where joined by one: oneDNN pads each to 16 channels."""
+        is_joined = self.training or self.joins_predictors
+        if not is_joined or len(convs) == 1 or not feat.is_contiguous(memory_format=torch.channels_last):
             return [conv(feat) for conv in convs]
         weight = torch.cat([conv.weight for conv in convs])
         bias = torch.cat([conv.bias for conv in convs])

@@ -58,13 +58,18 @@ def test_equals_the_oracle(count, spread, size, iou_thr):
     assert nms(bboxes, scores, iou_thr).tolist() == oracle(bboxes, scores, iou_thr)
 
 
-def test_both_ways_agree(monkeypatch):
-    # Scattered boxes take the sweep; forbidding it must not change the result.
+@pytest.mark.parametrize("iou_thr", [0.0, 0.3, 0.7, 1.0])
+def test_both_ways_agree(monkeypatch, iou_thr):
+    # Scattered boxes take the sweep; forbidding it must not change it. A few are wide, high, inverted.
     bboxes, scores = boxes(3000, 640, 16)
-    swept = nms(bboxes, scores, 0.3)
+    bboxes[:150, 2] += 60
+    bboxes[100:200, 3] += 60
+    bboxes[250:260] = bboxes[250:260, [2, 1, 0, 3]]
+    monkeypatch.setattr("mmdet.core.nms._SCATTERED", 0.0)
+    swept = nms(bboxes, scores, iou_thr)
     monkeypatch.setattr("mmdet.core.nms._SWEEP_FROM", 10**9)
-    assert torch.equal(nms(bboxes, scores, 0.3), swept)
-    assert len(swept) > 1500
+    assert torch.equal(nms(bboxes, scores, iou_thr), swept)
+    assert iou_thr < 0.3 or len(swept) > 1500
 
 
 def test_sweep_in_small_chunks(monkeypatch):

@@ -121,3 +121,15 @@ def test_detecting_follows_weights_that_change(repo):
         bias.add_(3.0)
     assert detect(model, [image])[0].scores.max() > first.max()
     assert _network(model.train()) is model
+
+
+def test_a_cpu_copy_joins_predictors_and_the_model_does_not():
+    model = build_detector(load_config("configs/scrfd/scrfd_500m_bnkps.py").model).eval()
+    randomise(model)
+    with torch.no_grad():
+        copied = inference_copy(model)
+        image = torch.rand(1, 3, 64, 96)
+        ours, theirs = copied(image), model(image)
+    assert copied.bbox_head.joins_predictors and not model.bbox_head.joins_predictors
+    assert {conv.dilation for conv in model.modules() if isinstance(conv, nn.Conv2d)} == {(1, 1)}
+    torch.testing.assert_close(ours.kps_pred, theirs.kps_pred, rtol=1e-4, atol=1e-4)
