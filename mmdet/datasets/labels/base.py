@@ -145,11 +145,11 @@ def make_record(
     """
     for number, face in enumerate(faces):
         x1, y1, x2, y2 = face.bbox
-        if not np.isfinite(face.bbox).all() or x2 < x1 or y2 < y1:
+        if not _is_finite(face.bbox) or x2 < x1 or y2 < y1:
             raise DataError(
                 f"{where}: face {number} of {name}: box {list(face.bbox)} is inverted or not finite"
             )
-        if face.kps is not None and not np.isfinite(face.kps).all():
+        if face.kps is not None and not _is_finite(face.kps):
             raise DataError(f"{where}: face {number} of {name}: a point is not finite")
     shown = [face for face in faces if not face.is_ignored]
     none = np.zeros((num_kps, 3), np.float32)
@@ -162,6 +162,11 @@ def make_record(
         bboxes_ignore=np.array([face.bbox for face in faces if face.is_ignored], np.float32).reshape(-1, 4),
         size_hw=size_hw,
     )
+
+
+def _is_finite(values: Sequence[float] | np.ndarray) -> bool:
+    """Return whether all numbers are finite as float32, too, in which they are kept."""
+    return bool((np.abs(values) <= np.finfo(np.float32).max).all())
 
 
 class ClassIndex:

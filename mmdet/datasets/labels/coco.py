@@ -55,7 +55,11 @@ def read_coco(
         for c in _dicts(content.get("categories", []), ("id", "name"), path, "categories")
     }
     index = ClassIndex(classes or [names[key] for key in sorted(names, key=str)] or ["face"])
-    images = {image["id"]: image for image in _dicts(content["images"], ("id", "file_name"), path, "images")}
+    listed = _dicts(content["images"], ("id", "file_name"), path, "images")
+    images = {image["id"]: image for image in listed}
+    if len(images) < len(listed):
+        num = len(listed) - len(images)
+        raise DataError(f"{path}: images: {num} have the id of another one; give each its own")
     faces: dict[Any, list[LabelledFace]] = {key: [] for key in images}
     lost = Counter[str]()
     for number, one in enumerate(_dicts(content["annotations"], ("image_id", "bbox"), path, "annotations")):

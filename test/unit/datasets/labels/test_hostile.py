@@ -32,6 +32,21 @@ def test_json_labels(tmp_path, label_format, content):
         read_as(path, label_format, train=False)
 
 
+def test_a_number_that_float32_does_not_hold(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("a.jpg\n1\n1 1 1e308 50 0 0 0 0 0 0\n")
+    with pytest.raises(DataError, match=r"a\.txt.*: face 0 of a\.jpg: box .* is inverted or not finite"):
+        read_as(path, "wider-txt", train=False)
+
+
+def test_images_of_coco_that_share_an_id(tmp_path):
+    content = coco()
+    content["images"].append({**content["images"][0], "file_name": "b.jpg"})
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"a\.json: images: 1 have the id of another one"):
+        read_as(tmp_path / "a.json", "coco", train=False)
+
+
 @pytest.mark.parametrize("index", ["1e300", "999999999", "10000"])
 def test_a_class_index_of_yolo_does_not_make_a_list_of_names(tmp_path, index):
     (tmp_path / "a.txt").write_text(f"{index} .5 .5 .1 .1\n")
