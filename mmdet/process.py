@@ -55,11 +55,12 @@ def let_threads_sleep() -> None:
 @contextmanager
 def without_collection() -> Iterator[None]:
     """Leave out the search for garbage, a seventh of the time of torch's import, whose objects all stay."""
+    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        gc.enable() if was_on else None
 
 
 def end_with_parent(number: int) -> None:

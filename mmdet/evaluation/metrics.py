@@ -179,7 +179,7 @@ class MapMetric:
 
     def report(self, folder: Path, title: str) -> str:
         """Write pr_curves_mAP.png, a curve per class at IoU 0.5; return one line per figure."""
-        from mmdet.evaluation.widerface.curves import plot_curves, save  # brings OpenCV
+        from mmdet.evaluation.widerface.curves import plot_curves, save  # brings matplotlib
 
         if self.curves:
             curves = [(name, curve, None) for name, curve in self.curves.items()]

@@ -36,13 +36,11 @@ def inference_copy(model: nn.Module) -> nn.Module:
         _fold(conv, norm)
         parent, _, name = name_of_norm.rpartition(".")
         setattr(copied.get_submodule(parent), name, nn.Identity())
-    if not pairs or not _are_close(before, copied(probe)):
-        return model
-    if device.type != "cpu":
-        return copied.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    for module in copied.modules():
-        _suit_onednn(module)
-    return copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device.type == "cpu":
+        copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for module in copied.modules():
+            _suit_onednn(module)
+    return copied.to(device) if pairs and _are_close(before, copied(probe)) else model
 
 
 def _suit_onednn(module: nn.Module) -> None:
