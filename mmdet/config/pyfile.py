@@ -40,6 +40,9 @@ def read_file(path: str | Path) -> dict:
     _check_files(path, "config file")
     must_parse = is_safe() or find_spec("mmengine") is None
     values = _parse_all(path) if must_parse else _read_literals(path) or _execute(path)
+    odd = [key for key in values if not isinstance(key, str)]  # YAML and JSON have keys of other types
+    if odd:
+        raise ConfigError(f"{path}: the key {odd[0]!r} must be a string")
     values = {key: value for key, value in values.items() if not key.startswith("_")}
     check_plain(values)
     return values

@@ -394,6 +394,8 @@ LAUGHS = "a: &a [x]\n" + "".join(
         ("a.yaml", '!!python/object/apply:os.system ["touch PWNED"]', ["a.yaml", "could not determine"]),
         ("a.yaml", "a: [!!python/object/new:os.mkdir [PWNED]]", ["a.yaml", "could not determine"]),
         ("a.yml", "a: [1, 2", ["a.yml", "expected"]),
+        ("a.yml", "3: 4\n", ["a.yml", "the key 3 must be a string"]),
+        ("a.yml", "true: 4\n", ["a.yml", "the key True must be a string"]),
         ("a.yaml", LAUGHS, ["more than"]),
         ("a.json", '{"a": ', ["a.json", "Expecting value"]),
         ("a.json", "[" * 100_000, ["a.json", "recursion"]),

@@ -99,7 +99,7 @@ def test_what_lies_below_the_results_is_left_out(tmp_path):
         (["*.gif"], r"\*.gif: no picture and no video"),
         ([""], "an input is empty; give . for this folder"),  # of a shell variable that is not set
         (["99999999999999999999"], "99999999999999999999: no such file"),  # no number of a camera
-        (["http://[::1/a.jpg"], r"http://\[::1/a.jpg: Invalid IPv6 URL"),
+        (["http://[::1/a.jpg"], r"//\[::1/a.jpg: Invalid IPv6 URL"),
     ],
 )
 def test_nothing_to_do(tmp_path, monkeypatch, arguments, message):
@@ -153,7 +153,7 @@ def test_other_data_is_no_truncated_jpeg(data):
     [
         (b"", "is empty"),
         (b"no picture", "cannot be decoded"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, not the file: fetch it"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer, not the file: fetch it"),
         (b"<!DOCTYPE html><html>", "is a web page, not the file"),
         (b"\xff\xd8\xff\xe0\0\x04ab", "is a JPEG cut off before its end"),
         (b"\x89PNG\r\n\x1a\n", "cannot be decoded"),
