@@ -60,7 +60,8 @@ def without_collection() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.enable() if was_on else None
+        if was_on:
+            gc.enable()
 
 
 def end_with_parent(number: int) -> None:

@@ -31,7 +31,9 @@ def build_dataset(
     """
     if "pipeline" not in cfg:
         raise ConfigError(f"{path}.pipeline is missing")
-    names = [name for name in ("pipeline", "closing_pipeline") if name == "pipeline" or cfg.get(name)]
+    names = [
+        name for name in ("pipeline", "closing_pipeline") if name == "pipeline" or cfg.get(name) is not None
+    ]
     pipelines = {name: build_pipeline(cfg[name], f"{path}.{name}") for name in names}
     return build_from(DATASETS, {**cfg, **pipelines, "test_mode": test_mode, "seed": seed}, path)
 

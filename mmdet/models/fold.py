@@ -36,8 +36,10 @@ def inference_copy(model: nn.Module) -> nn.Module:
         _fold(conv, norm)
         parent, _, name = name_of_norm.rpartition(".")
         setattr(copied.get_submodule(parent), name, nn.Identity())
-    if device.type == "cpu":
-        copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    is_cpu = device.type == "cpu"
+    layout = torch.channels_last if is_cpu else torch.contiguous_format
+    copied.to(memory_format=layout)  # type: ignore[call-overload]
+    if is_cpu:
         for module in copied.modules():
             _suit_onednn(module)
     return copied.to(device) if pairs and _are_close(before, copied(probe)) else model

@@ -294,10 +294,9 @@ def _fail_at_bad_number(lines: _Lines, faces: np.ndarray) -> NoReturn:
 
 
 def _is_number(word: str) -> bool:
+    """Return whether numpy reads it; Python also reads 1_000 and digits of other scripts."""
     try:
         float(word)
     except ValueError:
         return False
-    return (
-        word.isascii() and "_" not in word
-    )  # Python reads 1_000 and digits of other scripts, numpy does not
+    return word.isascii() and "_" not in word

@@ -123,6 +123,9 @@ def test_unknown_data_set_arguments_are_named(tmp_path):
 def test_a_pipeline_is_a_list_of_transforms(steps, tmp_path):
     with pytest.raises(ConfigError, match=r"data.train.pipeline = .* must be a list of transforms"):
         build_dataset(data_cfg(tmp_path, steps))
+    if steps is not None:  # there may be no closing one
+        with pytest.raises(ConfigError, match=r"data.train.closing_pipeline = .* must be a list of"):
+            build_dataset({**data_cfg(tmp_path, TRAIN), "closing_pipeline": steps})
 
 
 def test_names_of_mmdet_users_and_no_model_behind_them():
