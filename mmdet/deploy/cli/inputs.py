@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from mmdet.deploy.cli.video import LoadedImage, Task, has_frames, video_label
+from mmdet.deploy.cli.video import LoadedImage, Source, Task, has_frames
 from mmdet.errors import DataError
 from mmdet.files import file_key
 from mmdet.images import UnreadableImageError, decode_image
@@ -37,30 +36,33 @@ LARGEST_DOWNLOAD = 256 << 20  # bytes
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # inside JPEG data: anything but stuffing and restarts
 
 
-K = TypeVar("K", Path, str | int)
-
-
 @dataclass
 class Inputs:
     """What the user's arguments come to.
 
     Attributes:
-        files: image files as (path, name).
-        videos: paths, or numbers of cameras.
+        files: images.
+        videos: films and cameras.
         skipped: path -> reason; reading adds to it.
-        video_names: of `videos`, as the names of the files.
-        remarks: what reading finds strange.
-        addresses: of `files` that are fetched.
         num_left_out: images and videos below the folder of the results.
+        remarks: what is strange about them; reading adds to it.
     """
 
-    files: list[tuple[Path, str]] = field(default_factory=list)
-    videos: list[str | int] = field(default_factory=list)
+    files: list[Source] = field(default_factory=list)
+    videos: list[Source] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    video_names: dict[str | int, str] = field(default_factory=dict)
     num_left_out: int = 0
     remarks: list[str] = field(default_factory=list)
-    addresses: dict[Path, str] = field(default_factory=dict)
+
+    def add(self, path: Path, name: str) -> None:
+        """Sort in a file."""
+        is_film = path.suffix.lower() in VIDEOS or has_frames(path)
+        (self.videos if is_film else self.files).append(Source(str(path), name))
+
+    def reasons(self) -> list[str]:
+        """Return why files were skipped, those last that nobody takes for images."""
+        ordered = sorted(self.skipped.items(), key=lambda item: item[1] == NOT_MEDIA)
+        return [why if path in why else f"{path}: {why}" for path, why in ordered]
 
 
 def find_inputs(arguments: Sequence[str], out: Path | None = None) -> Inputs:
@@ -75,39 +77,36 @@ def find_inputs(arguments: Sequence[str], out: Path | None = None) -> Inputs:
         DataError: something does not exist, or nothing is left.
     """
     found = Inputs()
-    names: list[tuple[str | int, str]] = []  # of the videos
     for argument in _expand_lists(arguments):
         path = Path(argument)
         if argument == STDIN:
-            found.files.append((path, "stdin"))
+            found.files.append(Source(STDIN, "stdin"))
         elif ADDRESS.match(argument):
-            _add_address(found, names, argument)
+            _add_address(found, argument)
         elif not argument:  # of a shell variable that is not set; as a path it is this folder
             raise DataError("an input is empty; give . for this folder")
         elif path.is_dir():
-            _add(found, names, _walk(path, found.skipped), path, out)
+            _add(found, _walk(path, found.skipped), path, out)
         elif path.is_file():
-            if path.suffix.lower() in VIDEOS or has_frames(path):
-                names.append((argument, path.name))
-            else:
-                found.files.append((path, path.name))
+            found.add(path, path.name)
         elif argument.isascii() and argument.isdigit() and len(argument) <= CAMERA_DIGITS:
-            names.append((int(argument), video_label(int(argument))))
+            found.videos.append(Source(int(argument), f"camera {int(argument)}"))
         elif glob.has_magic(argument):
             root = Path(os.path.dirname(re.split(r"[*?\[]", argument)[0]))
             paths = [Path(p) for p in sorted(glob.glob(argument, recursive=True)) if Path(p).is_file()]
-            _add(found, names, paths, root, out)
+            _add(found, paths, root, out)
         else:
             raise DataError(f"{argument}: no such file or folder")
-    if not found.files and not names:
+    if not found.files and not found.videos:
         hint = f"; {len(found.skipped)} other files there" if found.skipped else ""
         hint += f"; {found.num_left_out} below {out} are left out" if found.num_left_out else ""
         raise DataError(
             f"{' '.join(arguments)}: no picture and no video ({', '.join(IMAGES[:5])}, ...){hint}"
         )
+    if found.num_left_out:
+        found.remarks.append(f"left out {found.num_left_out} below {out}, the folder of the results")
     found.files = _make_names_unique(found.files)
-    found.video_names = dict(_make_names_unique(names))
-    found.videos = list(found.video_names)
+    found.videos = _make_names_unique(found.videos)
     return found
 
 
@@ -125,18 +124,15 @@ def _expand_lists(arguments: Sequence[str]) -> Iterator[str]:
                 yield str(beside) if beside.exists() else os.path.expanduser(line)
 
 
-def _add_address(found: Inputs, names: list[tuple[str | int, str]], address: str) -> None:
+def _add_address(found: Inputs, address: str) -> None:
     """Add a picture to be fetched, or a film or a stream that OpenCV opens itself."""
     try:
         url = urlsplit(address)
     except ValueError as error:
         raise DataError(f"{address}: {error}") from None
     name = Path(url.path).name or url.hostname or "stream"  # without a password in the address
-    if url.scheme in ("http", "https") and Path(url.path).suffix.lower() not in (*VIDEOS, ".m3u8"):
-        found.files.append((Path(address), name))
-        found.addresses[Path(address)] = address  # a path has lost a slash
-    else:
-        names.append((address, name))
+    is_file = url.scheme in ("http", "https") and Path(url.path).suffix.lower() not in (*VIDEOS, ".m3u8")
+    (found.files if is_file else found.videos).append(Source(address, name))
 
 
 def _walk(folder: Path, skipped: dict[str, str]) -> list[Path]:
@@ -158,53 +154,49 @@ def _walk(folder: Path, skipped: dict[str, str]) -> list[Path]:
     return sorted(files)
 
 
-def _add(
-    found: Inputs, names: list[tuple[str | int, str]], paths: Sequence[Path], root: Path, out: Path | None
-) -> None:
+def _add(found: Inputs, paths: Sequence[Path], root: Path, out: Path | None) -> None:
     results = None if out is None else out.resolve()
     is_below = results is not None and root.resolve() in results.parents
     for path in paths:
-        kind = path.suffix.lower()
+        is_media = path.suffix.lower() in IMAGES + VIDEOS
         if is_below and results in path.resolve().parents:
-            found.num_left_out += kind in IMAGES + VIDEOS
-        elif kind not in IMAGES + VIDEOS:
+            found.num_left_out += is_media
+        elif not is_media:
             found.skipped[str(path)] = NOT_MEDIA
-        elif kind in IMAGES and not has_frames(path):
-            found.files.append((path, os.path.relpath(path, root)))
         else:
-            names.append((str(path), os.path.relpath(path, root)))
+            found.add(path, os.path.relpath(path, root))
 
 
-def _make_names_unique(files: list[tuple[K, str]]) -> list[tuple[K, str]]:
+def _make_names_unique(sources: Sequence[Source]) -> list[Source]:
     """Name files from their common folder if two folders hold the same names; drop files given twice."""
-    unique: dict[object, tuple[K, str]] = {}
-    for file, name in files:
-        unique.setdefault(file if isinstance(file, int) else Path(file).resolve(), (file, name))
-    kept = list(unique.values())
-    if len({name for _, name in kept}) < len(kept):
+    unique: dict[int | Path, Source] = {}
+    for source in sources:
+        unique.setdefault(
+            source.path if isinstance(source.path, int) else Path(source.path).resolve(), source
+        )
+    if len({source.name for source in unique.values()}) < len(unique):
         common = os.path.commonpath([path.parent for path in unique if isinstance(path, Path)])
-        kept = [
-            (file, os.path.relpath(path, common) if isinstance(path, Path) else name)
-            for path, (file, name) in unique.items()
-        ]
-    return kept
+        for path, source in unique.items():
+            if isinstance(path, Path):
+                unique[path] = Source(source.path, os.path.relpath(path, common))
+    return list(unique.values())
 
 
 def image_tasks(found: Inputs) -> Iterator[Task]:
     """Yield what reads each image file, in order."""
-    for path, name in found.files:
-        source = found.addresses.get(path, str(path))
-        yield source, partial(_read_image, source, name)
+    for source in found.files:
+        yield source.label, partial(_read_image, source)
 
 
-def _read_image(source: str, name: str) -> LoadedImage:
-    if source == STDIN:
-        return LoadedImage(
-            decode_complete(sys.stdin.buffer.read(), "the image on standard input"), source, name
-        )
-    if ADDRESS.match(source):
-        return LoadedImage(decode_complete(_fetch(source), f"image {source}"), source, name)
-    return LoadedImage(read_complete(Path(source)), source, name)
+def _read_image(source: Source) -> LoadedImage:
+    path = source.label
+    if path == STDIN:
+        image = decode_complete(sys.stdin.buffer.read(), "the image on standard input")
+    elif ADDRESS.match(path):
+        image = decode_complete(_fetch(path), f"image {path}")
+    else:
+        image = read_complete(path)
+    return LoadedImage(image, path, source.name)
 
 
 def _fetch(address: str) -> bytes:
@@ -218,7 +210,7 @@ def _fetch(address: str) -> bytes:
     return data
 
 
-def read_complete(path: Path) -> np.ndarray:
+def read_complete(path: str | Path) -> np.ndarray:
     """Return the pixels of a file, as `datasets.images.read_image` does, but refuse half a JPEG.
 
     OpenCV fills what is missing with gray, and a detector then finds nothing there and says so.
@@ -227,7 +219,7 @@ def read_complete(path: Path) -> np.ndarray:
         UnreadableImageError: missing, no image, or cut off.
     """
     try:
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise UnreadableImageError(f"image {path}: {error.strerror or error}") from None
     return decode_complete(data, f"image {path}")

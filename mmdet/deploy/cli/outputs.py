@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmdet.deploy.cli.inputs import Inputs, video_label
+from mmdet.deploy.cli.inputs import Inputs
 from mmdet.deploy.runtime.checks import check_count
 from mmdet.errors import ConfigError, DataError, unknown_name
 from mmdet.files import check_outputs
@@ -71,7 +71,7 @@ class OutputFiles:
     @classmethod
     def of(cls, out: Path, products: Products, found: Inputs) -> "OutputFiles":
         """Name the results of these inputs."""
-        names = list(found.video_names.values())
+        names = [source.name for source in found.videos]
         stems = [os.path.splitext(name)[0] for name in names]
         count = Counter(stems)
         titles = {n: (s if count[s] == 1 else n) for n, s in zip(names, stems, strict=True)}
@@ -79,6 +79,9 @@ class OutputFiles:
 
     def text(self, name: str, frame: int | None) -> Path:
         """Return the .txt file of an image or a frame."""
+        if self.products.file_format == "widerface":
+            event, title = self.widerface(name, frame)
+            return self.out / event / f"{title}.txt"
         return self.out / f"{_title(name, frame)}.txt"
 
     def face(self, kind: str, name: str, frame: int | None, index: int) -> Path:
@@ -112,29 +115,24 @@ class OutputFiles:
             other = sources.setdefault(path, source)
             if other != source:
                 raise DataError(f"{other} and {source} would both give {path}; rename one, or run them apart")
-        inputs = [str(path) for path, _ in found.files] + [v for v in found.videos if isinstance(v, str)]
+        inputs = [source.path for source in found.files + found.videos if isinstance(source.path, str)]
         check_outputs(sources, inputs, overwrite)
 
     def _planned(self, found: Inputs) -> Iterator[tuple[str, Path]]:
         """Yield (input, file); of a row of numbered files the first, and those that exist."""
         if self.products.file_format == "json":
             yield "all", self.out / RESULTS
-        images: list[tuple[str, str, int | None]] = [(str(path), name, None) for path, name in found.files]
         listed: dict[Path, dict[str, list[Path]]] = {}
-        for source, name, frame in images + [(video_label(v), n, 0) for v, n in found.video_names.items()]:
-            single: list[Path] = []
-            first: list[Path] = []
-            if self.products.file_format == "txt":
-                (single if frame is None else first).append(self.text(name, frame))
-            elif self.products.file_format == "widerface":
-                event, title = self.widerface(name, frame)
-                (single if frame is None else first).append(self.out / event / f"{title}.txt")
-            if self.products.has_images:
-                single.append(self.drawn(name, frame is not None))
+        sources = [*((file, None) for file in found.files), *((video, 0) for video in found.videos)]
+        for source, frame in sources:
+            name = source.name
+            single = [self.drawn(name, frame is not None)] if self.products.has_images else []
             kinds = (("crops", self.products.crop), ("aligned", self.products.align))
-            first += [self.face(kind, name, frame, 0) for kind, is_on in kinds if is_on]
+            first = [self.face(kind, name, frame, 0) for kind, is_on in kinds if is_on]
+            if self.products.file_format != "json":
+                (single if frame is None else first).append(self.text(name, frame))
             for path in single + first + [other for one in first for other in _existing_row(one, listed)]:
-                yield source, path
+                yield source.label, path
 
 
 def _existing_row(first: Path, listed: dict[Path, dict[str, list[Path]]]) -> list[Path]:

@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 from tqdm import tqdm
 
-from mmdet.deploy.cli.inputs import NOT_MEDIA, Inputs, find_inputs, image_tasks
+from mmdet.deploy.cli.inputs import Inputs, find_inputs, image_tasks
 from mmdet.deploy.cli.outputs import OutputFiles, Products
 from mmdet.deploy.cli.stream import Result, detect_stream
 from mmdet.deploy.cli.video import count_frames, video_rate, video_tasks
@@ -52,33 +52,28 @@ class RunSummary:
     """What was done.
 
     Attributes:
+        found: the inputs, with what reading them has added.
         used: model, input size and provider.
         num_images: read, frames of videos among them.
         num_faces: in them.
         num_reduced: images so large that faces of SMALL_FACE pixels are not found in them.
-        skipped: path -> reason.
-        left_out: what `find_inputs` has left out, in words; "" for nothing.
-        remarks: on films that end early, or without sound.
         stopped: what Ctrl-C ended, in words; "" if nothing. To end a camera so is no failure.
         exit_code: of the tool.
     """
 
-    used: str = ""
+    found: Inputs
+    used: str
     num_images: int = 0
     num_faces: int = 0
     num_reduced: int = 0
-    skipped: dict[str, str] = field(default_factory=dict)
-    left_out: str = ""
-    remarks: list[str] = field(default_factory=list)
     stopped: str = ""
     exit_code: int = 0
 
     def lines(self) -> list[str]:
         """Return what to tell the user, what could not be read first."""
         told = [self.used, f"{self.num_images} pictures, {self.num_faces} faces"]
-        if self.skipped:
-            told.append(f"skipped {len(self.skipped)}:")
-            reasons = _reasons(self.skipped)
+        if reasons := self.found.reasons():
+            told.append(f"skipped {len(reasons)}:")
             told += [f"  {reason}" for reason in reasons[:NAMED]]
             told += [f"  and {len(reasons) - NAMED} more"] if len(reasons) > NAMED else []
         if self.num_reduced:
@@ -86,11 +81,11 @@ class RunSummary:
                 f"faces of less than {SMALL_FACE} pixels may be missing in {self.num_reduced} large pictures"
                 ": --tiles 3, or a larger --input-size"
             )
-        return told + [line for line in (self.left_out, *self.remarks, self.stopped) if line]
+        return told + self.found.remarks + ([self.stopped] if self.stopped else [])
 
     def quiet_lines(self) -> list[str]:
         """Return what --quiet leaves: that not all was done."""
-        told = [f"skipped {len(self.skipped)}"] if self.skipped else []
+        told = [f"skipped {len(self.found.skipped)}"] if self.found.skipped else []
         return told + ([self.stopped] if self.exit_code else [])
 
 
@@ -111,10 +106,7 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
     if options.out is not None:
         outputs = OutputFiles.of(options.out, options.products, found)
         outputs.check(found, options.overwrite)
-    summary = RunSummary(skipped=found.skipped, remarks=found.remarks)
-    if found.num_left_out:
-        summary.left_out = f"left out {found.num_left_out} below {options.out}, the folder of the results"
-    summary.used = detector.describe()
+    summary = RunSummary(found, detector.describe())
     writer = Writer(outputs, detector.classes)
     total = _count(found, options.max_frames)
     try:
@@ -134,16 +126,16 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
             summary.exit_code = INTERRUPTED
             if left := [str(part) for part in writer.parts if part.exists()]:
                 summary.stopped += f"; what was found is in {', '.join(left)}"
-    summary.remarks += writer.remarks
+    found.remarks += writer.remarks
     if not summary.num_images and not summary.stopped:
-        first = next(iter(_reasons(found.skipped)), "no frame")
+        first = next(iter(found.reasons()), "no frame")
         raise DataError(f"none of {len(found.skipped)} files could be read: {first}")
     return summary
 
 
 def _count(found: Inputs, max_frames: int) -> int | None:
     """Return the number of images and frames; None if a camera or a film does not say."""
-    counts = [count_frames(source) for source in found.videos]
+    counts = [count_frames(video.path) for video in found.videos]
     if not all(counts):
         return None
     return len(found.files) + sum(min(count, max_frames or count) for count in counts)
@@ -157,7 +149,7 @@ def _progress_bar(total: int | None, is_shown: bool) -> tqdm:
 def _results(detector: FaceDetector, found: Inputs, writer: Writer, options: RunOptions) -> Iterator[Result]:
     """Yield the faces of the images, then of the frames of every video; a batch never mixes two videos."""
     yield from detect_stream(detector, image_tasks(found), found.skipped, options.detect)
-    for source, name in found.video_names.items():
+    for source, name in found.videos:
         writer.source = source
         writer.rate = video_rate(source) if options.products.has_images else writer.rate
         # a camera's faces are wanted now
@@ -186,8 +178,3 @@ def tune_process() -> None:
     keep_freed_memory()
     cv2.setNumThreads(1)
     quiet_opencv()
-
-
-def _reasons(skipped: dict[str, str]) -> list[str]:
-    ordered = sorted(skipped.items(), key=lambda item: item[1] == NOT_MEDIA)
-    return [why if path in why else f"{path}: {why}" for path, why in ordered]

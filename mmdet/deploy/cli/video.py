@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +25,23 @@ ANIMATED = (b"acTL", b"ANIM", b"ftypavis")  # near the beginning of a PNG, WebP 
 AHEAD = 4  # frames of a film read before they are wanted
 T = TypeVar("T")
 DEFAULT_RATE = 25.0  # frames per second, where a film does not state it
+
+
+class Source(NamedTuple):
+    """Something to look at.
+
+    Attributes:
+        path: of a file, an address, "-" for standard input, or the number of a camera.
+        name: of its results: the path below the folder that the user gave, unique in a run.
+    """
+
+    path: str | int
+    name: str
+
+    @property
+    def label(self) -> str:
+        """Return the path, or "camera N"."""
+        return f"camera {self.path}" if isinstance(self.path, int) else self.path
 
 
 @dataclass(frozen=True)
@@ -47,11 +64,6 @@ class LoadedImage:
 
 
 Task: TypeAlias = tuple[str, Callable[[], LoadedImage]]  # a path, and what reads it; in any thread
-
-
-def video_label(source: str | int) -> str:
-    """Return the path of a video, or "camera N"."""
-    return f"camera {source}" if isinstance(source, int) else source
 
 
 def video_tasks(source: str | int, max_frames: int = 0, name: str | None = None) -> Iterator[Task]:
@@ -85,7 +97,7 @@ def read_video(source: str | int, max_frames: int = 0, name: str | None = None) 
     Raises:
         UnreadableImageError: it cannot be opened, or gives no frame.
     """
-    what = video_label(source)
+    what = Source(source, "").label
     if isinstance(source, str) and Path(source).suffix.lower() in PAGED:
         for frame, image in enumerate(_read_pages(source)[: max_frames or None]):
             yield LoadedImage(image, what, name or Path(what).name, frame, 0.0)
@@ -136,14 +148,25 @@ def _read_pages(source: str) -> tuple[np.ndarray, ...]:
 
 def video_rate(source: str | int) -> float:
     """Return frames per second as the video or camera states; 25 if it does not."""
+    rate = _stated(source, cv2.CAP_PROP_FPS)
+    return rate if 0 < rate < 1000 else DEFAULT_RATE
+
+
+def count_frames(source: str | int) -> int:
+    """Return the number of frames that a video states; 0 if it cannot be opened or does not state it."""
+    is_file = isinstance(source, str) and "://" not in source
+    return max(int(_stated(source, cv2.CAP_PROP_FRAME_COUNT)), 0) if is_file else 0
+
+
+def _stated(source: str | int, key: int) -> float:
+    """Return a property of a video or camera; 0 if it cannot be opened."""
     if not is_utf8(str(source)):
-        return DEFAULT_RATE
+        return 0.0
     capture = cv2.VideoCapture(source)
     try:
-        rate = capture.get(cv2.CAP_PROP_FPS)
+        return capture.get(key)
     finally:
         capture.release()
-    return rate if 0 < rate < 1000 else DEFAULT_RATE
 
 
 def is_utf8(name: str) -> bool:
@@ -222,14 +245,3 @@ def add_sound(film: Path, source: str | int | None) -> str:
         reason = (error.stderr.decode(errors="replace").strip().splitlines() or [str(error)])[-1]
         return f"{film} has no sound: ffmpeg: {reason}"
     return ""
-
-
-def count_frames(source: str | int) -> int:
-    """Return the number of frames that a video states; 0 if it cannot be opened or does not state it."""
-    if isinstance(source, int) or not is_utf8(source) or "://" in source:
-        return 0
-    capture = cv2.VideoCapture(source)
-    try:
-        return max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if capture.isOpened() else 0
-    finally:
-        capture.release()

@@ -5,9 +5,11 @@ Boxes are (..., 4) xyxy and points (..., 2K) x0, y0, x1, ..., float32 in the uni
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from mmdet.config.table import build_from
 
 
 class AnchorArrays(NamedTuple):
@@ -28,25 +30,13 @@ class AnchorArrays(NamedTuple):
         return AnchorArrays(self.center[index], self.stride, None if self.wh is None else self.wh[index])
 
 
-class Decoder(Protocol):
-    """Decodes what a head said.
+@dataclass(frozen=True)
+class DistanceDecoder:
+    """Decodes what `mmdet.core.coders.DistanceCoder` encodes.
 
     Attributes:
         formula: the same in words, for the description of a file.
     """
-
-    formula: ClassVar[str]
-
-    def bboxes(self, codes: np.ndarray, anchors: AnchorArrays) -> np.ndarray:
-        """Return (..., 4) xyxy of codes (..., 4)."""
-
-    def kps(self, codes: np.ndarray, anchors: AnchorArrays) -> np.ndarray:
-        """Return (..., K, 2) points of codes (..., 2K)."""
-
-
-@dataclass(frozen=True)
-class DistanceDecoder:
-    """Decodes what `mmdet.core.coders.DistanceCoder` encodes."""
 
     formula = (
         "bbox: x1 = cx - l * stride, y1 = cy - t * stride, x2 = cx + r * stride, y2 = cy + b * stride. "
@@ -87,22 +77,17 @@ class PriorDecoder:
         return anchors.center[..., None, :] + _pairs(codes) * (self.variances[0] * _wh(anchors))[..., None, :]
 
 
-DECODERS: dict[str, Any] = {"DistanceCoder": DistanceDecoder, "PriorCoder": PriorDecoder}
+Decoder = DistanceDecoder | PriorDecoder
+DECODERS = {"DistanceCoder": DistanceDecoder, "PriorCoder": PriorDecoder}
 
 
 def make_decoder(coder: Mapping[str, Any]) -> Decoder:
     """Return the decoder of a coder that a description names.
 
     Raises:
-        ValueError: it is not known here, or its numbers do not fit.
+        ConfigError: it is not known here, or its numbers do not fit.
     """
-    name = coder.get("type")
-    if name not in DECODERS:
-        raise ValueError(f"coder {name!r} is unknown; known: {', '.join(DECODERS)}")
-    try:
-        return DECODERS[name](**{key: value for key, value in coder.items() if key != "type"})
-    except TypeError as error:
-        raise ValueError(f"coder {name!r}: {error}") from None
+    return build_from(DECODERS, coder, "coder")
 
 
 def _wh(anchors: AnchorArrays) -> np.ndarray:

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from mmdet.config.values import Limits
 from mmdet.deploy.runtime.coders import make_decoder
 from mmdet.deploy.runtime.limits import MAX_JSON, check_description
+from mmdet.errors import ConfigError
 
 FORMAT = 1
 METADATA_KEY = "scrfd"
@@ -41,14 +43,14 @@ class Description:
         config: name of the config file.
     """
 
-    strides: tuple[int, ...]
-    num_anchors: int
-    num_kps: int
-    classes: tuple[str, ...] = ("face",)
-    mean: tuple[float, ...] = (127.5, 127.5, 127.5)
-    std: tuple[float, ...] = (128.0, 128.0, 128.0)
-    channels: str = "RGB"
-    anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
+    strides: Annotated[tuple[int, ...], Limits(least=1, most=4096, min_items=1)]
+    num_anchors: Annotated[int, Limits(least=1, most=64)]
+    num_kps: Annotated[int, Limits(least=0, most=1000)]
+    classes: Annotated[tuple[str, ...], Limits(min_items=1)] = ("face",)
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: Annotated[tuple[float, float, float], Limits(above=0)] = (128.0, 128.0, 128.0)
+    channels: Literal["RGB", "BGR"] = "RGB"
+    anchors: Annotated[tuple[tuple[tuple[float, float], ...], ...], Limits(above=0)] = ()
     nms: dict[str, float] | None = None
     coder: dict[str, Any] = field(default_factory=lambda: {"type": "DistanceCoder"})
     center_offset: float = 0.0
@@ -90,11 +92,13 @@ class Description:
         content = {**BEFORE_CODERS, **content}
         try:
             facts = cls(**{key: _freeze(content[key]) for key in cls.__dataclass_fields__})
-            check_description(facts)
             make_decoder(facts.coder)
+            check_description(facts)
             return facts
         except KeyError as error:
             raise ValueError(f"{error} is missing") from None
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
 
 
 # What files say that do not say it: they were made before these keys were written.

@@ -1,45 +1,41 @@
 """What a description and the outputs of an ONNX file must be before they are used: both come from a file."""
 
 import math
-from collections.abc import Mapping, Sequence
-from numbers import Real
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Annotated, Any
 
 import numpy as np
 
-from mmdet.errors import CheckpointError
+from mmdet.config.values import Limits, check_value, shorten
+from mmdet.errors import CheckpointError, ConfigError
 from mmdet.process import MAX_IMAGE_PIXELS
 
 MAX_JSON = 1 << 20  # characters of a description
-MAX_LEVELS, MAX_STRIDE, MAX_ANCHORS, MAX_KPS, MAX_CLASSES = 16, 4096, 64, 1000, 10_000
+MAX_LEVELS, MAX_CLASSES = 16, 10_000
 
 
 def check_description(facts: Any) -> None:
-    """Check the type and range of every field of a `Description`.
+    """Check every field of a `Description` against its type hint, and those that depend on each other.
 
     Raises:
-        ValueError: one is wrong; the message names it.
+        ConfigError: one is wrong; the message names it.
     """
-    checks = {
-        "strides": _are_whole(facts.strides, 1, MAX_STRIDE) and len(facts.strides) <= MAX_LEVELS,
-        "num_anchors": _are_whole((facts.num_anchors,), 1, MAX_ANCHORS),
-        "num_kps": _are_whole((facts.num_kps,), 0, MAX_KPS),
-        "classes": _are_texts(facts.classes) and 1 <= len(facts.classes) <= MAX_CLASSES,
-        "mean": _are_numbers(facts.mean, 3),
-        "std": _are_numbers(facts.std, 3) and all(value > 0 for value in facts.std),
-        "channels": facts.channels in ("RGB", "BGR"),
-        "nms": facts.nms is None or _are_thresholds(facts.nms),
-        "coder": isinstance(facts.coder, dict) and isinstance(facts.coder.get("type"), str),
-        "precision": isinstance(facts.precision, str),
-        "config": isinstance(facts.config, str),
-    }
-    wrong = [name for name, is_good in checks.items() if not is_good]
-    if not wrong:  # these two are about other fields, too
-        variances = facts.coder.get("variances", (0.1, 0.2))
-        wrong += [] if _are_anchors(facts) else ["anchors"]
-        wrong += [] if _are_numbers(variances, 2) else ["coder"]
-    if wrong:
-        raise ValueError(f"{wrong[0]} = {str(getattr(facts, wrong[0]))[:60]}")
+    for field in fields(facts):
+        value = getattr(facts, field.name)
+        if value != field.default and check_value(value, field.type, field.name) != value:
+            raise ConfigError(f"{field.name} = {shorten(value)} must be a list")
+    for name in () if facts.nms is None else ("iou_threshold", "score_threshold"):
+        check_value(facts.nms.get(name), Annotated[float, Limits(least=0, most=1)], f"nms.{name}")
+    for name, most in (("strides", MAX_LEVELS), ("classes", MAX_CLASSES)):
+        if len(getattr(facts, name)) > most:
+            raise ConfigError(f"{name} has {len(getattr(facts, name))} items, at most {most}")
+    num_anchors = [len(level) for level in facts.anchors]
+    is_stated = num_anchors or facts.coder["type"] != "DistanceCoder"
+    if is_stated and num_anchors != [facts.num_anchors] * len(facts.strides):
+        raise ConfigError(
+            "anchors: a width and a height for each anchor of a cell and each level is expected"
+        )
 
 
 def check_input_shape(shape: Sequence[object], name: str) -> None:
@@ -92,42 +88,3 @@ def _misfit(arrays: Sequence[np.ndarray], name: str) -> CheckpointError:
 
 def _are_indices(values: np.ndarray, end: int) -> bool:
     return bool(((values >= 0) & (values < end)).all())
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an int that no float holds
-        return False
-
-
-def _are_numbers(values: Any, length: int) -> bool:
-    return isinstance(values, tuple) and len(values) == length and all(map(_is_number, values))
-
-
-def _are_whole(values: Any, lowest: int, highest: int) -> bool:
-    is_sequence = isinstance(values, tuple) and len(values) > 0
-    return is_sequence and all(type(value) is int and lowest <= value <= highest for value in values)
-
-
-def _are_texts(values: Any) -> bool:
-    return isinstance(values, tuple) and all(isinstance(value, str) for value in values)
-
-
-def _are_thresholds(nms: Any) -> bool:
-    names = ("iou_threshold", "score_threshold")
-    return isinstance(nms, Mapping) and all(
-        _is_number(nms.get(name)) and 0 <= nms[name] <= 1 for name in names
-    )
-
-
-def _are_anchors(facts: Any) -> bool:
-    """Return whether there are sizes for every anchor of a cell and level, or none where none are needed."""
-    if facts.anchors == ():
-        return facts.coder["type"] == "DistanceCoder"
-    return (
-        isinstance(facts.anchors, tuple)
-        and len(facts.anchors) == len(facts.strides)
-        and all(isinstance(level, tuple) and len(level) == facts.num_anchors for level in facts.anchors)
-        and all(_are_numbers(wh, 2) and min(wh) > 0 for level in facts.anchors for wh in level)
-    )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from mmdet.deploy.runtime.coders import make_decoder
 from mmdet.deploy.runtime.decode import (
     Faces,
     concatenate,
@@ -277,7 +276,7 @@ class FaceDetector:
             if self.model.fixed_hw:  # there a second look costs as much as the first: where nothing was found
                 largest[image] = 0
         else:
-            parts, decoder = [], make_decoder(facts.coder)
+            parts, decoder = [], self.model.decoder
             whs = facts.anchors or ((),) * len(facts.strides)
             for stride, wh, level in zip(facts.strides, whs, self.model.levels(raw), strict=True):
                 check_level(level, facts, self.model.name)

@@ -14,6 +14,7 @@ import numpy as np
 
 from mmdet.deploy.runtime.call_limit import limit_call
 from mmdet.deploy.runtime.checks import check_count
+from mmdet.deploy.runtime.coders import make_decoder
 from mmdet.deploy.runtime.description import METADATA_KEY, Description, guess
 from mmdet.deploy.runtime.limits import check_input_shape
 from mmdet.errors import CheckpointError, ConfigError, DeviceError, unknown_name
@@ -77,6 +78,7 @@ class Model:
 
     Attributes:
         description: strides, anchors, classes, ...
+        decoder: of its boxes and keypoints.
         fixed_hw: the input height and width if the graph fixes them, else None.
         fixed_batch: likewise the number of images. A graph without a batch axis in its outputs takes one.
         num_cores: that several images may keep busy.
@@ -114,6 +116,7 @@ class Model:
                 f"{name} takes {input_type} input; expected is float or float16, normalised as described"
             )
         self.name, self.description, self.source, self.num_cores = name, description, source, num_cores
+        self.decoder = make_decoder(description.coder)
         self.input_name, self.input_type = inputs[0].name, INPUT_TYPES[input_type]
         self.order = _order([out.name for out in outputs], last_dims, description)
         check_input_shape(inputs[0].shape, name)

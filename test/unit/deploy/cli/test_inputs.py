@@ -33,7 +33,7 @@ def test_folder_with_all_below(tmp_path):
         (tmp_path / name).touch()
     found = find_inputs([str(tmp_path)])
     assert names(found) == ["a.PNG", "b.jpg", "sub/c.webp"]
-    assert found.videos == [str(tmp_path / "film.MP4")]
+    assert found.videos == [(str(tmp_path / "film.MP4"), "film.MP4")]
     assert sorted(found.skipped) == [str(tmp_path / "notes.txt"), str(tmp_path / "sub/none")]
     assert found.skipped[str(tmp_path / "notes.txt")] == "neither a picture nor a video by its name"
 
@@ -46,7 +46,11 @@ def test_files_patterns_and_cameras(tmp_path):
     assert names(find_inputs([f"{tmp_path}/**/*.jpg"])) == ["x/1.jpg", "x/2.jpg", "x/deep/3.jpg"]
     assert names(find_inputs([str(tmp_path / "5.data")])) == ["5.data"]  # named by the user: tried
     found = find_inputs(["0", "12", f"{tmp_path}/x/?.txt", str(tmp_path / "x/1.jpg")])
-    assert found.videos == [0, 12] and names(found) == ["1.jpg"] and len(found.skipped) == 1
+    assert (
+        [path for path, _ in found.videos] == [0, 12]
+        and names(found) == ["1.jpg"]
+        and len(found.skipped) == 1
+    )
 
 
 def test_a_file_whose_name_looks_like_a_pattern_or_a_camera(tmp_path, monkeypatch):
@@ -69,9 +73,8 @@ def test_a_file_given_twice_under_two_names_counts_once(tmp_path, monkeypatch):
     (tmp_path / "x/film.mp4").touch()
     monkeypatch.chdir(tmp_path)
     found = find_inputs(["x", "x/1.jpg", str(tmp_path / "x"), "x/../x/film.mp4", "x/*.jpg", "0", "0"])
-    assert [(str(path), name) for path, name in found.files] == [("x/1.jpg", "1.jpg")]
-    assert found.video_names == {"x/film.mp4": "film.mp4", 0: "camera 0"}
-    assert found.videos == ["x/film.mp4", 0]
+    assert found.files == [("x/1.jpg", "1.jpg")]
+    assert found.videos == [("x/film.mp4", "film.mp4"), (0, "camera 0")]
 
 
 def test_what_lies_below_the_results_is_left_out(tmp_path):

@@ -7,6 +7,7 @@ import torch
 from mmdet.core.anchors import Anchors
 from mmdet.core.coders import CODERS, DistanceCoder, PriorCoder, describe_coder
 from mmdet.deploy.runtime.coders import DECODERS, AnchorArrays, make_decoder
+from mmdet.errors import ConfigError
 
 
 @pytest.mark.parametrize("coder", [DistanceCoder(), PriorCoder(), PriorCoder(variances=(0.3, 0.5))])
@@ -31,9 +32,9 @@ def test_every_coder_has_a_decoder():
 
 @pytest.mark.parametrize(
     ("coder", "words"),
-    [({}, "coder None is unknown"), ({"type": "Polar"}, "known: DistanceCoder, PriorCoder"),
-     ({"type": "PriorCoder", "sigma": 1}, "'PriorCoder': .*sigma")],
+    [({}, "coder = {} must be a dict with a key 'type'"), ({"type": "Polar"}, "nown: DistanceCoder, PriorCoder"),
+     ({"type": "PriorCoder", "sigma": 1}, "PriorCoder.*sigma")],
 )  # fmt: skip
 def test_what_is_no_coder(coder, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ConfigError, match=words):
         make_decoder(coder)

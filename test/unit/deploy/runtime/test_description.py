@@ -46,7 +46,7 @@ def test_a_coder_with_numbers():
     priors = replace(FACE, coder={"type": "PriorCoder", "variances": (0.1, 0.3)})
     assert Description.from_json(priors.to_json()) == priors
     assert "w * exp(dw * variances[1])" in json.loads(priors.to_json())["decoding"]
-    with pytest.raises(ValueError, match="coder 'Polar' is unknown"):
+    with pytest.raises(ValueError, match="coder.type = 'Polar' is unknown"):
         Description.from_json(FACE.to_json().replace("DistanceCoder", "Polar"))
 
 
