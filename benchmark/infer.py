@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"{args.model}: the baseline knows strides 8, 16, 32 and no NMS inside")
     with tempfile.TemporaryDirectory() as folder:
         images = args.images or _draw_images(Path(folder) / "images")
-        files = [path for path, _ in find_inputs([images]).files]
+        files = [Path(file.label) for file in find_inputs([images]).files]
         setup = InferSetup(args.model, args.provider, images, args.batch_size, folder)
         turns = take_turns({"one_by_one": _one_by_one, "tool": _tool}, setup, args.rounds, warmup=1)
         parts = _parts(args.model, files, args.rounds)
@@ -78,7 +78,7 @@ def _one_by_one(setup: InferSetup) -> Callable[[], Figures]:
     ort = import_onnxruntime()
     ort.set_default_logger_severity(3)
     detector = OneByOne(ort.InferenceSession(setup.model, providers=find_providers(setup.provider)), HW[::-1])
-    files = [path for path, _ in find_inputs([setup.images]).files]
+    files = [Path(file.label) for file in find_inputs([setup.images]).files]
     return lambda: _measure(lambda: sum(len(detector.detect_file(path)) for path in files))
 
 

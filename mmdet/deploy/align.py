@@ -90,7 +90,13 @@ def crop_faces(image: np.ndarray, bboxes: np.ndarray, margin: float = 0.0) -> li
         bboxes: (n, 4 or 5) x1, y1, x2, y2 in pixels.
         margin: added on every side, as a part of the box's longer side.
     """
-    return [image[y1:y2, x1:x2] for x1, y1, x2, y2 in _whole_boxes(bboxes, image.shape[:2], margin)]
+    height, width = image.shape[:2]
+    boxes = bboxes[:, :4].astype(np.float64)
+    added = margin * (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0, keepdims=True)
+    first = np.clip(np.floor(boxes[:, :2] - added), 0, [width - 1, height - 1])
+    last = np.maximum(np.clip(np.ceil(boxes[:, 2:] + added), 0, [width, height]), first + 1)
+    boxes = np.concatenate((first, last), axis=1).astype(int)
+    return [image[y1:y2, x1:x2] for x1, y1, x2, y2 in boxes.tolist()]
 
 
 def blur_faces(image: np.ndarray, bboxes: np.ndarray) -> np.ndarray:
@@ -101,13 +107,3 @@ def blur_faces(image: np.ndarray, bboxes: np.ndarray) -> np.ndarray:
         blocks = cv2.resize(face, (min(BLOCKS, width), min(BLOCKS, height)), interpolation=cv2.INTER_AREA)
         face[:] = cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
     return blurred
-
-
-def _whole_boxes(bboxes: np.ndarray, image_hw: tuple[int, int], margin: float) -> list[list[int]]:
-    """Return boxes in whole pixels inside the image, with a margin, each at least one pixel wide and high."""
-    height, width = image_hw
-    boxes = bboxes[:, :4].astype(np.float64)
-    added = margin * (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0, keepdims=True)
-    first = np.clip(np.floor(boxes[:, :2] - added), 0, [width - 1, height - 1])
-    last = np.maximum(np.clip(np.ceil(boxes[:, 2:] + added), 0, [width, height]), first + 1)
-    return np.concatenate((first, last), axis=1).astype(int).tolist()

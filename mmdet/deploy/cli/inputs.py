@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from mmdet.deploy.cli.video import LoadedImage, Source, Task, has_frames
+from mmdet.deploy.cli.video import LoadedImage, Media, Task, has_frames
 from mmdet.errors import DataError
 from mmdet.files import file_key
 from mmdet.images import UnreadableImageError, decode_image
@@ -48,8 +48,8 @@ class Inputs:
         remarks: what is strange about them; reading adds to it.
     """
 
-    files: list[Source] = field(default_factory=list)
-    videos: list[Source] = field(default_factory=list)
+    files: list[Media] = field(default_factory=list)
+    videos: list[Media] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     num_left_out: int = 0
     remarks: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Inputs:
     def add(self, path: Path, name: str) -> None:
         """Sort in a file."""
         is_film = path.suffix.lower() in VIDEOS or has_frames(path)
-        (self.videos if is_film else self.files).append(Source(str(path), name))
+        (self.videos if is_film else self.files).append(Media(str(path), name))
 
     def reasons(self) -> list[str]:
         """Return why files were skipped, those last that nobody takes for images."""
@@ -80,7 +80,7 @@ def find_inputs(arguments: Sequence[str], out: Path | None = None) -> Inputs:
     for argument in _expand_lists(arguments):
         path = Path(argument)
         if argument == STDIN:
-            found.files.append(Source(STDIN, "stdin"))
+            found.files.append(Media(STDIN, "stdin"))
         elif ADDRESS.match(argument):
             _add_address(found, argument)
         elif not argument:  # of a shell variable that is not set; as a path it is this folder
@@ -90,7 +90,7 @@ def find_inputs(arguments: Sequence[str], out: Path | None = None) -> Inputs:
         elif path.is_file():
             found.add(path, path.name)
         elif argument.isascii() and argument.isdigit() and len(argument) <= CAMERA_DIGITS:
-            found.videos.append(Source(int(argument), f"camera {int(argument)}"))
+            found.videos.append(Media(int(argument), f"camera {int(argument)}"))
         elif glob.has_magic(argument):
             root = Path(os.path.dirname(re.split(r"[*?\[]", argument)[0]))
             paths = [Path(p) for p in sorted(glob.glob(argument, recursive=True)) if Path(p).is_file()]
@@ -132,7 +132,7 @@ def _add_address(found: Inputs, address: str) -> None:
         raise DataError(f"{address}: {error}") from None
     name = Path(url.path).name or url.hostname or "stream"  # without a password in the address
     is_file = url.scheme in ("http", "https") and Path(url.path).suffix.lower() not in (*VIDEOS, ".m3u8")
-    (found.files if is_file else found.videos).append(Source(address, name))
+    (found.files if is_file else found.videos).append(Media(address, name))
 
 
 def _walk(folder: Path, skipped: dict[str, str]) -> list[Path]:
@@ -167,9 +167,9 @@ def _add(found: Inputs, paths: Sequence[Path], root: Path, out: Path | None) -> 
             found.add(path, os.path.relpath(path, root))
 
 
-def _make_names_unique(sources: Sequence[Source]) -> list[Source]:
+def _make_names_unique(sources: Sequence[Media]) -> list[Media]:
     """Name files from their common folder if two folders hold the same names; drop files given twice."""
-    unique: dict[int | Path, Source] = {}
+    unique: dict[int | Path, Media] = {}
     for source in sources:
         unique.setdefault(
             source.path if isinstance(source.path, int) else Path(source.path).resolve(), source
@@ -178,7 +178,7 @@ def _make_names_unique(sources: Sequence[Source]) -> list[Source]:
         common = os.path.commonpath([path.parent for path in unique if isinstance(path, Path)])
         for path, source in unique.items():
             if isinstance(path, Path):
-                unique[path] = Source(source.path, os.path.relpath(path, common))
+                unique[path] = Media(source.path, os.path.relpath(path, common))
     return list(unique.values())
 
 
@@ -188,7 +188,7 @@ def image_tasks(found: Inputs) -> Iterator[Task]:
         yield source.label, partial(_read_image, source)
 
 
-def _read_image(source: Source) -> LoadedImage:
+def _read_image(source: Media) -> LoadedImage:
     path = source.label
     if path == STDIN:
         image = decode_complete(sys.stdin.buffer.read(), "the image on standard input")

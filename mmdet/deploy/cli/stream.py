@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from mmdet.deploy.cli.video import LoadedImage, Task, read_ahead
@@ -55,13 +56,8 @@ def _batches(
     find: Find, tasks: Iterable[Task], skipped: dict[str, str], batch_size: int, num_readers: int
 ) -> Iterator[Result]:
     with ThreadPoolExecutor(num_readers) as readers:
-        batch: list[LoadedImage] = []
-        for loaded in _in_order(readers, lambda read: read(), tasks, batch_size, skipped):
-            batch.append(loaded)
-            if len(batch) == batch_size:
-                yield from zip(batch, find(batch), strict=True)
-                batch = []
-        if batch:
+        images = _in_order(readers, lambda read: read(), tasks, batch_size, skipped)
+        while batch := list(islice(images, batch_size)):
             yield from zip(batch, find(batch), strict=True)
 
 

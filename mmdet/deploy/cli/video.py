@@ -27,7 +27,7 @@ T = TypeVar("T")
 DEFAULT_RATE = 25.0  # frames per second, where a film does not state it
 
 
-class Source(NamedTuple):
+class Media(NamedTuple):
     """Something to look at.
 
     Attributes:
@@ -97,7 +97,7 @@ def read_video(source: str | int, max_frames: int = 0, name: str | None = None) 
     Raises:
         UnreadableImageError: it cannot be opened, or gives no frame.
     """
-    what = Source(source, "").label
+    what = Media(source, "").label
     if isinstance(source, str) and Path(source).suffix.lower() in PAGED:
         for frame, image in enumerate(_read_pages(source)[: max_frames or None]):
             yield LoadedImage(image, what, name or Path(what).name, frame, 0.0)

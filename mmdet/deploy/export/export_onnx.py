@@ -15,10 +15,10 @@ from mmdet.apis import init_detector
 from mmdet.core.coders import describe_coder
 from mmdet.core.postprocess import Postprocess
 from mmdet.deploy.export.graph_nms import nms_in_graph
-from mmdet.deploy.export.merge_heads import MergedPredictors
+from mmdet.deploy.export.onnx_file import import_package
 from mmdet.deploy.runtime.checks import check_fraction
 from mmdet.deploy.runtime.description import METADATA_KEY, Description
-from mmdet.errors import ConfigError, DeviceError
+from mmdet.errors import ConfigError
 from mmdet.files import atomic_write, check_outputs
 from mmdet.models.dense_heads.scrfd_head import SCRFDHead
 from mmdet.models.detectors.dense import SCRFD
@@ -90,9 +90,7 @@ class ExportModule(nn.Module):
         batch_axis: see `ExportOptions`.
     """
 
-    def __init__(
-        self, model: SCRFD | MergedPredictors, description: Description, batch_axis: bool = True
-    ) -> None:
+    def __init__(self, model: SCRFD, description: Description, batch_axis: bool = True) -> None:
         super().__init__()
         self.model = model
         self.description, self.batch_axis = description, batch_axis
@@ -146,7 +144,8 @@ def export_module(module: ExportModule, path: str | Path, options: ExportOptions
         WriteError: the folder cannot be written.
     """
     _check_shape(options, max(module.description.strides))
-    onnx, slim = _import_onnx(options.simplify)
+    onnx = import_package("onnx", "export")
+    slim = import_package("onnxslim", "export").slim if options.simplify else None
     path = Path(path)
     hw = TRACED_HW if options.is_dynamic else (options.height, options.width)
     images = torch.zeros(1, 3, *hw)
@@ -206,10 +205,16 @@ def export_checkpoint(
     if options.merge_heads and not isinstance(model.bbox_head, SCRFDHead):
         raise ConfigError(f"--merge-heads is for SCRFDHead; this model has {type(model.bbox_head).__name__}")
     description = describe(model, options)
-    exported: SCRFD | MergedPredictors = MergedPredictors(model) if options.merge_heads else model
-    exported = copy.deepcopy(exported).half() if options.half else exported
-    export_module(ExportModule(exported, description, options.batch_axis), path, options)
+    export_module(ExportModule(suited_copy(model, options), description, options.batch_axis), path, options)
     return path, ExportModule(model, description, options.batch_axis)
+
+
+def suited_copy(model: SCRFD, options: ExportOptions) -> SCRFD:
+    """Return a copy with the arithmetic and the predictors of the file."""
+    copied = copy.deepcopy(model)
+    if options.merge_heads:
+        copied.bbox_head.joins_predictors = True
+    return copied.half() if options.half else copied
 
 
 def _check_shape(options: ExportOptions, stride: int) -> None:
@@ -243,21 +248,6 @@ def _state_shapes(graph: Any, shapes: Sequence[tuple[int, ...]], dynamic: dict[s
                 dim.dim_param = dynamic[output.name][axis]
             else:
                 dim.dim_value = size
-
-
-def _import_onnx(simplify: bool) -> tuple[Any, Any]:
-    """Return the onnx package and onnxslim's function (None if not asked for)."""
-    try:
-        import onnx
-
-        if not simplify:
-            return onnx, None
-        import onnxslim
-    except ImportError as error:
-        raise DeviceError(
-            f"export needs another package ({error}); pip install 'scrfd-trainer[onnx]'"
-        ) from None
-    return onnx, onnxslim.slim
 
 
 def _class_names(model: SCRFD) -> tuple[str, ...]:

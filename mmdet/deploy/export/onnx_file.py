@@ -1,9 +1,24 @@
 """Open an ONNX file as a graph, with its mistakes in one line. Imports no torch."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 from mmdet.errors import CheckpointError, DeviceError
+
+
+def import_package(name: str, what: str) -> Any:
+    """Return a package that only `what` needs.
+
+    Raises:
+        DeviceError: it is missing.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DeviceError(
+            f"{what} needs another package ({error}); pip install 'scrfd-trainer[onnx]'"
+        ) from None
 
 
 def load_onnx(path: str | Path) -> tuple[Any, Any]:
@@ -13,10 +28,7 @@ def load_onnx(path: str | Path) -> tuple[Any, Any]:
         CheckpointError: missing, or not an ONNX file.
         DeviceError: the onnx package is missing.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise DeviceError(f"reading {path} needs another package ({error}); pip install onnx") from None
+    onnx = import_package("onnx", f"reading {path}")
     try:
         return onnx, onnx.load(str(path))
     except Exception as error:  # protobuf's own classes

@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from mmdet.deploy.cli.inputs import find_inputs
-from mmdet.deploy.export.onnx_file import load_onnx
+from mmdet.deploy.export.onnx_file import import_package, load_onnx
 from mmdet.deploy.runtime.description import METADATA_KEY, Description
 from mmdet.deploy.runtime.letterbox import letterbox, to_blob
 from mmdet.deploy.runtime.session import open_model
-from mmdet.errors import ConfigError, DataError, DeviceError
+from mmdet.errors import ConfigError, DataError
 from mmdet.files import atomic_write, check_outputs, write_text
 from mmdet.images import read_image
 
@@ -22,18 +23,6 @@ INPUT_HW = (640, 640)
 PER_CHANNEL_OPSET = 13
 QUANTIZED = ["Conv", "Add", "Relu", "MaxPool", "Resize"]
 BEHIND_LAST = ("Sigmoid", "Reshape", "Transpose", "Mul", "Add", "Concat", "Exp")  # ... of an output
-
-
-class Blobs:
-    """Network inputs one after the other, as onnxruntime's calibration asks for them."""
-
-    def __init__(self, name: str, blobs: Iterator[np.ndarray]) -> None:
-        self._name, self._blobs = name, blobs
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        """Return the next input; None at the end."""
-        blob = next(self._blobs, None)
-        return None if blob is None else {self._name: blob}
 
 
 def quantize(source: str | Path, target: str | Path, folder: str, num_images: int, overwrite: bool) -> int:
@@ -62,21 +51,19 @@ def quantize(source: str | Path, target: str | Path, folder: str, num_images: in
         raise ConfigError(f"{source} has NMS inside, which is not quantised; export it without --with-nms")
     num, blobs = read_blobs(folder, num_images, facts, model.fixed_hw or INPUT_HW)
     graph = _upgraded(source)
-    try:
-        from onnxruntime.quantization import QuantType, quantize_static
-    except ImportError as error:
-        raise DeviceError(f"quantising needs another package ({error}); pip install onnx") from None
+    quantization = import_package("onnxruntime.quantization", "quantising")
+    inputs = ({model.input_name: blob} for blob in blobs)
     facts = replace(facts, precision="int8")
     with atomic_write(target) as part, ExitStack() as after:
         after.callback(logging.disable, logging.NOTSET)
         logging.disable(logging.WARNING)  # the quantiser recommends folding that our exporter has done
-        quantize_static(
+        quantization.quantize_static(
             graph,
             str(part),
-            Blobs(model.input_name, blobs),
+            SimpleNamespace(get_next=lambda: next(inputs, None)),
             per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=QUANTIZED,
             nodes_to_exclude=last_convolutions(graph.graph),
         )
@@ -93,7 +80,7 @@ def read_blobs(
     Raises:
         DataError: no image there, or, later, one cannot be read.
     """
-    files = [path for path, _ in find_inputs([folder]).files]
+    files = [file.label for file in find_inputs([folder]).files]
     if not files:
         raise DataError(f"{folder}: no picture to calibrate with")
     chosen = files[:: -(-len(files) // num_images)]

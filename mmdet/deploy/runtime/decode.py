@@ -36,18 +36,18 @@ class Faces:
         """Return the faces `index` chooses, in its order."""
         return Faces(self.bboxes[index], None if self.kps is None else self.kps[index], self.labels[index])
 
-    def scaled(self, scale: float) -> "Faces":
-        """Return the faces in pixels of the picture, given the factor from picture to network input."""
-        bboxes = self.bboxes.copy()
-        bboxes[:, :4] /= scale
-        return Faces(bboxes, None if self.kps is None else self.kps / np.float32(scale), self.labels)
+    def scaled(self, scale: float, shift: tuple[float, float] = (0.0, 0.0)) -> "Faces":
+        """Return the faces in pixels of the picture, given the factor from picture to network input.
 
-    def shifted(self, dx: float, dy: float) -> "Faces":
-        """Return the faces moved by (dx, dy)."""
-        step = np.array([dx, dy], np.float32)
+        Args:
+            scale: the factor.
+            shift: x and y, in the picture, of what the network has seen.
+        """
+        step = np.array(shift, np.float32)
         bboxes = self.bboxes.copy()
-        bboxes[:, :4] += np.tile(step, 2)
-        return Faces(bboxes, None if self.kps is None else self.kps + step, self.labels)
+        bboxes[:, :4] = bboxes[:, :4] / scale + np.tile(step, 2)
+        kps = None if self.kps is None else self.kps / np.float32(scale) + step
+        return Faces(bboxes, kps, self.labels)
 
 
 @lru_cache(maxsize=100)

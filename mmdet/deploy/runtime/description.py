@@ -66,13 +66,10 @@ class Description:
         return [f"{kind}_{stride}" for kind in kinds for stride in self.strides]
 
     def to_json(self) -> str:
-        """Return the text of the JSON file."""
-        return json.dumps(self.to_dict(), indent=1) + "\n"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, with a sentence on how to decode."""
+        """Return the text of the JSON file, with a sentence on how to decode."""
         decoding = DECODING.format(make_decoder(self.coder).formula)
-        return {"format": FORMAT, **asdict(self), "outputs": self.output_names(), "decoding": decoding}
+        values = {"format": FORMAT, **asdict(self), "outputs": self.output_names(), "decoding": decoding}
+        return json.dumps(values, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Description":

@@ -111,4 +111,4 @@ def place(found: Faces, tile: Tile, image_hw: tuple[int, int]) -> Faces:
     cut_x = ((x1 <= 1) & (tile.x1 > 0)) | ((x2 >= tile.x2 - tile.x1 - 1) & (tile.x2 < width))
     cut_y = ((y1 <= 1) & (tile.y1 > 0)) | ((y2 >= tile.y2 - tile.y1 - 1) & (tile.y2 < height))
     is_small = np.maximum(x2 - x1, y2 - y1) <= min(tile.x2 - tile.x1, tile.y2 - tile.y1) / 2
-    return found.take(np.flatnonzero(~((cut_x | cut_y) & is_small))).shifted(tile.x1, tile.y1)
+    return found.take(np.flatnonzero(~((cut_x | cut_y) & is_small))).scaled(1, (tile.x1, tile.y1))

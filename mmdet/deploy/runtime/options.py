@@ -15,6 +15,7 @@ AUTO = "auto"
 # Spellings of the reference's class and of the packages that wrap it.
 ALIASES = {
     "thresh": "score_thr",
+    "threshold": "score_thr",
     "det_thresh": "score_thr",
     "nms_thresh": "iou_thr",
     "det_size": "input_size",

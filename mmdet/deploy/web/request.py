@@ -9,40 +9,34 @@ from mmdet.errors import ConfigError, DataError, unknown_name
 MOST_TILES = 8  # along the longer side: 225 squares are looked at, since they overlap
 LOWEST_SCORE = 0.1  # of the faces sent to the page; its slider begins here
 _FLAGS = {"0": False, "1": True}.__getitem__
-# Parameter of a request -> field of DetectOptions, or "draw", and what reads the value.
-QUERY: dict[str, tuple[str, Callable[[str], Any]]] = {
-    **dict.fromkeys(("threshold", "thresh", "det_thresh", "score_thr"), ("score_thr", float)),
-    **dict.fromkeys(("nms_thresh", "iou_thr"), ("iou_thr", float)),
-    "max_num": ("max_num", int),
-    "tiles": ("tiles", int),
-    "two_scale": ("two_scale", _FLAGS),
-    "draw": ("draw", _FLAGS),
+# Parameter of a request, a name of DetectOptions or "draw" -> what reads the value.
+QUERY: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("threshold", "thresh", "det_thresh", "score_thr", "nms_thresh", "iou_thr"), float),
+    **dict.fromkeys(("max_num", "tiles"), int),
+    **dict.fromkeys(("two_scale", "draw"), _FLAGS),
 }
 EXPECTED = {float: "a number from 0 to 1", int: "a whole number", _FLAGS: "0 or 1"}
 
 
 def read_query(query: Mapping[str, str]) -> dict[str, Any]:
-    """Return the options of a request.
+    """Return the values of a request's parameters.
 
     Raises:
         ConfigError: a parameter is unknown, or its value cannot be read.
     """
-    options: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, text in query.items():
         if name not in QUERY:
             raise ConfigError(unknown_name("parameter", name, QUERY))
-        key, kind = QUERY[name]
-        if key in options:
-            raise ConfigError(f"{name}={text}: given twice, under two names")
+        kind = QUERY[name]
         try:
-            value = kind(text)
-            if (kind is float and not 0 <= value <= 1) or (key == "tiles" and value > MOST_TILES):
+            values[name] = kind(text)
+            if (kind is float and not 0 <= values[name] <= 1) or (name == "tiles" and int(text) > MOST_TILES):
                 raise ValueError
         except (ValueError, KeyError):
-            limit = f" up to {MOST_TILES}" if key == "tiles" else ""
+            limit = f" up to {MOST_TILES}" if name == "tiles" else ""
             raise ConfigError(f"{name}={text}: {EXPECTED[kind]}{limit} is expected") from None
-        options[key] = value
-    return options if options.get("draw") else {"score_thr": LOWEST_SCORE, **options}
+    return values
 
 
 def uploaded_picture(body: bytes, kind: str) -> bytes:

@@ -103,7 +103,8 @@ class App:
         """
         asked = read_query(query)
         is_drawn = asked.pop("draw", False)
-        options = self.detector.options.changed(**asked)
+        default = None if is_drawn else LOWEST_SCORE
+        options = self.detector.options.changed(score_thr=default).changed(**asked)
         with self.turns.one(len(data) > SMALL_BODY, client):  # decoding takes most memory
             image = decode_complete(data, "the picture")
             started = time.perf_counter()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from test_web import StandIn, picture
 
+from mmdet.deploy.runtime.options import ALIASES
 from mmdet.deploy.web import request as web_request
 from mmdet.deploy.web import server as web
 
@@ -52,8 +53,8 @@ def ask(address, method, path, body=None, headers=None):
 def test_the_description_names_what_the_server_knows(address):
     post = DESCRIPTION["paths"]["/detect"]["post"]
     parameters = {item["name"]: item["schema"] for item in post["parameters"]}
-    assert {web_request.QUERY[name][0] for name in parameters} == {
-        key for key, _ in web_request.QUERY.values()
+    assert {ALIASES.get(name, name) for name in parameters} == {
+        ALIASES.get(name, name) for name in web_request.QUERY
     }
     assert parameters["tiles"]["maximum"] == web_request.MOST_TILES
     found = DESCRIPTION["components"]["schemas"]["Found"]["properties"]

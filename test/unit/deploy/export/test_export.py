@@ -21,8 +21,8 @@ from mmdet.deploy.export.export_onnx import (
     describe,
     export_checkpoint,
     export_module,
+    suited_copy,
 )
-from mmdet.deploy.export.merge_heads import MergedPredictors
 from mmdet.deploy.export.verify import Parity, _compare, make_images, verify
 from mmdet.deploy.runtime.session import open_model
 from mmdet.errors import CheckpointError, ConfigError, DeviceError, WriteError
@@ -58,10 +58,8 @@ def make_model(config, **options):
 
 def export(model, path, options):
     """Return the module to compare the file with."""
-    exported = MergedPredictors(model) if options.merge_heads else model
-    exported = copy.deepcopy(exported).half() if options.half else exported
     facts = describe(model, options)
-    export_module(ExportModule(exported, facts, options.batch_axis), path, options)
+    export_module(ExportModule(suited_copy(model, options), facts, options.batch_axis), path, options)
     return ExportModule(model, facts, options.batch_axis)
 
 
@@ -128,6 +126,8 @@ def test_options_leave_the_numbers(model, tmp_path, options):
     assert len(verify(tmp_path / "a.onnx", module, options, SMALL)) >= 1
     graph = onnx.load(str(tmp_path / "a.onnx"))
     assert [entry.version for entry in graph.opset_import if not entry.domain] == [options.opset]
+    widths = {tensor.dims[0] for tensor in graph.graph.initializer if len(tensor.dims) == 4}
+    assert (30 in widths) == options.merge_heads and (20 in widths) != options.merge_heads
 
 
 @pytest.mark.parametrize(
@@ -143,14 +143,17 @@ def test_options_leave_the_numbers(model, tmp_path, options):
 def test_merged_predictors_give_the_same_maps(repo, options):
     other = make_model(repo / CONFIG, **options)
     images = torch.from_numpy(make_images(1, (64, 64)))
+    merged = suited_copy(other, ExportOptions(merge_heads=True))
+    heads = {name: m for name, m in merged.bbox_head.named_modules() if name.startswith("stride_")}
+    alone: list[str] = []
+    for name, module in heads.items():
+        module.register_forward_hook(lambda *_, name=name: alone.append(name))
     with torch.no_grad():
-        merged = MergedPredictors(other)
         for got, want in zip(merged.raw(images), other.raw(images), strict=True):
             for a, b in zip(got, want, strict=True):
                 assert (a is None and b is None) or torch.allclose(a, b, atol=1e-5)
-    assert merged.merged[0].out_channels == 8 + sum(
-        (2 * bool(other.bbox_head.cls_reg_share), 20 * bool(other.bbox_head.num_kps))
-    )
+    assert all(name.startswith("stride_cls") for name in alone)
+    assert bool(alone) == (not other.bbox_head.cls_reg_share)
 
 
 def test_half_precision(model, tmp_path):

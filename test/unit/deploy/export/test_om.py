@@ -9,8 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mmdet.deploy.export.aipp import aipp_config
-from mmdet.deploy.export.om import atc_command, parse_args
+from mmdet.deploy.export.om import aipp_config, atc_command, parse_args
 from mmdet.deploy.export.om_check import check_for_atc
 from mmdet.deploy.runtime.letterbox import to_blob
 from mmdet.errors import CheckpointError, ConfigError, DeviceError

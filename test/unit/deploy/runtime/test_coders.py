@@ -32,7 +32,8 @@ def test_every_coder_has_a_decoder():
 
 @pytest.mark.parametrize(
     ("coder", "words"),
-    [({}, "coder = {} must be a dict with a key 'type'"), ({"type": "Polar"}, "nown: DistanceCoder, PriorCoder"),
+    [({}, "coder = {} must be a dict with a key 'type'"),
+     ({"type": "Polar"}, "Known: DistanceCoder, PriorCoder"),
      ({"type": "PriorCoder", "sigma": 1}, "PriorCoder.*sigma")],
 )  # fmt: skip
 def test_what_is_no_coder(coder, words):
