@@ -17,6 +17,7 @@ from mmdet.deploy.runtime.checks import check_count
 from mmdet.deploy.runtime.coders import make_decoder
 from mmdet.deploy.runtime.description import METADATA_KEY, Description, guess
 from mmdet.deploy.runtime.limits import check_input_shape
+from mmdet.deploy.runtime.opening import check_opening
 from mmdet.errors import CheckpointError, ConfigError, DeviceError, unknown_name
 from mmdet.files import recognise
 
@@ -306,6 +307,7 @@ def open_model(
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
     wanted = find_providers(provider)
+    check_opening(path)
     # Only the device that is not the default one needs an option, and only accelerators know it.
     with_options: list[Any] = list(wanted)
     if device_id and wanted[0] != CPU:
