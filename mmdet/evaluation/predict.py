@@ -2,8 +2,10 @@
 
 import copy
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +22,9 @@ from mmdet.models.fold import inference_copy
 
 # (model, outputs, img_hw, scale_xy) -> one Detections per image, in pixels of the image files
 Postprocess = Callable[..., list[Detections]]
+T = TypeVar("T")
+R = TypeVar("R")
+MAX_LANES = 4  # each holds the feature maps of a batch
 
 
 def predict_dataset(
@@ -61,15 +66,50 @@ def predict_dataset(
     mine = range(rank, len(dataset), world_size)
     batches = group_by_input_size(dataset, mine, batch_size)
     loader = build_test_loader(dataset, workers=workers, batches=batches)
+
+    def detect(batch: TestBatch) -> dict[str, np.ndarray]:
+        found = detect_batch(network, batch, postprocess, device)
+        return dict(zip(batch.names, map(to_rows, found), strict=True))
+
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
     try:
         with _progress(len(mine), is_shown=show_progress and rank == 0) as progress:
-            for batch in loader:
-                detections = detect_batch(network, batch, postprocess, device)
-                predictions |= zip(batch.names, map(to_rows, detections), strict=True)
-                progress.update(len(batch.names))
+            for rows in map_on_lanes(detect, loader, threads):
+                predictions |= rows
+                progress.update(len(rows))
     finally:
         model.train(was_training)
     return predictions
+
+
+def map_on_lanes(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Yield function(item) for each item, in order; up to MAX_LANES items are computed at a time.
+
+    Operators on one image are too short for many threads, which then mostly wait for each other; operators
+    on different images do not meet.
+
+    Args:
+        function: computes with torch on the CPU.
+        items: taken by the calling thread, at most one more than there are lanes ahead of their results.
+        threads: torch's, divided among the lanes; the calling thread has as many afterwards.
+    """
+    lanes = min(threads, MAX_LANES)
+    if lanes == 1:
+        yield from map(function, items)
+        return
+    pending: deque[Future[R]] = deque()
+    try:
+        with ThreadPoolExecutor(
+            lanes, initializer=torch.set_num_threads, initargs=(threads // lanes,)
+        ) as pool:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > lanes:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _progress(total: int, is_shown: bool) -> Any:

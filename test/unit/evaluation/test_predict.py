@@ -1,5 +1,7 @@
 """Running a detector over a data set, with a model that finds one known face per image."""
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from mmdet.errors import ConfigError
 from mmdet.evaluation.predict import (
     at_mode,
     group_by_input_size,
+    map_on_lanes,
     merge_predictions,
     predict_dataset,
     to_rows,
@@ -152,3 +155,49 @@ def test_senseless_mode(dataset_cfg, mode):
 def test_pipeline_without_a_frame_to_change():
     with pytest.raises(ConfigError, match="one MultiScaleFlipAug with one Pad"):
         at_mode({"pipeline": [dict(type="LoadImageFromFile")]}, 0)
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield 3
+    torch.set_num_threads(before)
+
+
+def test_lanes_keep_the_order_and_divide_the_threads(three_threads):
+    seen = []
+
+    def square(number):
+        time.sleep(0.02 * (number % 3 == 0))  # the first of each three ends last
+        seen.append(torch.get_num_threads())
+        return number * number
+
+    assert list(map_on_lanes(square, range(7), three_threads)) == [0, 1, 4, 9, 16, 25, 36]
+    assert seen == [1] * 7
+    assert torch.get_num_threads() == 3
+
+
+def test_lanes_take_few_items_ahead_and_pass_an_error_on(three_threads):
+    taken = []
+
+    def items():
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = map_on_lanes(lambda number: 6 // (2 - number), items(), three_threads)
+    assert [next(results), next(results)] == [3, 6]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert len(taken) == 6  # the third result, and three lanes ahead of it
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_lanes_change_no_detection(dataset_cfg, three_threads, threads):
+    expected = predict(build(dataset_cfg))
+    torch.set_num_threads(threads)
+    found = predict(build(dataset_cfg))
+    assert found.keys() == expected.keys() and len(found) > 1
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
