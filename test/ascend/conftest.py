@@ -9,11 +9,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mmdet.launch.jobs import free_port
 
 REPO = Path(__file__).resolve().parents[2]
 PROBES = Path(__file__).parent / "probes"
@@ -70,13 +73,34 @@ class Simulator:
         """Run probes/NAME.py and return the JSON object of its last line of output."""
         launch = ["-m", "torch.distributed.run", f"--nproc_per_node={ranks}"] if ranks else []
         if ranks:
-            launch += ["--master_port", os.environ.get("ASCEND_TEST_PORT", "29713")]
+            launch += ["--master_port", str(free_port())]
         done = self.run(self.python, *launch, str(PROBES / f"{name}.py"), *args, **kwargs)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         return json.loads(done.stdout.strip().splitlines()[-1]) | {"stderr": done.stderr}
+
+    @staticmethod
+    def wait_for(is_done: Callable[[], bool], process: subprocess.Popen, timeout_s: float) -> None:
+        """Wait until something holds that a running process brings about."""
+        deadline = time.monotonic() + timeout_s
+        while not is_done():
+            assert process.poll() is None, process.stdout.read()[-3000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")
 def simulator(npu_python: str) -> Simulator:
     """Return a way to start commands on simulated cards."""
     return Simulator(npu_python)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, npu_python: str) -> Path:
+    """Return a folder of 32 drawn images to train on, 4 to test, and a CANN that can be sourced."""
+    folder = tmp_path_factory.mktemp("toy")
+    command = [sys.executable, "tools/make_toy_faces.py", "--out", str(folder), "--train", "32", "--val", "4"]
+    subprocess.run([*command, "--size", "96", "128"], cwd=REPO, check=True, capture_output=True)
+    cann = folder / "cann" / "ascend-toolkit" / "set_env.sh"  # lets test/env_npu.sh do what it does on a card
+    cann.parent.mkdir(parents=True)
+    cann.write_text("echo CANN is sourced\n")
+    return folder
