@@ -44,8 +44,7 @@ def load_finder(
     if Path(model).suffix.lower() == ".onnx":
         if checkpoint is not None:
             raise ConfigError(f"{model} holds its weights; leave out {checkpoint}")
-        detector = FaceDetector(model, provider=device)
-        detector.prepare(score_thr=score_thr)
+        detector = FaceDetector(model, provider=device, score_thr=score_thr)
         return (lambda image: detector.predict([image])[0]), detector.classes
     if checkpoint is None:
         raise ConfigError(f"{model}: give CONFIG CHECKPOINT, or MODEL.onnx")

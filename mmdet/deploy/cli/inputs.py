@@ -33,7 +33,7 @@ STDIN = "-"
 CAMERA_DIGITS = 4
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 LARGEST_DOWNLOAD = 256 << 20  # bytes
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # inside JPEG data: anything but stuffing and restarts
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of JPEG: anything but stuffing, filler and restarts
 
 
 @dataclass
@@ -211,7 +211,7 @@ def _fetch(address: str) -> bytes:
 
 
 def read_complete(path: str | Path) -> np.ndarray:
-    """Return the pixels of a file, as `datasets.images.read_image` does, but refuse half a JPEG.
+    """Return the pixels of a file, as `mmdet.images.read_image` does, but refuse half a JPEG.
 
     OpenCV fills what is missing with gray, and a detector then finds nothing there and says so.
 
@@ -236,20 +236,7 @@ def is_truncated_jpeg(data: bytes) -> bool:
     """Return whether a JPEG lacks its end marker; what follows it (a film, a second image) is ignored."""
     if data[:2] != b"\xff\xd8" or data[-2:] == b"\xff\xd9":
         return False
-    position, in_scan = 2, False
-    while True:
-        if in_scan:
-            match = _MARKER.search(data, position)
-            if match is None:
-                return True
-            position = match.start()
-        marker = data[position + 1 : position + 2]
-        if data[position : position + 1] != b"\xff" or len(data) < position + 4:
-            return data[position : position + 2] != b"\xff\xd9"
-        if marker == b"\xff":  # filler
-            position += 1
-        elif marker == b"\xd9":
-            return False
-        else:
-            in_scan = in_scan or marker == b"\xda"
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    position = 2
+    while (marker := _MARKER.search(data, position)) is not None and marker[0] != b"\xff\xd9":
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return marker is None

@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from mmdet.deploy.cli.inputs import Inputs
@@ -122,7 +124,7 @@ class OutputFiles:
         """Yield (input, file); of a row of numbered files the first, and those that exist."""
         if self.products.file_format == "json":
             yield "all", self.out / RESULTS
-        listed: dict[Path, dict[str, list[Path]]] = {}
+        rows = cache(_numbered_files)  # of thousands of images in one folder
         sources = [*((file, None) for file in found.files), *((video, 0) for video in found.videos)]
         for source, frame in sources:
             name = source.name
@@ -131,23 +133,18 @@ class OutputFiles:
             first = [self.face(kind, name, frame, 0) for kind, is_on in kinds if is_on]
             if self.products.file_format != "json":
                 (single if frame is None else first).append(self.text(name, frame))
-            for path in single + first + [other for one in first for other in _existing_row(one, listed)]:
+            existing = [rows(one.parent).get(NUMBER.sub("", one.name), []) for one in first]
+            for path in chain(single, first, *existing):
                 yield source.label, path
 
 
-def _existing_row(first: Path, listed: dict[Path, dict[str, list[Path]]]) -> list[Path]:
-    """Return the files whose names differ from that of a first frame or face in the last number only.
-
-    Args:
-        first: for example NAME_0.jpg.
-        listed: folder -> name without number -> files; a folder is added when it is first asked about.
-    """
-    if first.parent not in listed:
-        rows = listed[first.parent] = {}
-        for path in first.parent.glob("*"):
-            if NUMBER.search(path.name):
-                rows.setdefault(NUMBER.sub("", path.name), []).append(path)
-    return listed[first.parent].get(NUMBER.sub("", first.name), [])
+def _numbered_files(folder: Path) -> dict[str, list[Path]]:
+    """Return the files whose names end in the number of a face or a frame, by their names without it."""
+    rows: dict[str, list[Path]] = {}
+    for path in folder.glob("*"):
+        if NUMBER.search(path.name):
+            rows.setdefault(NUMBER.sub("", path.name), []).append(path)
+    return rows
 
 
 def _title(name: str, frame: int | None) -> str:

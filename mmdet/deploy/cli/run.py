@@ -107,7 +107,7 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
         outputs = OutputFiles.of(options.out, options.products, found)
         outputs.check(found, options.overwrite)
     summary = RunSummary(found, detector.describe())
-    writer = Writer(outputs, detector.classes)
+    writer = Writer(outputs, detector.classes, found.remarks)
     total = _count(found, options.max_frames)
     try:
         with writer, _progress_bar(total, options.show_progress) as progress:
@@ -126,7 +126,6 @@ def detect_inputs(detector: FaceDetector, arguments: Sequence[str], options: Run
             summary.exit_code = INTERRUPTED
             if left := [str(part) for part in writer.parts if part.exists()]:
                 summary.stopped += f"; what was found is in {', '.join(left)}"
-    found.remarks += writer.remarks
     if not summary.num_images and not summary.stopped:
         first = next(iter(found.reasons()), "no frame")
         raise DataError(f"none of {len(found.skipped)} files could be read: {first}")

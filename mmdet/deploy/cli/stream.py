@@ -14,7 +14,6 @@ from mmdet.images import UnreadableImageError
 
 Result = tuple[LoadedImage, Faces]
 T = TypeVar("T")
-Find = Callable[[list[LoadedImage]], list[Faces]]
 
 
 def detect_stream(
@@ -36,29 +35,25 @@ def detect_stream(
     def find(batch: list[LoadedImage]) -> list[Faces]:
         return detector.find([loaded.image for loaded in batch], options)
 
-    batch_size = options.batch_size
+    batch_size = 1 if detector.model.takes_single else options.batch_size
+
+    def batches() -> Iterator[Result]:
+        with ThreadPoolExecutor(detector.model.num_cores) as readers:
+            images = _in_order(readers, lambda read: read(), tasks, batch_size, skipped)
+            while batch := list(islice(images, batch_size)):
+                yield from zip(batch, find(batch), strict=True)
+
+    def work(read: Callable[[], LoadedImage]) -> Result:
+        loaded = read()
+        return loaded, find([loaded])[0]
+
     pool = detector.model.start_pool()
     if pool is not None:
-
-        def work(read: Callable[[], LoadedImage]) -> Result:
-            loaded = read()
-            return loaded, find([loaded])[0]
-
-        yield from _in_order(pool, work, tasks, batch_size, skipped)
-        return
-    if detector.model.takes_single:
-        batch_size = 1
-    found = _batches(find, tasks, skipped, batch_size, detector.model.num_cores)
-    yield from read_ahead(found, batch_size) if batch_size > 1 else found  # a camera's frame is wanted now
-
-
-def _batches(
-    find: Find, tasks: Iterable[Task], skipped: dict[str, str], batch_size: int, num_readers: int
-) -> Iterator[Result]:
-    with ThreadPoolExecutor(num_readers) as readers:
-        images = _in_order(readers, lambda read: read(), tasks, batch_size, skipped)
-        while batch := list(islice(images, batch_size)):
-            yield from zip(batch, find(batch), strict=True)
+        yield from _in_order(pool, work, tasks, options.batch_size, skipped)
+    elif batch_size > 1:
+        yield from read_ahead(batches(), batch_size)
+    else:  # a camera's frame is wanted now
+        yield from batches()
 
 
 def _in_order(

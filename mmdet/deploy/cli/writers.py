@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,7 +20,7 @@ from mmdet.errors import ConfigError
 from mmdet.files import atomic_write, write_bytes, write_text
 
 
-class Writer:
+class Writer(AbstractContextManager["Writer"]):
     """Takes one image after the other; a context manager, so that files are closed.
 
     Nothing is written before the first image comes. One file for many images, detections.jsonl or a
@@ -31,30 +31,25 @@ class Writer:
             "json": one detections.jsonl; "txt": NAME.txt per image with a line
             "x1 y1 x2 y2 score [x y ...]" per face; "widerface": EVENT/NAME.txt as its evaluation reads.
         classes: names.
+        remarks: gets why films have no sound.
 
     Attributes:
         source: the video or the camera that is read.
         rate: frames per second of the video to be drawn.
         parts: unfinished files.
-        remarks: why films have no sound.
     """
 
-    def __init__(self, outputs: OutputFiles | None, classes: tuple[str, ...]) -> None:
-        self.outputs, self.classes = outputs, classes
+    def __init__(self, outputs: OutputFiles | None, classes: tuple[str, ...], remarks: list[str]) -> None:
+        self.outputs, self.classes, self.remarks = outputs, classes, remarks
         file_format = "json" if outputs is None else outputs.products.file_format
         self.write_one: Callable[[LoadedImage, Faces], None] = getattr(self, f"_write_{file_format}")
         self.stream: TextIO | None = sys.stdout if outputs is None else None
         self.source: str | int | None = None
         self.rate = DEFAULT_RATE
         self.parts: list[Path] = []  # what an interrupted run leaves
-        self.remarks: list[str] = []
         self._open = ExitStack()  # detections.jsonl, and a video for it
         self._video = ExitStack()
         self._video_name = ""
-
-    def __enter__(self) -> "Writer":
-        """Return self."""
-        return self
 
     def __exit__(self, kind: type | None, *error: Any) -> None:
         """Close what is open; Ctrl-C ends a camera's files well, and leaves parts of the others."""

@@ -1,6 +1,7 @@
 """Give back to BatchNorm what an ONNX file does not hold: the statistics of its input."""
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -61,12 +62,10 @@ def _sum_inputs(model: SCRFD, blobs: Iterable[Tensor]) -> dict[nn.Module, list]:
         entry[1] += (values * values).sum((0, 2, 3))
         entry[2] += values.numel() // values.shape[1]
 
-    hooks = [m.register_forward_pre_hook(add) for m in model.modules() if isinstance(m, BATCH_NORM)]
-    try:
-        with torch.no_grad():
-            for blob in blobs:
-                model.eval().raw(blob)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, BATCH_NORM):
+                hooks.enter_context(layer.register_forward_pre_hook(add))
+        for blob in blobs:
+            model.eval().raw(blob)
     return sums

@@ -105,7 +105,7 @@ def _from_onnx(
     if images is not None:
         num_layers, num_images = calibrate(model, images, describe(model, ExportOptions()))
         lines.append(f"statistics of {num_layers} BatchNorm layers from {num_images} pictures")
-    error = _compare(model, onnx_model)
+    error = _run_both(model, onnx_model)
     if not error <= TOLERANCE[onnx_model.description.precision]["distance"]:
         raise CheckpointError(f"{source} and the converted model differ by {error:.3g}: of another config?")
     meta = {"CLASSES": onnx_model.description.classes, "config": model.cfg.text}
@@ -113,7 +113,7 @@ def _from_onnx(
     return [*lines, f"run against the file: max abs error {error:.1e}"]
 
 
-def _compare(model: SCRFD, onnx_model: Model) -> float:
+def _run_both(model: SCRFD, onnx_model: Model) -> float:
     """Return the largest difference of the outputs on one input."""
     if onnx_model.description.nms is not None:
         raise CheckpointError(f"{onnx_model.name} was exported --with-nms; convert one without")

@@ -88,14 +88,9 @@ def nms_in_graph(
 def _anchors(level: Outputs, description: Description, number: int) -> Anchors:
     """Return the anchors of one level, as `core.anchors` has them, built from traced sizes."""
     ((height, width),) = level.level_sizes_hw
-    stride = description.strides[number]
+    stride, num_anchors = description.strides[number], description.num_anchors
     whs = torch.tensor(description.anchors[number]).repeat(height * width, 1)
-    centers = _centers(height, width, description.num_anchors) + description.center_offset
-    return Anchors(centers * stride, stride, whs)
-
-
-def _centers(height: int, width: int, num_anchors: int) -> Tensor:
-    """Return (height * width * num_anchors, 2) column, row."""
     y, x = torch.arange(height), torch.arange(width)
     grid = torch.stack((x[None, :].expand(height, width), y[:, None].expand(height, width)), dim=-1)
-    return grid.reshape(-1, 1, 2).expand(-1, num_anchors, -1).reshape(-1, 2).float()
+    cells = grid.reshape(-1, 1, 2).expand(-1, num_anchors, -1).reshape(-1, 2).float()
+    return Anchors((cells + description.center_offset) * stride, stride, whs)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mmdet.cli import add_shared, run_cli
+from mmdet.cli import add_shared, at_least, run_cli
 from mmdet.deploy.export.om_check import check_for_atc, read_input_facts
 from mmdet.errors import ConfigError, DeviceError
 from mmdet.files import write_text
@@ -39,9 +39,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("model")
     add("out")
-    add("--shape", type=whole, nargs=2, default=(640, 640))
-    add_shared(parser, "--batch", type=whole, default=1)
-    add("--batches", type=whole, nargs="+")
+    add("--shape", type=at_least(1), nargs=2, default=(640, 640))
+    add_shared(parser, "--batch", type=at_least(1), default=1)
+    add("--batches", type=at_least(1), nargs="+")
     add("--shapes", type=whole_pair, nargs="+")
     add("--soc")
     add("--precision", choices=PRECISIONS, default="fp16")
@@ -50,17 +50,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def whole(text: str) -> int:
-    """Return an integer above 0."""
-    if not re.fullmatch(r"[1-9]\d*", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a positive whole number")
-    return int(text)
-
-
 def whole_pair(text: str) -> tuple[int, int]:
     """Return height and width of "480x640"."""
     height, _, width = text.partition("x")
-    return whole(height), whole(width)
+    return at_least(1)(height), at_least(1)(width)
 
 
 def choose_soc(given: str | None, precision: str) -> str:

@@ -8,6 +8,7 @@ the names that are left must agree. `convert` then runs both and compares.
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -245,16 +246,12 @@ def _run_order(model: SCRFD) -> list[nn.Module]:
     """Return the layers with weights in the order in which they run; one that runs twice is there twice."""
     order: list[nn.Module] = []
     kinds = (nn.Conv2d, BATCH_NORM, nn.GroupNorm, Scale)
-    layers = [module for module in model.modules() if isinstance(module, kinds)]
-    hooks = [layer.register_forward_hook(lambda module, *_: order.append(module)) for layer in layers]
-    was_training = model.training
-    try:
-        with torch.no_grad():
-            model.eval().raw(torch.zeros(1, 3, 64, 64))
-    finally:
-        model.train(was_training)
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as after, torch.no_grad():
+        after.callback(model.train, model.training)
+        for layer in model.modules():
+            if isinstance(layer, kinds):
+                after.enter_context(layer.register_forward_hook(lambda module, *_: order.append(module)))
+        model.eval().raw(torch.zeros(1, 3, 64, 64))
     return order
 
 

@@ -108,11 +108,9 @@ def _upgraded(source: str | Path) -> Any:
     """Return the file's graph with an opset that knows a scale for each channel."""
     onnx, graph = load_onnx(source)
     opset = max(item.version for item in graph.opset_import if item.domain in ("", "ai.onnx"))
-    return (
-        graph
-        if opset >= PER_CHANNEL_OPSET
-        else onnx.version_converter.convert_version(graph, PER_CHANNEL_OPSET)
-    )
+    if opset >= PER_CHANNEL_OPSET:
+        return graph
+    return onnx.version_converter.convert_version(graph, PER_CHANNEL_OPSET)
 
 
 def _describe(path: Path, facts: Description) -> None:

@@ -63,7 +63,8 @@ def check_raw(raw: Sequence[np.ndarray], facts: Any, name: str) -> None:
     if facts.nms is not None:
         num = len(raw[0]) if raw and raw[0].ndim else -1
         wanted = [(num, 4), (num,), (num,), (num,), *([(num, facts.num_kps, 2)] if facts.num_kps else [])]
-        is_good = [out.shape for out in raw] == wanted and _are_indices(raw[2], len(facts.classes))
+        is_good = [out.shape for out in raw] == wanted
+        is_good = is_good and bool(((raw[2] >= 0) & (raw[2] < len(facts.classes))).all())
     else:
         num_kinds = (2, 3) if facts.num_kps else (2,)
         is_good = len(raw) in [kinds * len(facts.strides) for kinds in num_kinds]
@@ -84,7 +85,3 @@ def check_level(outputs: Sequence[np.ndarray | None], facts: Any, name: str) -> 
 def _misfit(arrays: Sequence[np.ndarray], name: str) -> CheckpointError:
     shapes = ", ".join(str(array.shape) for array in arrays[:16])
     return CheckpointError(f"{name}: the shapes of its outputs do not fit its description: {shapes}")
-
-
-def _are_indices(values: np.ndarray, end: int) -> bool:
-    return bool(((values >= 0) & (values < end)).all())

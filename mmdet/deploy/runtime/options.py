@@ -77,7 +77,8 @@ class DetectOptions:
             ConfigError: a value is out of range, given twice, or its name is unknown.
         """
         values: dict[str, Any] = {}
-        positional = (ORDER if args and not _is_number(args[0]) else ("thresh", *ORDER))[: len(args)]
+        has_thresh = not args or args[0] is None or isinstance(args[0], numbers.Real)
+        positional = (("thresh", *ORDER) if has_thresh else ORDER)[: len(args)]
         if len(args) > len(positional):
             raise ConfigError(f"{len(args)} positional arguments after the image; at most {len(positional)}")
         for name, value in [*zip(positional, args, strict=True), *changes.items()]:
@@ -91,10 +92,6 @@ class DetectOptions:
                 raise ConfigError(f"{name}={value!r}: given twice, the other is {values[key]!r}")
             values[key] = _check(name, key, value)
         return replace(self, **values)
-
-
-def _is_number(value: object) -> bool:
-    return value is None or isinstance(value, numbers.Real)
 
 
 def _check(name: str, key: str, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -36,7 +37,7 @@ Found = tuple[np.ndarray, np.ndarray | None]
 Image: TypeAlias = np.ndarray | str | Path
 
 
-class FaceDetector:
+class FaceDetector(AbstractContextManager["FaceDetector"]):
     """A face detector from an ONNX file; `mmdet.deploy.SCRFD` is its published name.
 
     detector = FaceDetector("model.onnx")
@@ -83,10 +84,6 @@ class FaceDetector:
         self._warned: set[str] = set()
         if changes:
             self.prepare(**changes)
-
-    def __enter__(self) -> "FaceDetector":
-        """Return self."""
-        return self
 
     def __exit__(self, *error: object) -> None:
         """End the detector's threads."""

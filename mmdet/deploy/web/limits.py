@@ -104,19 +104,16 @@ class LimitedServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self, *args: Any) -> None:
-        self._deadlines: dict[socket.socket, float] = {}
-        self._clients: dict[socket.socket, str] = {}  # the addresses of the same connections
+        self._connections: dict[socket.socket, tuple[str, float]] = {}  # address of the client, deadline
         self._lock = threading.Lock()
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a connection; end one of the client that has most if there are too many."""
         with self._lock:
-            too_many = len(self._deadlines) >= MAX_CONNECTIONS
-            if too_many:
+            if len(self._connections) >= MAX_CONNECTIONS:
                 _shut_down(self._surplus())
-            self._deadlines[request] = time.monotonic() + REQUEST_S
-            self._clients[request] = client_address[0]
+            self._connections[request] = client_address[0], time.monotonic() + REQUEST_S
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
@@ -128,33 +125,31 @@ class LimitedServer(ThreadingHTTPServer):
             while time.monotonic() < end_s and request.recv(1 << 16):
                 pass
         with self._lock:
-            self._deadlines.pop(request, None)
-            self._clients.pop(request, None)
+            self._connections.pop(request, None)
         super().shutdown_request(request)
 
     def _surplus(self) -> socket.socket:
         """Return the connection with the nearest deadline of the address that has the most."""
-        counts = Counter(self._clients.values())
+        counts = Counter(client for client, _ in self._connections.values())
         most = max(counts.values())
-        return min(
-            (one for one, address in self._clients.items() if counts[address] == most),
-            key=self._deadlines.__getitem__,
-        )
+        greedy = [one for one, (client, _) in self._connections.items() if counts[client] == most]
+        return min(greedy, key=lambda one: self._connections[one][1])
 
     def expect(self, request: Any, seconds: float) -> None:
         """Give a connection this long for what it does next."""
         with self._lock:
-            if request in self._deadlines:
-                self._deadlines[request] = time.monotonic() + seconds
+            if request in self._connections:
+                client, _ = self._connections[request]
+                self._connections[request] = client, time.monotonic() + seconds
 
     def service_actions(self) -> None:
         """End the connections that are late; called twice a second."""
         now = time.monotonic()
         with self._lock:
-            late = [request for request, deadline in self._deadlines.items() if deadline < now]
-            for request in late:
-                _shut_down(request)
-                self._deadlines[request] = now + REQUEST_S
+            for request, (client, deadline) in self._connections.items():
+                if deadline < now:
+                    _shut_down(request)
+                    self._connections[request] = client, now + REQUEST_S
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """Tell in one line what happened to a connection."""
@@ -164,10 +159,8 @@ class LimitedServer(ThreadingHTTPServer):
 
 
 def _shut_down(request: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # the client was faster
         request.shutdown(socket.SHUT_RDWR)
-    except OSError:  # the client was faster
-        pass
 
 
 def framing_mistake(headers: Message, is_post: bool) -> str:

@@ -12,10 +12,9 @@ import json
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 from mmdet.deploy.cli.draw import draw_faces
 from mmdet.deploy.cli.inputs import IMAGES, decode_complete
+from mmdet.deploy.cli.video import is_utf8
 from mmdet.deploy.cli.writers import encode_image, to_plain
 from mmdet.deploy.runtime.ort_detector import FaceDetector
 from mmdet.deploy.web.limits import (
@@ -174,12 +174,9 @@ class Handler(BaseHTTPRequestHandler):
         """Say whether the request has the token: in its address, a header, or a cookie."""
         if not self.app.token:
             return True
-        cookie = SimpleCookie()
-        with suppress(CookieError):
-            cookie.load(self.headers.get("Cookie", "")[:4096])
         given = parse_qs(urlsplit(self.path).query).get("token", [])
         given += [self.headers.get("Authorization", "").removeprefix("Bearer ")]
-        given += [cookie["token"].value] if "token" in cookie else []
+        given += [pair.strip().removeprefix("token=") for pair in self.headers.get("Cookie", "").split(";")]
         return any(hmac.compare_digest(self.app.token.encode(), text.encode()) for text in given)
 
     def do_GET(self) -> None:  # noqa: N802
@@ -218,8 +215,6 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.close_connection = True
         self._send_json(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
-
-    do_PUT = do_DELETE = do_PATCH = do_OPTIONS = refuse_method  # noqa: N815
 
     def do_POST(self) -> None:  # noqa: N802
         """Detect the faces of the picture in the body."""
@@ -317,14 +312,13 @@ class Handler(BaseHTTPRequestHandler):
 def _find_pictures(folder: Path) -> list[Path]:
     """Return the picture files whose names can stand in an address."""
     try:
-        files = [
+        return [
             file
             for file in sorted(folder.iterdir())
-            if file.suffix.lower() in IMAGES and file.is_file() and _is_inside(file)
+            if file.suffix.lower() in IMAGES and is_utf8(file.name) and file.is_file() and _is_inside(file)
         ]
     except OSError as error:
         raise DataError(f"--examples {folder}: {error.strerror or error}") from None
-    return [file for file in files if not any(0xD800 <= ord(letter) < 0xE000 for letter in file.name)]
 
 
 def _is_inside(file: Path) -> bool:
