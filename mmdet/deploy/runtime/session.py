@@ -16,6 +16,7 @@ from mmdet.deploy.runtime.call_limit import limit_call
 from mmdet.deploy.runtime.checks import check_count
 from mmdet.deploy.runtime.coders import make_decoder
 from mmdet.deploy.runtime.description import METADATA_KEY, Description, guess
+from mmdet.deploy.runtime.join import joined_content
 from mmdet.deploy.runtime.limits import check_input_shape
 from mmdet.deploy.runtime.opening import check_opening
 from mmdet.errors import CheckpointError, ConfigError, DeviceError, unknown_name
@@ -68,7 +69,10 @@ class Source:
         options.intra_op_num_threads = self.num_cores
         # Where the CPU fails, onnxruntime would say so on stdout and try the CPU.
         others = {"enable_fallback": 0} if self.providers == (CPU,) else {}
-        return ort.InferenceSession(self.path, sess_options=options, providers=list(self.providers), **others)
+        content = joined_content(self.path) if self.providers[0] == CPU else None
+        return ort.InferenceSession(
+            content or self.path, sess_options=options, providers=list(self.providers), **others
+        )
 
 
 class Model:
