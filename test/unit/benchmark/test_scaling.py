@@ -70,6 +70,7 @@ def test_a_chips_rate_is_estimated_by_the_audits_cost_model(repo):
     assert float(rate.split()[0]) == pytest.approx(2 / launches_s, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "message"),
     [(["--chip", "910C"], "ConfigError: chip = '910C' is unknown"), ([], "one of the arguments")],

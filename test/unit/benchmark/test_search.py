@@ -14,6 +14,7 @@ from mmdet.search.score import ddsar
 from mmdet.search.settings import read_settings
 
 
+@pytest.mark.slow
 def test_the_plain_evolution_keeps_the_same_kind_of_structures():
     settings = read_settings(str(search.SEARCHES / "ddsar_500m.py"), DdsarSettings)
     population = baseline_search.evolve(settings, 150, seed=0)

@@ -125,6 +125,7 @@ def test_contestants_take_turns_in_processes_of_their_own():
     assert product["peak_mib"] > 50 and 0 < product["forward"] < product["parts"]
 
 
+@pytest.mark.slow
 def test_an_error_of_a_contestant_is_raised_here():
     with pytest.raises(ConfigError, match="absent.py"):
         take_turns({"roofline": make_roofline}, make_setup("configs/absent.py"), rounds=1)

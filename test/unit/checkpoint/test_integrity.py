@@ -94,6 +94,7 @@ def test_a_tensor_whose_values_overlap_is_refused(tmp_path):
     assert load(tmp_path / "a.pth")["w"].shape == (3, 4)
 
 
+@pytest.mark.slow
 def test_values_that_take_no_bytes_are_refused(tmp_path):
     circle: dict = {}
     circle["meta"] = circle

@@ -84,6 +84,7 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == before
 
 
+@pytest.mark.slow
 def test_the_tool(repo, tmp_path):
     make_checkpoint(tmp_path / "in.pth")
     results = []

@@ -128,6 +128,7 @@ def test_a_pipeline_is_a_list_of_transforms(steps, tmp_path):
             build_dataset({**data_cfg(tmp_path, TRAIN), "closing_pipeline": steps})
 
 
+@pytest.mark.slow
 def test_names_of_mmdet_users_and_no_model_behind_them():
     code = """
 import sys

@@ -82,6 +82,7 @@ def test_the_numbers_of_the_example_come_from_the_published_file(example, shared
     assert raw[7][1090, :2] == pytest.approx(example["kps_16[1090]"][:2], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_commands_name_tools_and_options_that_exist(repo, text):
     commands = re.findall(r"^(?:\$ )?(python|bash) (tools/\S+)(.*)$", text, re.MULTILINE)
     assert len({tool for _, tool, _ in commands}) >= 8

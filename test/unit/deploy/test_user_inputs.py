@@ -156,6 +156,7 @@ def test_a03_a_film_is_not_replaced_by_its_drawing(run_tool, cases, published, t
     assert (tmp_path / "film.mp4").read_bytes() == (cases / "film.mp4").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["webcam_demo", "scrfd"])
 def test_a04_a_full_disk_leaves_no_broken_film(cases, published, repo, tmp_path, tool):
     """A limit of 15 KiB per file stands for a full disk."""
@@ -292,6 +293,7 @@ def test_a_model_in_train_mode_and_channels_first(weights, detector, photo):
 # A20: long images; close-ups
 
 
+@pytest.mark.slow
 def test_a20_a_long_screenshot_is_tiled(detector, cases):
     image = cv2.imread(str(cases / "long_480x6640.jpg"))
     assert len(detector.detect(image, tiles=0)[0]) == 0
@@ -309,6 +311,7 @@ def test_a_line_of_pixels_is_looked_at_a_few_times():
     assert choose_tiles((100, 200), (640, 640), "auto") == []
 
 
+@pytest.mark.slow
 def test_a_panorama_is_tiled(detector, photo):
     wide = np.hstack([cv2.imread(str(photo))] * 8)
     assert len(detector.detect(wide, tiles=0)[0]) == 0

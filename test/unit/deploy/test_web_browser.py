@@ -207,6 +207,7 @@ def test_a_chosen_picture_shows_boxes_and_keypoints(page, address, detector, pho
     assert page.complaints() == []
 
 
+@pytest.mark.slow
 def test_the_slider_hides_and_shows_faces(page, address, detector, photos):
     page.open(address)
     page.choose_file(photos / "hpc203__selfie.jpg")

@@ -242,6 +242,7 @@ class TwoAlike:
             tensor.mul_(2)
 
 
+@pytest.mark.slow
 def test_recorded_steps_of_several_ranks_leave_the_exchanges_outside(make_trainer, monkeypatch):
     amp, slots = AmpConfig("O2", "float16", 128.0), (8,) * (WARM_UP_STEPS + 3)
     alone = train(make_trainer(amp=amp), slots)

@@ -121,6 +121,7 @@ def test_mistakes_write_nothing(run, tmp_path, change, error):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_command_line(repo, tmp_path):
     tool = [sys.executable, str(repo / "tools" / "test_widerface.py")]
     answer = subprocess.run([*tool, "--help"], capture_output=True, text=True, check=True)

@@ -52,6 +52,7 @@ def test_every_golden_model_is_tested(models):
     assert sorted(CONFIGS) == sorted(models)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_state_dict_starts_as_the_reference(name, models, repo):
     expected = models[name]
@@ -91,6 +92,7 @@ def test_size_and_flops_equal_the_reference(name, models, repo):
     assert 0.75 * sum(counted.flops.values()) == pytest.approx(vga, abs=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*WITH_OUTPUTS, *DAMOFD_WITH_OUTPUTS])
 def test_outputs_equal_the_reference(name, golden, golden_fill, repo):
     expected = np.load(golden / f"g2_{name}.npz")

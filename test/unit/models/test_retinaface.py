@@ -63,6 +63,7 @@ def build(kind, backbone, neck, head, assigner):
     return build_detector(cfg, train_cfg), build_criterion(cfg, train_cfg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", MIXES)
 def test_parts_mix_and_train(mix):
     model, criterion = build(*MIXES[mix])

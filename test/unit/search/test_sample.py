@@ -152,6 +152,7 @@ def test_guided_sampling_finds_more_of_the_same_budget(template, settings):
         assert (verdict == ACCEPTED).all() and (again == totals).all()
 
 
+@pytest.mark.slow
 def test_files_are_small_build_and_cost_what_they_say(settings, tmp_path):
     group = tmp_path / "gen"
     paths = generate(settings, 1, group, 3, template=0, seed=0)
@@ -195,6 +196,7 @@ def test_bad_ranges_are_refused():
         SampleSettings(base="", gflops=-1)
 
 
+@pytest.mark.slow
 def test_64_configs_take_few_draws_and_no_torch(repo, tmp_path):
     code = (
         "import sys; from pathlib import Path; from mmdet.search import generate as module, sample\n"

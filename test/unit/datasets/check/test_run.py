@@ -68,6 +68,7 @@ def kinds(problems):
     return {problem.kind: problem.count for problem in problems}
 
 
+@pytest.mark.slow
 def test_every_kind_is_found_with_its_place(root, tmp_path):
     found = check_sets(find_sets(root), tmp_path / "out", decode=True, fix=tmp_path / "fix")
     bad = {problem.what: problem.examples for problem in found["train"] if problem.kind == "bad lines"}
@@ -157,6 +158,7 @@ def test_a_folder_without_labels_and_a_file_that_is_none(tmp_path):
     assert problem.kind == "unreadable labels" and "is empty" in problem.what
 
 
+@pytest.mark.slow
 def test_command_line(repo, root, tmp_path):
     tool = [sys.executable, str(repo / "tools/check_dataset.py"), str(root), "--out", str(tmp_path / "out")]
     answer = subprocess.run(tool, capture_output=True, text=True)

@@ -204,6 +204,7 @@ def test_pictures_of_one_pixel(run_tool, spots, tmp_path, hw):
     assert cv2.imread(str(tmp_path / "out/a.png.jpg")).shape[:2] == hw
 
 
+@pytest.mark.slow
 def test_a_picture_of_12000_pixels(run_tool, spots, tmp_path):
     path = save(tmp_path / "a.jpg", (1500, 3000, 150), hw=(12000, 12000))
     code, out, _ = run_tool("scrfd", spots, path, "--quiet", "--thr", 0.95)

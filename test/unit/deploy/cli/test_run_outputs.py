@@ -238,6 +238,7 @@ def test_a_video_that_was_interrupted_is_no_result(run_tool, spots, tmp_path, mo
     assert sorted(content(tmp_path / "out")) == ["detections.part.jsonl", "film_faces.part.mp4"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_film(run_tool, spots, tmp_path, monkeypatch):
     """OpenCV drops what the disk does not take and says nothing; the file is read again to see it."""
     film = save_film(tmp_path / "film.avi", 4)

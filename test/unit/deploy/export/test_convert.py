@@ -225,6 +225,7 @@ def test_a_target_that_cannot_be_written_is_one_line(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.pth", "file", "folder.pth"]
 
 
+@pytest.mark.slow
 def test_the_tool_ends_with_2_and_one_line(repo, tmp_path):
     (tmp_path / "a.pth").write_text("no checkpoint")
     command = [sys.executable, "tools/convert_weights.py", str(tmp_path / "a.pth"), str(tmp_path / "b.pth")]
@@ -241,6 +242,7 @@ def t1(shared):
         return {name: arrays[name] for name in arrays}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yukkki7__scrfd_500m.onnx", "ShiqiYu__scrfd_500m_bnkps.onnx"])
 def test_published_onnx_file_to_ours_gives_its_outputs(shared, t1, tmp_path, name):
     source = shared / "data" / "scrfd_onnx" / name
@@ -261,6 +263,7 @@ def test_published_onnx_file_to_ours_gives_its_outputs(shared, t1, tmp_path, nam
     assert max(float(score.max()) for score in want[:3]) > 0.6  # there are faces, so it is not all zeros
 
 
+@pytest.mark.slow
 def test_published_checkpoint_to_onnx_and_back(shared, tmp_path):
     """.pth -> ours -> .onnx -> ours; and the same network as the published ONNX file, layer by layer."""
     (source,) = (shared / "data" / "scrfd_pth").glob("*.pth")

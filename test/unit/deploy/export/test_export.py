@@ -401,6 +401,7 @@ def test_the_tool_exports_and_verifies(run_tool, repo, checkpoint, tmp_path, mon
     }
 
 
+@pytest.mark.slow
 def test_verifying_boxes_says_how_many_faces_were_compared(run_tool, repo, checkpoint, tmp_path):
     args = (repo / CONFIG, checkpoint, "--output-file", tmp_path / "c.onnx")
     args += ("--overwrite", "--shape", 64, 64, "--with-nms", "--verify", "--score-thr")
@@ -410,6 +411,7 @@ def test_verifying_boxes_says_how_many_faces_were_compared(run_tool, repo, check
     assert code == 0 and ", 0 faces\nno face was found in noise" in out
 
 
+@pytest.mark.slow
 def test_the_tool_passes_its_options_on(run_tool, repo, checkpoint, tmp_path):
     path = tmp_path / "sub" / "b.onnx"
     args = (

@@ -223,6 +223,7 @@ def test_uint8_writes_the_file_that_atc_is_given(tmp_path):
     assert "src_image_size_h: 0" in (tmp_path / "out.aipp.cfg").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "text"),
     [
@@ -247,6 +248,7 @@ def test_mistakes_are_one_line_and_code_2(run, tmp_path, args, text):
     assert not run.arguments.exists()
 
 
+@pytest.mark.slow
 def test_atc_missing_failing_or_silent(run, tmp_path):
     make_onnx(tmp_path / "a.onnx")
     for options, text in (

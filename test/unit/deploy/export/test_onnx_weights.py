@@ -70,6 +70,7 @@ def test_round_trip_gives_the_same_outputs(tmp_path, name, simplify):
     assert not [key for key in report.kept if not key.endswith("integral.project")]
 
 
+@pytest.mark.slow
 def test_a_file_of_another_model_is_refused(tmp_path):
     path = export(make_model("scrfd_500m_bnkps", 1), tmp_path / "a.onnx")
     for config in ("scrfd_500m", "scrfd_2.5g_bnkps"):
@@ -103,12 +104,14 @@ def test_no_onnx_file_is_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_with_nms_is_refused_by_name(tmp_path):
     path = export(make_model("scrfd_500m_bnkps", 1), tmp_path / "a.onnx", with_nms=True)
     with pytest.raises(CheckpointError, match="--with-nms; convert one without|of another config"):
         convert(path, tmp_path / "b.pth", "configs/scrfd/scrfd_500m_bnkps.py")
 
 
+@pytest.mark.slow
 def test_class_names_come_along(tmp_path):
     model = make_model("scrfd_500m_bnkps", 1)
     model.CLASSES = ("helmet",)
@@ -120,6 +123,7 @@ def test_class_names_come_along(tmp_path):
     assert '"helmet"' in properties.value
 
 
+@pytest.mark.slow
 def test_half_precision_files_are_compared_as_such(tmp_path):
     model = make_model("scrfd_500m_bnkps", 1)
     options = ExportOptions(64, 64, half=True)

@@ -77,6 +77,7 @@ def test_a_tiny_picture_is_enlarged(detector):
     assert 4 <= center[0] <= 8 and 8 <= center[1] <= 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_a_batch_of_mixed_sizes_equals_single_calls(spots, batch_size, threads):
@@ -88,6 +89,7 @@ def test_a_batch_of_mixed_sizes_equals_single_calls(spots, batch_size, threads):
     assert detector.detect_batch([]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [None, 1, 4])
 @pytest.mark.parametrize("two_scale", [False, True])
 def test_as_on_an_accelerator(spots, detector, tmp_path, monkeypatch, batch, two_scale):

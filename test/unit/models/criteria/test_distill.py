@@ -173,6 +173,7 @@ def test_other_anchors_are_refused(repo, trained, tmp_path):
         make(repo, trained, teacher={"config": str(config), "checkpoint": str(tmp_path / "other.pth")})
 
 
+@pytest.mark.slow
 def test_weights_of_an_onnx_file_teach_the_same(repo, trained, tmp_path):
     pytest.importorskip("onnx")
     from mmdet.deploy.export.export_onnx import ExportOptions, export_checkpoint
