@@ -4,7 +4,7 @@ import io
 import os
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from mmdet.process import MAX_IMAGE_PIXELS
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEADER_BYTES = 1 << 20  # of a JPEG file; in them is the frame's size
 _EXIF_ORIENTATION = 0x0112
+_STRAIGHT_ALPHA = (0x0152, 2)  # TIFF's ExtraSamples: unassociated
 _JPEG_NO_FRAME = (0xC4, 0xC8, 0xCC)  # in the range of frame headers, but tables
 
 
@@ -92,6 +93,22 @@ def decode_image(data: np.ndarray, name: str) -> np.ndarray:
     if _brand(data) in AVIF_BRANDS:
         return _turn(image, data)
     return image if _is_jpeg(data) or image.max() > TWELVE_BITS else _brighten(image, data)
+
+
+def read_pages(path: str | Path) -> tuple[np.ndarray, ...]:
+    """Return all pages of a TIFF, or frames of an animated PNG, WebP, AVIF or GIF, as (H, W, 3) uint8 BGR.
+
+    Raises:
+        UnreadableImageError: it cannot be read, or its first image would take too much memory.
+    """
+    read_image(path)  # refuses what is too large; OpenCV reads all pages of any size
+    try:
+        is_read, images = cv2.imdecodemulti(_with_plain_alpha(np.fromfile(path, np.uint8)), cv2.IMREAD_COLOR)
+    except cv2.error:
+        is_read = False
+    if not is_read:
+        raise UnreadableImageError(f"{path}: cannot be decoded")
+    return images
 
 
 def _is_bounded(data: np.ndarray) -> bool:
@@ -187,14 +204,42 @@ def _exif_orientation(segment: bytes) -> int:
     if not segment.startswith(b"Exif\0\0"):
         return 1
     tiff = segment[6:]
-    order = "<" if tiff[:2] == b"II" else ">"
-    (first,) = struct.unpack_from(f"{order}I", tiff, 4)
-    (count,) = struct.unpack_from(f"{order}H", tiff, first)
-    for entry in range(count):
-        tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, first + 2 + 12 * entry)
-        if tag == _EXIF_ORIENTATION:
-            return value
-    return 1
+    entries, _ = _tiff_directory(tiff, int.from_bytes(tiff[4:8], _byte_order(tiff)))
+    return next((value for tag, value, _ in entries if tag == _EXIF_ORIENTATION), 1)
+
+
+def _byte_order(tiff: bytes) -> Literal["little", "big"]:
+    return "little" if tiff[:2] == b"II" else "big"
+
+
+def _tiff_directory(tiff: bytes, first: int) -> tuple[list[tuple[int, int, int]], int]:
+    """Return tag, 16-bit value and its place for each entry of a directory, and where the next one begins."""
+    sign = "<" if _byte_order(tiff) == "little" else ">"
+    (count,) = struct.unpack_from(f"{sign}H", tiff, first)
+    end = first + 2 + 12 * count
+    entries = [(*struct.unpack_from(f"{sign}H6xH", tiff, at), at + 8) for at in range(first + 2, end, 12)]
+    return entries, int.from_bytes(tiff[end : end + 4], _byte_order(tiff))
+
+
+def _with_plain_alpha(data: np.ndarray) -> np.ndarray:
+    """Return a TIFF that says its colours hold its alpha already, or libtiff multiplies it into them.
+
+    An alpha channel is dropped, so what is transparent keeps its colours, as in other formats.
+    """
+    tiff = data[:4].tobytes()
+    if tiff not in (b"II*\0", b"MM\0*"):
+        return data
+    tiff, changed, seen = data.tobytes(), data.copy(), {0}
+    first = int.from_bytes(tiff[4:8], _byte_order(tiff))
+    try:
+        while first not in seen:  # a page after the other
+            seen.add(first)
+            entries, first = _tiff_directory(tiff, first)
+            for place in (place for tag, value, place in entries if (tag, value) == _STRAIGHT_ALPHA):
+                changed[place : place + 2] = list((1).to_bytes(2, _byte_order(tiff)))
+    except struct.error:  # OpenCV may still make sense of it
+        return data
+    return changed
 
 
 def _is_jpeg(data: np.ndarray) -> bool:
@@ -218,11 +263,11 @@ def _turn(image: np.ndarray, data: np.ndarray) -> np.ndarray:
 
 
 def _brighten(image: np.ndarray, data: np.ndarray) -> np.ndarray:
-    """Return an image of 16 bits that uses 12 of them, as cameras and scanners write, in its full range."""
+    """Return an image of 16 bits that uses 12 of them, as cameras write, or 8 in its full range."""
     deep = _decode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
-    if deep is None or deep.dtype != np.uint16 or deep.max() < 256:
+    if deep is None or deep.dtype != np.uint16:
         return image
-    return (deep >> 4).clip(0, 255).astype(np.uint8)
+    return (deep >> (4 if deep.max() > 255 else 0)).clip(0, 255).astype(np.uint8)
 
 
 def _decode_heic(data: np.ndarray, name: str) -> np.ndarray:
@@ -268,7 +313,7 @@ def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
 
 def _decode(data: np.ndarray, flags: int) -> np.ndarray | None:
     try:
-        return cv2.imdecode(data, flags)
+        return cv2.imdecode(_with_plain_alpha(data), flags)
     except cv2.error as error:  # empty buffer, or a size beyond OpenCV's limit
         if "CV_IO_MAX_IMAGE" in str(error):
             raise TooManyPixelsError(str(error)) from None

@@ -5,6 +5,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmdet.images import (
     TooManyPixelsError,
@@ -12,6 +13,7 @@ from mmdet.images import (
     decode_image,
     read_image,
     read_image_size,
+    read_pages,
 )
 
 
@@ -44,6 +46,26 @@ def test_gray_alpha_and_16_bit_become_8_bit_bgr(tmp_path):
     deep = np.full((4, 6, 3), 0x8000, np.uint16)
     image = read_image(write(tmp_path, encode(deep)))
     assert image.dtype == np.uint8 and (image == 128).all()
+
+
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_a_transparent_tiff_keeps_its_colours(tmp_path, alpha):
+    pixels = np.random.RandomState(0).randint(0, 256, (20, 31, 4)).astype(np.uint8)
+    pixels[..., 3] = alpha
+    pages = [Image.fromarray(pixels), Image.fromarray(pixels[::-1].copy())]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), pixels[..., 2::-1])
+    for page, want in zip(read_pages(tmp_path / "a.tif"), (pixels, pixels[::-1]), strict=True):
+        np.testing.assert_array_equal(page, want[..., 2::-1])
+    cut = (tmp_path / "a.tif").read_bytes()[:-40]
+    assert read_image(write(tmp_path, cut + b"\0" * 40, "b.tif")).shape == (20, 31, 3)
+
+
+def test_8_bits_in_16_are_not_black(tmp_path):
+    dark = np.arange(72, dtype=np.uint16).reshape(4, 6, 3) * 3
+    np.testing.assert_array_equal(read_image(write(tmp_path, encode(dark))), dark)
+    assert read_image(write(tmp_path, encode(dark << 4))).max() == dark.max()
+    assert not read_image(write(tmp_path, encode(0 * dark))).any()
 
 
 def test_exif_orientation_follows_the_label_file(tmp_path):

@@ -17,10 +17,10 @@ import numpy as np
 from mmdet.deploy.cli.mp4_times import is_variable, set_times
 from mmdet.errors import DataError, WriteError
 from mmdet.files import atomic_write
-from mmdet.images import UnreadableImageError, read_image
+from mmdet.images import UnreadableImageError, read_pages
 
-PAGED = (".tif", ".tiff", ".webp", ".png", ".avif")  # OpenCV opens these as images only
-SILENT = (*PAGED, ".gif")  # several images, but no film
+GIF = (b"GIF87a", b"GIF89a")
+SILENT = (".tif", ".tiff", ".webp", ".png", ".avif", ".gif")  # several images, but no film
 ANIMATED = (b"acTL", b"ANIM", b"ftypavis")  # near the beginning of a PNG, WebP and AVIF of several images
 AHEAD = 4  # frames of a film read before they are wanted
 T = TypeVar("T")
@@ -98,8 +98,8 @@ def read_video(source: str | int, max_frames: int = 0, name: str | None = None) 
         UnreadableImageError: it cannot be opened, or gives no frame.
     """
     what = Media(source, "").label
-    if isinstance(source, str) and Path(source).suffix.lower() in PAGED:
-        for frame, image in enumerate(_read_pages(source)[: max_frames or None]):
+    if isinstance(source, str) and has_frames(source) and not _is_gif(source):  # opened as images only
+        for frame, image in enumerate(read_pages(source)[: max_frames or None]):
             yield LoadedImage(image, what, name or Path(what).name, frame, 0.0)
         return
     if not is_utf8(what):
@@ -122,28 +122,20 @@ def read_video(source: str | int, max_frames: int = 0, name: str | None = None) 
         capture.release()
 
 
-def has_frames(path: Path) -> bool:
-    """Return whether an image file holds several images: TIFF pages, or frames of another format."""
-    if path.suffix.lower() not in SILENT:
-        return False
+def has_frames(path: str | Path) -> bool:
+    """Return whether a file of any name holds several images: TIFF pages, or frames of another format."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             head = file.read(64)
-        is_counted = head.startswith((b"II", b"MM", b"GIF8"))
+        is_counted = head.startswith((*GIF, b"II*\0", b"MM\0*"))
         return cv2.imcount(str(path)) > 1 if is_counted else any(mark in head for mark in ANIMATED)
     except (OSError, cv2.error, UnicodeEncodeError):
         return False
 
 
-def _read_pages(source: str) -> tuple[np.ndarray, ...]:
-    read_image(source)  # refuses what would take too much memory; imreadmulti does not
-    try:
-        is_read, images = cv2.imreadmulti(source, flags=cv2.IMREAD_COLOR)
-    except cv2.error:
-        is_read = False
-    if not is_read:
-        raise UnreadableImageError(f"{source}: cannot be decoded")
-    return images
+def _is_gif(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(6) in GIF
 
 
 def video_rate(source: str | int) -> float:
@@ -187,7 +179,7 @@ def write_video(
     Args:
         path: the file.
         rate: frames per second, where the times are not given, or are at this rate.
-        size_wh: of every frame.
+        size_wh: of every frame; an odd side is made one pixel longer, since films have none.
         options: of `atomic_write`.
 
     Raises:
@@ -198,15 +190,20 @@ def write_video(
     if not is_utf8(str(path)):
         raise DataError(f"{str(path)!r}: a video's name must be valid UTF-8; rename the folder")
     times: list[float | None] = []
+    odd = [side % 2 for side in size_wh]  # OpenCV would cut the last column or row off
 
     def add(frame: np.ndarray, time_s: float | None = None) -> None:
         height, width = frame.shape[:2]  # pages may differ
-        writer.write(frame if (width, height) == size_wh else cv2.resize(frame, size_wh))
+        frame = frame if (width, height) == size_wh else cv2.resize(frame, size_wh)
+        even = cv2.copyMakeBorder(frame, 0, odd[1], 0, odd[0], cv2.BORDER_REPLICATE) if any(odd) else frame
+        writer.write(even)
         times.append(time_s)
 
     with atomic_write(path, **options) as part:
         os.stat(part.parent)  # OpenCV does not say that there is no such folder
-        writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate, size_wh)
+        writer = cv2.VideoWriter(
+            str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate, np.add(size_wh, odd).tolist()
+        )
         if not writer.isOpened():
             raise DataError(f"{path}: this OpenCV cannot write it; give a name that ends in .mp4")
         try:
@@ -227,8 +224,9 @@ def add_sound(film: Path, source: str | int | None) -> str:
     Returns:
         Why that was not possible; "" if it was, or if the source is no film.
     """
-    is_film = isinstance(source, str) and "://" not in source and film.is_file()
-    if not is_film or Path(str(source)).suffix.lower() in SILENT:
+    if isinstance(source, int | None) or "://" in source or not film.is_file():
+        return ""
+    if Path(source).suffix.lower() in SILENT or has_frames(source):
         return ""
     program = shutil.which("ffmpeg")
     if program is None:

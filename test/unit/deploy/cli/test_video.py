@@ -5,11 +5,13 @@ import subprocess
 import threading
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
 from mmdet.deploy import DetectOptions, Faces
 from mmdet.deploy.cli import stream
+from mmdet.deploy.cli.inputs import find_inputs
 from mmdet.deploy.cli.video import LoadedImage, add_sound, read_ahead, read_video, video_tasks, write_video
 
 # Writes its arguments down; the first input, with a mark at its end, becomes the last argument.
@@ -109,6 +111,29 @@ def test_frames_are_written_with_their_own_times(tmp_path, times, want):
     frames = list(read_video(str(path)))
     np.testing.assert_allclose([frame.time_s for frame in frames], want, atol=1e-3)
     assert [round(float(frame.image.mean()) / 40) for frame in frames] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("size_wh", [(65, 48), (64, 49), (33, 47), (1, 48)])
+def test_a_film_of_odd_sides_loses_nothing(tmp_path, size_wh):
+    frame = np.full((size_wh[1], size_wh[0], 3), 60, np.uint8)
+    frame[-16:, -16:] = 200
+    with write_video(tmp_path / "a.mp4", 10.0, size_wh) as add:
+        add(frame)
+    (read,) = read_video(str(tmp_path / "a.mp4"))
+    assert read.image.shape[:2] == (size_wh[1] + size_wh[1] % 2, size_wh[0] + size_wh[0] % 2)
+    assert np.abs(read.image[: size_wh[1], : size_wh[0]].astype(int) - frame)[-12:, -12:].mean() < 10
+
+
+@pytest.mark.parametrize("right", [".gif", ".png", ".webp", ".avif"])
+@pytest.mark.parametrize("wrong", [".jpg", ".png", ".gif"])
+def test_an_animation_with_a_wrong_suffix_gives_all_frames(tmp_path, right, wrong):
+    animation = cv2.Animation()
+    animation.frames = [np.full((48, 64, 3), gray, np.uint8) for gray in (0, 120, 240)]
+    animation.durations = [100] * 3
+    assert cv2.imwriteanimation(str(tmp_path / f"a{right}"), animation)
+    path = (tmp_path / f"a{right}").rename(tmp_path / f"b{wrong}")
+    assert find_inputs([str(path)]).videos == [(str(path), path.name)]
+    assert [round(loaded.image.mean() / 120) for loaded in read_video(str(path))] == [0, 1, 2]
 
 
 def test_a_drawn_film_of_variable_rate_keeps_its_times(run_tool, spots, tmp_path):
