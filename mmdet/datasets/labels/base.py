@@ -204,8 +204,14 @@ def join_records(
         num_kps: K, for files without a face.
         classes: names that the records' labels index.
         not_carried: see LabelFile.
+
+    Raises:
+        DataError: a number is not finite as float32.
     """
     records = list(records)
+    for record in records:
+        if not all(_is_finite(array) for array in (record.bboxes, record.bboxes_ignore, record.kps)):
+            raise DataError(f"{record.name}: a box or point is not finite or beyond the range of float32")
     counts = [len(r.bboxes) + len(r.bboxes_ignore) for r in records]
     bboxes = [part for r in records for part in (r.bboxes, r.bboxes_ignore)]
     num_ignored = [len(r.bboxes_ignore) for r in records]

@@ -67,7 +67,9 @@ def read_csv(
             name = values["image"].replace("\\", "/")
             if not name:
                 raise DataError(f"{where}: no image name")
-            sizes.setdefault(name, _read_size(values, where))
+            size = _read_size(values, where)
+            if sizes.setdefault(name, size) != size and size:
+                raise DataError(f"{where}: {name} has another width or height than in its rows above")
             faces.setdefault(name, []).extend(_read_face(values, index, num_kps, where))
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: not CSV ({error})") from None
@@ -133,7 +135,7 @@ def _read_columns(row: Sequence[str], num_kps: int, lost: Counter[str], where: s
 
 def _read_size(values: Mapping[str, str], where: str) -> tuple[int, int] | None:
     sides = [_read_float(values, key, where) for key in ("height", "width")]
-    return (int(sides[0]), int(sides[1])) if all(0 < side < 2**31 for side in sides) else None
+    return (int(sides[0]), int(sides[1])) if all(1 <= side < 2**31 for side in sides) else None
 
 
 def _read_face(values: Mapping[str, str], index: ClassIndex, num_kps: int, where: str) -> list[LabelledFace]:

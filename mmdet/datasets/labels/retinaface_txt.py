@@ -40,7 +40,10 @@ def read_retinaface_txt(
     faces: list[list[float]] | None = None
     for number, line in enumerate(lines, start=1):
         if line.startswith("#"):
-            faces = faces_of[line[1:].strip()] = []
+            name = line[1:].strip()
+            if name in faces_of:
+                raise DataError(f"{path}:{number}: {name} is listed more than once")
+            faces = faces_of[name] = []
         elif line.strip():
             if faces is None:
                 raise DataError(f"{path}:{number}: expected '# name' first, got {line[:60]!r}")
@@ -85,7 +88,7 @@ def _read_face(line: str, num_kps: int, where: str) -> list[float]:
 
 
 def _make_record(name: str, faces: list[list[float]], num_kps: int) -> Record:
-    rows = np.array(faces, np.float32).reshape(-1, 4 + 3 * num_kps)
+    rows = np.array(faces, np.float64).reshape(-1, 4 + 3 * num_kps)
     kps = rows[:, 4:].reshape(-1, num_kps, 3).copy()
     is_missing = (kps[..., :2] == -1).all(axis=2)
     kps[..., 2] = ~is_missing

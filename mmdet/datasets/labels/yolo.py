@@ -119,7 +119,9 @@ def _read_face(line: str, num_kps: int, size_wh: tuple[int, int], where: str) ->
         raise DataError(f"{where}: expected a class index and finite numbers, got {line[:60]!r}")
     if row[0] >= MAX_CLASSES:
         raise DataError(f"{where}: class {row[0]:g}; at most {MAX_CLASSES} classes are read")
-    if max(row[1:5]) > 2:
+    if min(row[3:5]) < 0:
+        raise DataError(f"{where}: box {row[1:5]} has a negative size")
+    if max(map(abs, row[1:5])) > 2:
         raise DataError(f"{where}: box {row[1:5]} is in pixels; YOLO writes shares of the image's sides")
     width, height = size_wh
     x, y, w, h = row[1:5]
@@ -135,7 +137,10 @@ def _read_face(line: str, num_kps: int, size_wh: tuple[int, int], where: str) ->
 def _class_names(root: Path) -> list[str]:
     for folder in (root, root.parent, root.parent.parent):
         if (folder / "classes.txt").is_file():
-            return read_text(folder / "classes.txt").split()
+            names = [name.strip() for name in read_text(folder / "classes.txt").rstrip().split("\n")]
+            if "" in names:
+                raise DataError(f"{folder / 'classes.txt'}:{names.index('') + 1}: expected a class name")
+            return names
         if (folder / "data.yaml").is_file():
             try:
                 content = load_yaml(read_text(folder / "data.yaml"))

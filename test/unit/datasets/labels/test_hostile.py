@@ -63,3 +63,45 @@ def test_class_names_of_yolo_do_not_grow(tmp_path):
     (tmp_path / "data.yaml").write_text("\n".join([*lines, "names: [*a9]"]))
     with pytest.raises(DataError, match=r"data\.yaml: not YAML \(more than 200000 values"):
         read_as(tmp_path, "yolo", train=False)
+
+
+@pytest.mark.parametrize(
+    ("label_format", "text", "said"),
+    [
+        ("retinaface-txt", "# a.jpg\n1e38 1 3e38 4\n", "a.jpg: a box or point is not finite or beyond"),
+        ("retinaface-txt", "# a.jpg\n1 1 3 4\n# b.jpg\n# a.jpg\n", r":4: a\.jpg is listed more than once"),
+        (
+            "csv",
+            "image,x1,y1,x2,y2,width,height\na.jpg,1,1,3,4,9,9\na.jpg,2,2,4,5,9,8\n",
+            ":3: a.jpg has another",
+        ),
+    ],
+)
+def test_lines_that_do_not_fit_together(tmp_path, label_format, text, said):
+    (tmp_path / "labels").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_as(tmp_path / "labels", label_format, train=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("0 .5 .5 -.1 .2", r"a\.txt:1: box \[0.5, 0.5, -0.1, 0.2\] has a negative size"),
+        ("0 -50 .5 .1 .2", r"a\.txt:1: box .* is in pixels"),
+    ],
+)
+def test_a_box_of_yolo_is_named_by_its_line(tmp_path, line, said):
+    (tmp_path / "a.txt").write_text(line + "\n")
+    (tmp_path / "a.bmp").write_bytes(b"P6 2 2 255\n" + bytes(12))
+    with pytest.raises(DataError, match=said):
+        read_as(tmp_path, "yolo", train=False)
+
+
+def test_class_names_of_yolo_may_hold_blanks(tmp_path):
+    (tmp_path / "a.txt").write_text("1 .5 .5 .1 .1\n")
+    (tmp_path / "a.bmp").write_bytes(b"P6 2 2 255\n" + bytes(12))
+    (tmp_path / "classes.txt").write_text("human face\ncat face\n\n")
+    assert read_as(tmp_path, "yolo", train=False).classes == ("human face", "cat face")
+    (tmp_path / "classes.txt").write_text("human face\n\ncat face\n")
+    with pytest.raises(DataError, match=r"classes\.txt:2: expected a class name"):
+        read_as(tmp_path, "yolo", train=False)
