@@ -17,6 +17,8 @@ def joined_content(path: str) -> bytes | None:
         import onnx
 
         model = onnx.load(path, load_external_data=False)
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+            return None  # beside the file, where bytes have no place
         return model.SerializeToString() if join_convolutions(model) else None
     except Exception:  # whatever is wrong with the file, onnxruntime names it
         return None

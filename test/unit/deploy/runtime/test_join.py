@@ -77,3 +77,9 @@ def test_a_published_file_gives_the_same_numbers(shared):
     got = open_model(path, "cpu", threads=1).run(blob)
     for one in plain.run(None, {plain.get_inputs()[0].name: blob}):
         assert any(one.shape == other.shape and (one == other).all() for other in got)
+
+
+def test_weights_beside_the_file_stay_there(tmp_path, monkeypatch):
+    onnx.save(make_model((2, 8)), tmp_path / "a.onnx", save_as_external_data=True, size_threshold=0)
+    monkeypatch.chdir(tmp_path)  # where onnx would find them by chance
+    assert joined_content("a.onnx") is None
