@@ -18,11 +18,8 @@ from mmdet.deploy.runtime.protobuf import Reader, UnusualField
 from mmdet.errors import CheckpointError
 
 MAX_BYTES = 256 << 20  # of a file that is opened at once
-MAX_FIELDS, MAX_NODES, MAX_EDGES = (
-    1_000_000,
-    5_000,
-    50_000,
-)  # onnxruntime's time grows with the square of a chain
+MAX_FIELDS = 1_000_000
+MAX_NODES, MAX_EDGES = 5_000, 50_000  # onnxruntime's time grows with the square of a chain
 MAX_ELEMENTS = 1 << 26  # of constants, counted once for each node that reads or makes them
 MAX_RANK = 64
 MAX_PASSES = 8  # over the nodes: one for those in order, more for those before their inputs
