@@ -2,9 +2,8 @@
 
 import copy
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from mmdet.datasets.transforms.base import make_sample
 from mmdet.errors import ConfigError
 from mmdet.evaluation.metrics import PredictionDict
 from mmdet.models.fold import inference_copy
+from mmdet.threads import in_order
 
 # (model, outputs, img_hw, scale_xy) -> one Detections per image, in pixels of the image files
 Postprocess = Callable[..., list[Detections]]
@@ -97,17 +97,12 @@ def map_on_lanes(function: Callable[[T], R], items: Iterable[T], threads: int) -
     if lanes == 1:
         yield from map(function, items)
         return
-    pending: deque[Future[R]] = deque()
     try:
         with ThreadPoolExecutor(
             lanes, initializer=torch.set_num_threads, initargs=(threads // lanes,)
         ) as pool:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > lanes:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+            for _, future in in_order(pool, function, items, lanes + 1):
+                yield future.result()
     finally:
         torch.set_num_threads(threads)
 

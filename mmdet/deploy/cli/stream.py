@@ -1,8 +1,7 @@
 """Reading images and finding faces at the same time, with a bounded number of images in memory."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from mmdet.deploy.runtime.decode import Faces
 from mmdet.deploy.runtime.options import DetectOptions
 from mmdet.deploy.runtime.ort_detector import FaceDetector
 from mmdet.images import UnreadableImageError
+from mmdet.threads import in_order
 
 Result = tuple[LoadedImage, Faces]
 T = TypeVar("T")
@@ -64,19 +64,8 @@ def _in_order(
     skipped: dict[str, str],
 ) -> Iterator[T]:
     """Yield work(read) for every task that can be read, with `ahead` of them begun or done."""
-    waiting: deque[tuple[str, Future[T]]] = deque()
-    rest = iter(tasks)
-    try:
-        while True:
-            while len(waiting) < ahead and (task := next(rest, None)) is not None:
-                waiting.append((task[0], pool.submit(work, task[1])))
-            if not waiting:
-                return
-            path, future = waiting.popleft()
-            try:
-                yield future.result()
-            except UnreadableImageError as error:
-                skipped[path] = str(error)
-    finally:  # after an error or Ctrl-C: do not run what nobody waits for
-        for _, future in waiting:
-            future.cancel()
+    for (path, _), future in in_order(pool, lambda task: work(task[1]), tasks, ahead):
+        try:
+            yield future.result()
+        except UnreadableImageError as error:
+            skipped[path] = str(error)
